@@ -1,0 +1,162 @@
+//! The contract between a guest image and the VMM.
+//!
+//! Nothing here is private to the built-in micro-kernel: any ELF64 image that
+//! follows it can be tested. The contract has four parts.
+//!
+//! 1. **The image**: a static ELF64 for x86-64 whose `PT_LOAD` segments have
+//!    physical addresses at or above [`IMAGE_MIN_PADDR`]. What a run may write
+//!    after *ready* is what lies in writable segments.
+//! 2. **Entry**: 64-bit mode, interrupts off, RAM identity-mapped and every
+//!    segment mapped at its virtual address by tables that the VMM built below
+//!    [`IMAGE_MIN_PADDR`]. RDI holds the value of the scheme's `arg` symbol, RSI
+//!    that of the scenario's, RDX the RAM size in bytes. There is no stack.
+//! 3. **Hypercalls**: `out %eax, $PORT_…`; arguments in RDI and RSI; no
+//!    register changes, except where a PV operation says so.
+//! 4. **The manifest**: lines of text in ELF notes (see [`NOTE_NAME`]) that
+//!    declare schemes, scenarios, stacks and scratch memory by symbol name.
+
+/// Version of this contract; the manifest's `abi` line must say the same.
+pub const ABI_VERSION: u32 = 1;
+
+/// Lowest physical address an image may load at. Below it lie the page tables
+/// and descriptor tables that the VMM boots the image with.
+pub const IMAGE_MIN_PADDR: u64 = 0x10_0000;
+
+/// RAM given to an image whose manifest has no `ram` line, in bytes.
+pub const DEFAULT_RAM: u64 = 8 << 20;
+
+/// Owner name of the manifest's ELF notes (section `.note.nmi_lab`).
+///
+/// The descriptor is UTF-8 text, one declaration a line; `#` starts a comment.
+/// A line is a keyword, then words and `key=value` pairs; a value may be
+/// quoted. All notes of an image are read as one text, in any order:
+///
+/// ```text
+/// abi 1
+/// ram 8388608
+/// scheme naive mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
+///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
+///        [idle=SYMBOL,…] [broken=I5] [summary="…"]
+/// scenario quiet arg=scenario_quiet [redzone] [ring3] [summary="…"]
+/// stack nmi low=nmi_stack_low high=nmi_stack_high
+/// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
+/// code low=SYMBOL high=SYMBOL
+/// ```
+///
+/// A declaration must stand on one line (it is broken above to fit the page).
+pub const NOTE_NAME: &str = "NMI-LAB";
+
+/// `n_type` of a manifest note.
+pub const NOTE_TYPE_MANIFEST: u32 = 1;
+
+/// The guest is initialised: the VMM takes its snapshot here, and the run
+/// begins with the instruction after this one.
+pub const PORT_READY: u8 = 0xe0;
+/// An NMI body begins. RDI: address of the [`Regs`] that the entry code saved.
+pub const PORT_BODY_BEGIN: u8 = 0xe1;
+/// The NMI body ends.
+pub const PORT_BODY_END: u8 = 0xe2;
+/// The scenario is over. RDI: a checksum over the work it did.
+pub const PORT_SCENARIO_END: u8 = 0xe3;
+/// The guest gives up. RDI: address of a UTF-8 message, RSI: its bytes.
+pub const PORT_PANIC: u8 = 0xe4;
+/// A PV hypercall. RAX: its number ([`HYPERCALL_IRET`], …), arguments as Xen
+/// passes them (RDI, RSI, RDX, R10, R8), result in RAX. `HYPERVISOR_iret` has no
+/// result: it resumes the context in its frame. Only in mode `pv`.
+pub const PORT_PV: u8 = 0xe8;
+
+/// The registers an NMI body is shown, in the order of Linux's `pt_regs`
+/// (lowest address first). Entry code builds it and passes its address with
+/// [`PORT_BODY_BEGIN`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // the registers' own names
+pub struct Regs {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// Error code of the exception; for an NMI a word that nobody reads.
+    pub error: u64,
+    pub frame: Frame,
+}
+
+/// The five words that the CPU pushes on delivery and `iretq` pops.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the registers' own names
+pub struct Frame {
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// The frame of `HYPERVISOR_iret`: Xen's `struct iret_context`
+/// (xen/include/public/arch-x86/xen-x86_64.h), nine words at the caller's RSP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // the registers' own names
+pub struct IretContext {
+    pub rax: u64,
+    pub r11: u64,
+    pub rcx: u64,
+    /// [`VGCF_IN_SYSCALL`], [`IRET_UNMASK_NMI`].
+    pub flags: u64,
+    pub frame: Frame,
+}
+
+const _: () = assert!(size_of::<Frame>() == 40);
+const _: () = assert!(size_of::<Regs>() == 168);
+const _: () = assert!(core::mem::offset_of!(Regs, frame) == 128);
+const _: () = assert!(size_of::<IretContext>() == 72);
+const _: () = assert!(core::mem::offset_of!(IretContext, frame) == 32);
+
+/// `__HYPERVISOR_iret` (xen/include/public/xen.h).
+pub const HYPERCALL_IRET: u64 = 23;
+/// `__HYPERVISOR_nmi_op` (xen/include/public/xen.h).
+pub const HYPERCALL_NMI_OP: u64 = 28;
+/// `__HYPERVISOR_callback_op` (xen/include/public/xen.h).
+pub const HYPERCALL_CALLBACK_OP: u64 = 30;
+/// `CALLBACKOP_register` (xen/include/public/callback.h): RDI of `callback_op`;
+/// RSI points to a [`CallbackRegister`].
+pub const CALLBACKOP_REGISTER: u64 = 0;
+/// `CALLBACKTYPE_nmi` (xen/include/public/callback.h).
+pub const CALLBACKTYPE_NMI: u16 = 4;
+
+/// `struct callback_register` (xen/include/public/callback.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallbackRegister {
+    /// `CALLBACKTYPE_…`.
+    pub kind: u16,
+    /// `CALLBACKF_…`; none is used here.
+    pub flags: u16,
+    /// Explicit padding, zero.
+    pub pad: u32,
+    /// Address of the handler.
+    pub address: u64,
+}
+
+const _: () = assert!(size_of::<CallbackRegister>() == 16);
+
+/// `VGCF_in_syscall` (xen/include/public/arch-x86/xen-x86_64.h): the frame is
+/// that of a system call: RCX and R11 are not restored from it.
+pub const VGCF_IN_SYSCALL: u64 = 1 << 8;
+
+/// **Extension of this project, not Xen's**: a bit in `iret_context.flags` that
+/// asks the hypercall to unmask NMIs. The flag the LKML thread speaks of was
+/// bit 31 of the saved EFLAGS and private to XenLinux.
+pub const IRET_UNMASK_NMI: u64 = 1 << 16;

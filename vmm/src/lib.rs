@@ -1,0 +1,1 @@
+//! A laboratory for x86-64 NMI entry code, on KVM.

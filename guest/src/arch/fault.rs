@@ -1,0 +1,118 @@
+//! The kernel's faults: #PF brings a root's missing vmalloc entry, #UD is what
+//! the scenario `ud-fault` raises on purpose.
+//!
+//! Both return by `iretq`, as every ordinary exception does: that is the iret
+//! which unmasks NMIs in the middle of an NMI's body. In mode pv they return by
+//! `HYPERVISOR_iret` without the unmask flag instead.
+
+use core::arch::global_asm;
+
+use guest::abi;
+
+/// A function that only the CPU may call.
+pub type Handler = unsafe extern "C" fn();
+
+/// A set of fault handlers.
+pub struct Handlers {
+    /// #UD.
+    pub invalid_opcode: Handler,
+    /// #PF.
+    pub page_fault: Handler,
+}
+
+unsafe extern "C" {
+    #[link_name = "fault.invalid_opcode"]
+    fn invalid_opcode();
+    #[link_name = "fault.page_fault"]
+    fn page_fault();
+    #[link_name = "pv_fault.invalid_opcode"]
+    fn pv_invalid_opcode();
+    #[link_name = "pv_fault.page_fault"]
+    fn pv_page_fault();
+}
+
+/// Those that return by `iretq`.
+pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
+/// Those that return by hypercall, without its unmask flag.
+pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+
+global_asm!(
+    r#"
+    .section .text.entry, "ax", @progbits
+
+# RETURN_IRETQ: RSP → the five words of the frame, all registers the
+# interrupted context's. Does not return.
+.macro RETURN_IRETQ name
+\name\()_iret:
+    iretq
+.endm
+
+# RETURN_HYPERCALL: the same contract, by HYPERVISOR_iret with flags = 0: the NMI
+# mask stays as it is. Below the frame it builds the other four words of
+# iret_context (rax, r11, rcx, flags from RSP up).
+.macro RETURN_HYPERCALL name
+    pushq $0
+    pushq %rcx
+    pushq %r11
+    pushq %rax
+    movl ${iret}, %eax
+\name\()_iret:
+    outl %eax, ${port_pv}
+.endm
+
+# FAULTS prefix, return: the handlers, which end in macro \return.
+.macro FAULTS prefix, return
+    # #UD. RSP → frame. Skips the one ud2 that is there on purpose; any other is
+    # undeclared and stops with the frame untouched. Clobbers only RFLAGS, which
+    # the frame restores.
+    .globl \prefix\().invalid_opcode
+\prefix\().invalid_opcode:
+    cmpq $ud_fault.instruction, (%rsp)
+    jne undeclared+6
+    addq $2, (%rsp)
+    \return \prefix\().invalid_opcode
+
+    # #PF. RSP → error code, frame. The Rust part keeps the registers that are
+    # not saved here. Not ours: registers as they were, stop at the stub.
+    .globl \prefix\().page_fault
+\prefix\().page_fault:
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    movq 72(%rsp), %rsi
+\prefix\().page_fault_cr2:
+    movq %cr2, %rdi
+    # The CPU aligned RSP to 16 and pushed six words, nine are above: one more.
+    pushq %rsi
+    cld
+    call sync_kernel_entry
+    testb %al, %al
+    popq %r11
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rcx
+    popq %rax
+    jz undeclared+14
+    addq $8, %rsp
+    \return \prefix\().page_fault
+.endm
+
+    FAULTS fault, RETURN_IRETQ
+    FAULTS pv_fault, RETURN_HYPERCALL
+    .text
+"#,
+    iret = const abi::HYPERCALL_IRET,
+    port_pv = const abi::PORT_PV,
+    options(att_syntax)
+);

@@ -1,0 +1,109 @@
+//! Segments, and the stacks that the CPU switches to by itself.
+//!
+//! GDT and TSS lie in boot memory: nothing writes them after *ready* (the CPU
+//! would set Accessed and Busy bits, so these are set from the start).
+
+use core::arch::asm;
+
+use crate::mm::{early, layout};
+
+/// Kernel code.
+pub const KERNEL_CS: u16 = 0x08;
+/// Kernel data and stack.
+pub const KERNEL_DS: u16 = 0x10;
+const TSS_SELECTOR: u16 = 0x28;
+
+/// Stack of NMIs, as a number for gates.
+pub const IST_NMI: u8 = 1;
+/// Stack of double faults, as a number for gates.
+pub const IST_DOUBLE_FAULT: u8 = 2;
+
+lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
+lab_note!("stack df low=df_stack_low high=df_stack_high");
+lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
+
+const TSS_BYTES: u64 = 104;
+/// Present, 64-bit TSS, busy: `ltr` wants it available, and sets busy itself.
+const TSS_AVAILABLE: u64 = 0x89;
+
+/// Null, kernel code, kernel data, user data, user code: SYSRET wants the user's
+/// two in this order. All are present and accessed; code is 64-bit.
+const FLAT: [u64; 5] =
+    [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
+
+unsafe extern "C" {
+    static main_stack_high: u8;
+    static nmi_stack_high: u8;
+    static df_stack_high: u8;
+}
+
+/// The operand of `lgdt` and `lidt`.
+#[repr(C, packed)]
+pub struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+impl Pointer {
+    /// A table of `bytes` bytes at `base`.
+    pub fn new(base: u64, bytes: usize) -> Self {
+        Self { limit: (bytes - 1) as u16, base }
+    }
+}
+
+/// Builds and loads GDT and TSS.
+pub fn init() {
+    let page = layout::direct(early::page());
+    let tss = page + 0x800;
+    let stack = |offset: u64, top: *const u8| {
+        // SAFETY: within the fresh page; TSS fields are only 4-byte aligned.
+        unsafe { ((tss + offset) as *mut u64).write_unaligned(top as u64) };
+    };
+    stack(4, &raw const main_stack_high); // RSP0
+    stack(0x24, &raw const nmi_stack_high); // IST1
+    stack(0x2c, &raw const df_stack_high); // IST2
+    // SAFETY: within the fresh page. No I/O bitmap: its offset is the size.
+    unsafe { ((tss + 0x66) as *mut u16).write(TSS_BYTES as u16) };
+
+    let limit = TSS_BYTES - 1;
+    let base = (tss & 0xff_ffff) << 16 | (tss >> 24 & 0xff) << 56;
+    let set = |index: usize, descriptor: u64| {
+        // SAFETY: seven entries, within the fresh page.
+        unsafe { ((page + 8 * index as u64) as *mut u64).write(descriptor) };
+    };
+    for (i, &descriptor) in FLAT.iter().enumerate() {
+        set(i, descriptor);
+    }
+    set(5, limit | base | TSS_AVAILABLE << 40);
+    set(6, tss >> 32);
+    load(&Pointer::new(page, 7 * 8));
+}
+
+fn load(gdt: &Pointer) {
+    // SAFETY: the new table holds what each selector loaded here names, the code
+    // segment is like the current one, and the TSS is complete.
+    unsafe {
+        asm!(
+            "lgdt [{gdt}]",
+            "push {cs}",
+            "lea {tmp}, [rip + 2f]",
+            "push {tmp}",
+            "retfq",
+            "2:",
+            "mov {tmp:e}, {ds}",
+            "mov ds, {tmp:e}",
+            "mov es, {tmp:e}",
+            "mov ss, {tmp:e}",
+            "xor {tmp:e}, {tmp:e}",
+            "mov fs, {tmp:e}",
+            "mov gs, {tmp:e}",
+            "mov {tmp:e}, {tss}",
+            "ltr {tmp:x}",
+            gdt = in(reg) gdt,
+            tmp = out(reg) _,
+            cs = const KERNEL_CS,
+            ds = const KERNEL_DS,
+            tss = const TSS_SELECTOR,
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! The gates. Every vector that is not handled points at a HLT of its own, so
+//! that any fault nobody declared is an exact stop with a name.
+
+use core::arch::{asm, global_asm};
+
+use super::fault;
+use super::gdt::{self, Pointer};
+use crate::entry::Scheme;
+use crate::mm::{early, layout};
+
+// RSP → the frame as the CPU pushed it. `undeclared+N` is vector N's.
+global_asm!(
+    r#"
+    .text
+    .globl undeclared
+    .type undeclared, @function
+undeclared:
+    .rept 256
+    hlt
+    .endr
+    .size undeclared, . - undeclared
+"#,
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    fn undeclared();
+}
+
+/// Vector of the NMI.
+const NMI: usize = 2;
+const INVALID_OPCODE: usize = 6;
+const DOUBLE_FAULT: usize = 8;
+const GENERAL_PROTECTION: usize = 13;
+const PAGE_FAULT: usize = 14;
+
+/// A present 64-bit interrupt gate of privilege 0.
+const INTERRUPT_GATE: u64 = 0x8e;
+
+/// Builds and loads the IDT. It lies in boot memory: nothing writes it later.
+pub fn init(scheme: &Scheme) {
+    let page = layout::direct(early::page());
+    let faults = if scheme.pv { fault::PV } else { fault::NATIVE };
+    for vector in 0..256 {
+        let stub = undeclared as *const () as u64 + vector as u64;
+        let (target, ist) = match vector {
+            // In mode pv the CPU never delivers an NMI: the hypervisor calls.
+            NMI if !scheme.pv => (scheme.entry as *const () as u64, gdt::IST_NMI),
+            INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
+            DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),
+            GENERAL_PROTECTION => (scheme.general_protection.map_or(stub, |f| f as *const () as u64), 0),
+            PAGE_FAULT => (faults.page_fault as *const () as u64, 0),
+            _ => (stub, 0),
+        };
+        let low = target & 0xffff
+            | u64::from(gdt::KERNEL_CS) << 16
+            | u64::from(ist) << 32
+            | INTERRUPT_GATE << 40
+            | (target >> 16 & 0xffff) << 48;
+        let gate = (page + 16 * vector as u64) as *mut u64;
+        // SAFETY: 256 gates of 16 bytes fill the fresh page.
+        unsafe { gate.write(low) };
+        // SAFETY: as above.
+        unsafe { gate.add(1).write(target >> 32) };
+    }
+    let idt = Pointer::new(page, 4096);
+    // SAFETY: the table is complete, and every gate's target is kernel code.
+    unsafe { asm!("lidt [{}]", in(reg) &idt, options(nostack, preserves_flags)) };
+}

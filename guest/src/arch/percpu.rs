@@ -1,0 +1,45 @@
+//! Per-CPU data, reached through GS.
+
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
+
+use super::cpu;
+
+/// What a CPU has of its own. Entry code reads and writes it as
+/// `%gs:{OFFSET}`.
+#[repr(C, align(64))]
+pub struct PerCpu {
+    /// The flag of `linus-2010`: an NMI is live.
+    pub nmi_nesting: AtomicU64,
+    /// The pointer of `linus-2010`: the live NMI's copied frame.
+    pub nmi_stack_ptr: AtomicU64,
+    /// For schemes that are broken on purpose.
+    pub nmi_scratch: AtomicU64,
+}
+
+/// Offset of [`PerCpu::nmi_nesting`].
+pub const NMI_NESTING: usize = offset_of!(PerCpu, nmi_nesting);
+/// Offset of [`PerCpu::nmi_stack_ptr`].
+pub const NMI_STACK_PTR: usize = offset_of!(PerCpu, nmi_stack_ptr);
+/// Offset of [`PerCpu::nmi_scratch`].
+pub const NMI_SCRATCH: usize = offset_of!(PerCpu, nmi_scratch);
+
+// The manifest names these words by their offsets.
+const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16);
+
+/// The only CPU's.
+#[unsafe(no_mangle)]
+static PERCPU: PerCpu = PerCpu {
+    nmi_nesting: AtomicU64::new(0),
+    nmi_stack_ptr: AtomicU64::new(0),
+    nmi_scratch: AtomicU64::new(0),
+};
+
+/// Points GS at this CPU's data. KERNEL_GS_BASE, which `swapgs` would fetch,
+/// holds a user's base (0) while the kernel runs.
+pub fn init() {
+    // SAFETY: nothing has used GS yet.
+    unsafe { cpu::write_msr(cpu::GS_BASE, &raw const PERCPU as u64) };
+    // SAFETY: as above.
+    unsafe { cpu::write_msr(cpu::KERNEL_GS_BASE, 0) };
+}

@@ -1,0 +1,57 @@
+//! From the VMM's first instruction to *ready*, and on through the scenario.
+
+use core::arch::global_asm;
+
+use crate::arch::{cpu, gdt, idt, percpu};
+use crate::entry::{self, Scheme};
+use crate::mm::{self, early, process, vmalloc};
+use crate::scenario::{self, Scenario};
+use crate::{heap, hyper};
+
+lab_note!("stack main low=main_stack_low high=main_stack_high");
+
+// rdi, rsi, rdx: as the contract says; there is no stack yet.
+global_asm!(
+    r#"
+    .section .text.boot, "ax", @progbits
+    .globl kernel_entry
+    .type kernel_entry, @function
+kernel_entry:
+    cld
+    movq $main_stack_high, %rsp
+    xorl %ebp, %ebp
+    call kernel_main
+    ud2
+    .size kernel_entry, . - kernel_entry
+    .text
+"#,
+    options(att_syntax)
+);
+
+/// Boots the kernel for one scheme and one scenario, of which the VMM passes the
+/// addresses, and runs it.
+#[unsafe(no_mangle)]
+extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scenario, ram: u64) -> ! {
+    cpu::enable_protections();
+    early::init(ram);
+    mm::build_reference(ram);
+    vmalloc::init(scheme.policy);
+
+    // The first process exists before the first vmalloc, so that under the lazy
+    // policy it lacks that area's top-level entry.
+    process::fork();
+    process::switch(process::FIRST);
+
+    gdt::init();
+    idt::init(scheme);
+    percpu::init();
+    heap::init();
+    vmalloc::allocate(early::page());
+    scenario::install(scenario);
+    entry::install(scheme);
+
+    hyper::ready();
+    let checksum = (scenario.work)();
+    hyper::scenario_end(checksum);
+    cpu::halt()
+}

@@ -1,0 +1,85 @@
+# What entry schemes share. Included by each, defined once.
+#
+# Notation: T is the top of the NMI stack, where the CPU leaves
+#   RIP T-40, CS T-32, RFLAGS T-24, RSP T-16, SS T-8.
+.ifndef .Lentry_macros
+.set .Lentry_macros, 1
+
+# PUSH_REGS: the fifteen registers of abi::Regs.
+# In: RSP → a word for abi::Regs::error, and the frame above it.
+# Out: RSP → abi::Regs. Clobbers nothing.
+.macro PUSH_REGS
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+.endm
+
+# POP_REGS: the reverse. In: RSP → abi::Regs. Out: RSP → abi::Regs::error; all
+# fifteen registers are the interrupted context's. RFLAGS are kept.
+.macro POP_REGS
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+.endm
+
+# SAVE_CR2: one word on the stack, so that a fault in the body does not change
+# the address that an interrupted #PF handler has yet to read. Clobbers rax.
+.macro SAVE_CR2
+    movq %cr2, %rax
+    pushq %rax
+.endm
+
+# RESTORE_CR2: takes that word from the stack. Clobbers rax.
+.macro RESTORE_CR2
+    popq %rax
+    movq %rax, %cr2
+.endm
+
+# ENTER_KERNEL_GS: GS is the kernel's afterwards, whoever was interrupted: the
+# kernel's base is a high-half address, a user's is not.
+# Out: rbx = 0: swapped, LEAVE_KERNEL_GS must swap back; 1: it was the kernel's.
+# Clobbers rax, rcx, rdx, RFLAGS.
+.macro ENTER_KERNEL_GS
+    movl $0xc0000101, %ecx
+    rdmsr
+    movl $1, %ebx
+    testl %edx, %edx
+    js .Lkernel_gs_\@
+    swapgs
+    xorl %ebx, %ebx
+.Lkernel_gs_\@:
+.endm
+
+# LEAVE_KERNEL_GS: undoes it. In: rbx from ENTER_KERNEL_GS. Clobbers RFLAGS.
+.macro LEAVE_KERNEL_GS
+    testl %ebx, %ebx
+    jnz .Lkeep_gs_\@
+    swapgs
+.Lkeep_gs_\@:
+.endm
+
+.endif

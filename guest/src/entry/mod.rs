@@ -1,0 +1,72 @@
+//! Entry schemes: ways to enter and leave an NMI. One file each, with a
+//! descriptor that the VMM picks by the manifest's `arg`.
+
+use guest::abi;
+
+use crate::arch::fault::Handler;
+use crate::mm::vmalloc::Policy;
+use crate::{hyper, scenario};
+
+/// Assembler of a scheme: the shared macros, then its text with named constants.
+macro_rules! scheme_asm {
+    ($text:literal $(, $name:ident = $value:expr)* $(,)?) => {
+        core::arch::global_asm!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/entry/macros.s")),
+            ".section .text.entry, \"ax\", @progbits",
+            $text,
+            ".text",
+            $($name = const $value,)*
+            options(att_syntax)
+        );
+    };
+}
+
+/// Declares the descriptor of a scheme, which the VMM finds by its name.
+macro_rules! scheme {
+    ($name:ident = $value:expr) => {
+        #[unsafe(no_mangle)]
+        #[used]
+        #[unsafe(link_section = ".rodata.lab")]
+        static $name: $crate::entry::Scheme = $value;
+    };
+}
+
+mod naive;
+mod sync_policies;
+
+/// A scheme. The VMM passes the address of one to boot.
+#[repr(C)]
+pub struct Scheme {
+    /// The NMI's handler: of the IDT's gate, or of the hypervisor's callback.
+    pub entry: Handler,
+    /// The handler of #GP, where the scheme needs one.
+    pub general_protection: Option<Handler>,
+    /// The hypervisor owns the NMI mask (mode `pv`).
+    pub pv: bool,
+    /// How top-level vmalloc entries reach the roots.
+    pub policy: Policy,
+}
+
+impl Scheme {
+    /// A native scheme with lazy vmalloc and no #GP handler.
+    pub const fn native(entry: Handler) -> Self {
+        Self { entry, general_protection: None, pv: false, policy: Policy::Lazy }
+    }
+}
+
+/// The last step of boot: in mode `pv` the hypervisor learns the handler.
+pub fn install(scheme: &Scheme) {
+    if scheme.pv {
+        let error = hyper::register_nmi_callback(scheme.entry as *const () as u64);
+        assert!(error == 0, "the hypervisor refused the NMI callback: {error}");
+    }
+}
+
+/// The body of an NMI, which every scheme calls with the interrupted context.
+/// It leaves no trace in memory: no counter, no log.
+#[unsafe(no_mangle)]
+extern "sysv64" fn nmi_body(regs: *const abi::Regs) {
+    hyper::body_begin(regs);
+    (scenario::current().body)();
+    hyper::body_end();
+}

@@ -1,0 +1,78 @@
+//! Processes, each no more than a root page table of its own.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+
+use super::layout;
+use super::table::Table;
+use crate::arch::cpu;
+
+/// The first process.
+pub const FIRST: usize = 1;
+/// The reference, and the roots of processes.
+const ROOTS_LEN: usize = 3;
+
+// Any root may get its vmalloc entries at any time, by a fault in an NMI's body.
+lab_note!("scratch low=ROOTS+0x1c90 high=ROOTS+0x1ca0");
+lab_note!("scratch low=ROOTS+0x2c90 high=ROOTS+0x2ca0");
+
+/// Root tables. Number 0 is the reference, which no process runs on: what the
+/// kernel maps is true there first.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.page")]
+static ROOTS: [Table; ROOTS_LEN] = [const { Table::empty() }; ROOTS_LEN];
+
+/// A bit for each root that a process has.
+static LIVE: AtomicU64 = AtomicU64::new(0);
+
+/// Held while the set of roots or the reference changes. NMI code never takes it.
+static LOCK: AtomicBool = AtomicBool::new(false);
+
+/// Runs `f` under the lock that keeps fork and the eager walk apart.
+#[inline(always)]
+pub fn locked<T>(f: impl FnOnce() -> T) -> T {
+    while LOCK.swap(true, Acquire) {
+        core::hint::spin_loop();
+    }
+    let result = f();
+    LOCK.store(false, Release);
+    result
+}
+
+/// The reference page table.
+#[inline(always)]
+pub fn reference() -> &'static Table {
+    &ROOTS[0]
+}
+
+/// The roots of all processes. For use under the lock.
+#[inline(always)]
+pub fn roots() -> impl Iterator<Item = &'static Table> {
+    let live = LIVE.load(Relaxed);
+    ROOTS.iter().enumerate().filter(move |(i, _)| live >> i & 1 != 0).map(|(_, root)| root)
+}
+
+/// Makes a process: a root with the kernel slots that the reference has now.
+/// Its number.
+#[inline(never)]
+pub fn fork() -> usize {
+    locked(|| {
+        let live = LIVE.load(Relaxed);
+        let Some(free) = (FIRST..ROOTS_LEN).find(|i| live >> i & 1 == 0) else {
+            panic!("no root is left for a process")
+        };
+        for &slot in &layout::KERNEL_SLOTS {
+            let entry = reference().entry(slot).load(Relaxed);
+            ROOTS[free].entry(slot).store(entry, Relaxed);
+        }
+        LIVE.store(live | 1 << free, Relaxed);
+        free
+    })
+}
+
+/// Runs on the root of process `number` from now on.
+#[inline(never)]
+pub fn switch(number: usize) {
+    let root = &raw const ROOTS[number] as u64;
+    // SAFETY: every process's root has the reference's kernel slots.
+    unsafe { cpu::set_root(layout::physical(root)) };
+}

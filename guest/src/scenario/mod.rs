@@ -1,0 +1,34 @@
+//! Scenarios: what the guest does, and what an NMI's body does, while NMIs
+//! arrive. One file each.
+
+pub mod work;
+
+mod quiet;
+mod ud_fault;
+mod vmalloc_fault;
+
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+/// A scenario. The VMM passes the address of one to boot.
+#[repr(C)]
+pub struct Scenario {
+    /// What an NMI's body does between its begin and its end.
+    pub body: extern "sysv64" fn(),
+    /// What NMIs interrupt; it returns a checksum that does not depend on them.
+    pub work: extern "sysv64" fn() -> u64,
+}
+
+static CURRENT: AtomicPtr<Scenario> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes `scenario` the current one.
+pub fn install(scenario: &'static Scenario) {
+    CURRENT.store((&raw const *scenario).cast_mut(), Relaxed);
+}
+
+/// The current scenario.
+#[inline(always)]
+pub fn current() -> &'static Scenario {
+    // SAFETY: `install` stored a static's address before *ready*, and NMIs come
+    // after it.
+    unsafe { &*CURRENT.load(Relaxed) }
+}

@@ -18,7 +18,9 @@ struct Text {
 impl Write for Text {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for byte in s.bytes() {
-            let Some(slot) = self.bytes.get_mut(self.len) else { break };
+            let Some(slot) = self.bytes.get_mut(self.len) else {
+                break;
+            };
             slot.write(byte);
             self.len += 1;
         }
@@ -28,7 +30,10 @@ impl Write for Text {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let mut text = Text { bytes: [const { MaybeUninit::uninit() }; MAX], len: 0 };
+    let mut text = Text {
+        bytes: [const { MaybeUninit::uninit() }; MAX],
+        len: 0,
+    };
     let _ = write!(text, "{}", info.message());
     if let Some(place) = info.location() {
         // Not in one `write!`: its arguments would be copied by SSE registers.

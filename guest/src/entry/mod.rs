@@ -31,8 +31,16 @@ macro_rules! scheme {
     };
 }
 
+mod linus_2010;
+mod linus_2010_fixed;
+mod mainline;
 mod naive;
+mod rostedt_2012;
 mod sync_policies;
+mod xen_flag;
+
+/// RFLAGS: the direction flag.
+const RFLAGS_DF: u64 = 1 << 10;
 
 /// A scheme. The VMM passes the address of one to boot.
 #[repr(C)]
@@ -50,7 +58,12 @@ pub struct Scheme {
 impl Scheme {
     /// A native scheme with lazy vmalloc and no #GP handler.
     pub const fn native(entry: Handler) -> Self {
-        Self { entry, general_protection: None, pv: false, policy: Policy::Lazy }
+        Self {
+            entry,
+            general_protection: None,
+            pv: false,
+            policy: Policy::Lazy,
+        }
     }
 }
 
@@ -58,7 +71,10 @@ impl Scheme {
 pub fn install(scheme: &Scheme) {
     if scheme.pv {
         let error = hyper::register_nmi_callback(scheme.entry as *const () as u64);
-        assert!(error == 0, "the hypervisor refused the NMI callback: {error}");
+        assert!(
+            error == 0,
+            "the hypervisor refused the NMI callback: {error}"
+        );
     }
 }
 

@@ -1,0 +1,96 @@
+//! The line that every failure prints, and that runs it again.
+
+use crate::machine::{Guest, Knobs, Mode};
+
+/// `SCHEME/SCENARIO/MODE@IMAGE [knob=…] SCHEDULE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Scheme name.
+    pub scheme: String,
+    /// Scenario name.
+    pub scenario: String,
+    /// Who owns the mask.
+    pub mode: Mode,
+    /// The guest image's hash.
+    pub image: String,
+    /// Knobs that differ from their defaults.
+    pub knobs: Knobs,
+    /// The schedule's text; it needs the image to be resolved.
+    pub schedule: String,
+}
+
+/// A replay line that cannot be carried out.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReplayError {
+    /// Not of the form.
+    #[error("{0:?} is no replay line; one reads 'naive/quiet/native@0123456789abcdef nmi@exit_iret#1'")]
+    Form(String),
+    /// A knob that is not known.
+    #[error("{0:?} is no model knob; there is faulting-iret=unblocks|keeps")]
+    Knob(String),
+    /// Another image.
+    #[error(
+        "this line is about guest image {wanted}, and this one is {found}: labels and offsets may mean something \
+         else here. Use the program that printed the line, or run the campaign again"
+    )]
+    OtherImage {
+        /// The line's.
+        wanted: String,
+        /// The one at hand.
+        found: String,
+    },
+}
+
+impl Replay {
+    /// Reads a line.
+    pub fn parse(line: &str) -> Result<Self, ReplayError> {
+        let form = || ReplayError::Form(line.to_owned());
+        let mut words = line.split_whitespace();
+        let (run, image) = words.next().and_then(|w| w.split_once('@')).ok_or_else(form)?;
+        let mut parts = run.split('/');
+        let (Some(scheme), Some(scenario), Some(mode), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(form());
+        };
+        let mode = match mode {
+            "native" => Mode::Native,
+            "pv" => Mode::Pv,
+            _ => return Err(form()),
+        };
+        let mut knobs = Knobs::default();
+        let mut schedule = Vec::new();
+        for word in words {
+            match word.split_once('=') {
+                Some(("faulting-iret", "unblocks")) => knobs.faulting_iret_unblocks = true,
+                Some(("faulting-iret", "keeps")) => knobs.faulting_iret_unblocks = false,
+                Some(_) => return Err(ReplayError::Knob(word.to_owned())),
+                None => schedule.push(word),
+            }
+        }
+        if [scheme, scenario, image].iter().any(|s| s.is_empty()) {
+            return Err(form());
+        }
+        let (scheme, scenario, image) = (scheme.to_owned(), scenario.to_owned(), image.to_owned());
+        Ok(Self { scheme, scenario, mode, image, knobs, schedule: schedule.join(" ") })
+    }
+
+    /// Refuses another image than the one the line is about.
+    pub fn check_image(&self, guest: &Guest) -> Result<(), ReplayError> {
+        let found = guest.image.hash.clone();
+        if self.image == found { Ok(()) } else { Err(ReplayError::OtherImage { wanted: self.image.clone(), found }) }
+    }
+}
+
+impl std::fmt::Display for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}@{}", self.scheme, self.scenario, self.mode, self.image)?;
+        if self.knobs != Knobs::default() {
+            let value = if self.knobs.faulting_iret_unblocks { "unblocks" } else { "keeps" };
+            write!(f, " faulting-iret={value}")?;
+        }
+        if !self.schedule.is_empty() {
+            write!(f, " {}", self.schedule)?;
+        }
+        Ok(())
+    }
+}

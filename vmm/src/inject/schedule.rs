@@ -1,0 +1,100 @@
+//! Schedules: which events arrive, at which boundaries, as one line of text.
+
+use std::fmt::Write;
+
+use super::names::{Names, PlaceError};
+
+/// What arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A non-maskable interrupt.
+    Nmi,
+    /// NMIs are unblocked from outside the handler (an SMI or machine check whose
+    /// handler executed IRET).
+    Unmask,
+}
+
+impl Kind {
+    const ALL: [(Kind, &'static str); 2] = [(Kind::Nmi, "nmi"), (Kind::Unmask, "unmask")];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(k, _)| *k == self).map_or("", |(_, n)| n)
+    }
+}
+
+/// A boundary: the n-th time execution stands at `addr`, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct At {
+    /// Virtual address of the instruction that comes next.
+    pub addr: u64,
+    /// Which visit.
+    pub n: u32,
+}
+
+/// Something arrives at a boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Event {
+    /// What.
+    pub kind: Kind,
+    /// Where.
+    pub at: At,
+}
+
+/// A finite list of events. Those at one boundary arrive in the order of the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Schedule(pub Vec<Event>);
+
+/// A schedule that cannot be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ScheduleError {
+    /// No `@`.
+    #[error("{0:?}: an event is written nmi@PLACE or unmask@PLACE, as in nmi@exit_iret#1")]
+    Form(String),
+    /// An unknown event.
+    #[error("{0:?} is no event; there are: nmi, unmask")]
+    Kind(String),
+    /// A bad occurrence.
+    #[error("{0:?}: what follows # must be a number from 1 on")]
+    Occurrence(String),
+    /// A bad place.
+    #[error("{event:?}: {why}")]
+    Place {
+        /// The event as written.
+        event: String,
+        /// What is wrong with its place.
+        why: PlaceError,
+    },
+}
+
+impl Schedule {
+    /// Reads `nmi@first+0x10#1 unmask@copy_frame` (without `#n`, the first visit).
+    /// Events are separated by spaces or commas.
+    pub fn parse(text: &str, names: Names) -> Result<Self, ScheduleError> {
+        let words = text.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty());
+        words.map(|word| parse_event(word, names)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The same text again, with labels and offsets.
+    pub fn show(&self, names: Names) -> String {
+        let mut out = String::new();
+        for Event { kind, at } in &self.0 {
+            let space = if out.is_empty() { "" } else { " " };
+            let _ = write!(out, "{space}{}@{}#{}", kind.name(), names.show(at.addr), at.n);
+        }
+        out
+    }
+}
+
+fn parse_event(word: &str, names: Names) -> Result<Event, ScheduleError> {
+    let (kind, place) = word.split_once('@').ok_or_else(|| ScheduleError::Form(word.to_owned()))?;
+    let kind = Kind::ALL.iter().find(|(_, n)| *n == kind).ok_or_else(|| ScheduleError::Kind(kind.to_owned()))?.0;
+    let (place, n) = match place.rsplit_once('#') {
+        Some((place, n)) => {
+            let n = n.parse().ok().filter(|n| *n > 0).ok_or_else(|| ScheduleError::Occurrence(word.to_owned()))?;
+            (place, n)
+        }
+        None => (place, 1),
+    };
+    let addr = names.resolve(place).map_err(|why| ScheduleError::Place { event: word.to_owned(), why })?;
+    Ok(Event { kind, at: At { addr, n } })
+}

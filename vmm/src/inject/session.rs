@@ -1,0 +1,364 @@
+//! One machine and its oracle, moving together from boundary to boundary. All gears
+//! and the explorer are built on this.
+
+use std::sync::Arc;
+
+use guest::abi;
+
+use crate::kvm::Host;
+use crate::machine::declare::{Scenario, Scheme};
+use crate::machine::pv::Outcome;
+use crate::machine::{Checkpoint, Error, Flow, Guest, Knobs, Machine, Mode, Raise, Stop};
+use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit};
+
+/// Most instructions of a golden run.
+const GOLDEN_STEPS: usize = 2_000_000;
+/// Instructions after which a run that neither ends nor repeats itself is given up.
+const HUNT_STEPS: u64 = 200_000;
+
+/// How far to move.
+#[derive(Clone, Copy)]
+pub enum Advance<'a> {
+    /// By one instruction.
+    Step,
+    /// Freely, to the next of these addresses, or to where the oracle must look.
+    To(&'a [u64]),
+}
+
+/// A session's whole state, to come back to.
+#[derive(Clone)]
+pub struct Saved {
+    /// The machine.
+    pub machine: Checkpoint,
+    /// The oracle's memory.
+    pub ghost: Ghost,
+    /// The pages at the outermost delivery, empty where no NMI is live.
+    pub captured: Vec<u8>,
+}
+
+/// One scheme and scenario, booted and with its golden run made.
+pub struct Session {
+    machine: Machine,
+    oracle: Oracle,
+    ready: Checkpoint,
+    /// Return instructions that this scheme's runs can come to.
+    irets: Vec<u64>,
+    /// Room for a run's stops.
+    stops: Vec<u64>,
+    /// Advances since the run began; a run that goes on and on is looked at closely.
+    advances: u64,
+}
+
+impl Session {
+    /// Boots the guest and makes the golden run.
+    pub fn new(
+        host: &Host,
+        guest: &Arc<Guest>,
+        scheme: &Scheme,
+        scenario: &Scenario,
+        knobs: Knobs,
+    ) -> Result<Self, Error> {
+        let machine = Machine::boot(host, guest, scheme, scenario, knobs)?;
+        let rules = Rules::new(&machine, scheme, scenario);
+        let ready = machine.checkpoint();
+        let irets = own_irets(guest, scheme);
+        let oracle = Oracle::new(Arc::new(rules));
+        let stops = Vec::with_capacity(irets.len() + 16);
+        let mut session = Self { machine, oracle, ready, irets, stops, advances: 0 };
+        let golden = session.make_golden()?;
+        let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
+        rules.golden = golden;
+        session.oracle = Oracle::new(Arc::new(rules));
+        Ok(session)
+    }
+
+    fn machine_at_ready(&mut self) -> &Machine {
+        self.machine.restore(&self.ready);
+        &self.machine
+    }
+
+    fn make_golden(&mut self) -> Result<Golden, Error> {
+        self.oracle.recorded = Some(Vec::new());
+        let mut counts = std::collections::HashMap::<u64, u32>::new();
+        let mut golden = Golden::default();
+        loop {
+            let addr = self.machine.rip();
+            let n = counts.entry(addr).or_default();
+            *n += 1;
+            let (blocked, shadow) = (self.machine.blocked(), self.machine.in_shadow());
+            golden.visits.push(Visit { addr, n: *n, blocked, shadow });
+            let stop = self.machine.step()?;
+            match stop {
+                Stop::Hypercall(abi::PORT_SCENARIO_END) => break,
+                Stop::Hypercall(abi::PORT_PANIC) => {
+                    return Err(Error::NotReady(format!(
+                        "its run without NMIs panicked: {}",
+                        self.machine.panic_message()
+                    )));
+                }
+                _ => {}
+            }
+            if let Some(verdict) = self.observe(&stop, None) {
+                return Err(Error::NotReady(format!("its run without NMIs fails: {verdict}")));
+            }
+            if golden.visits.len() > GOLDEN_STEPS {
+                return Err(Error::NotReady(format!(
+                    "its run without NMIs has not ended after {GOLDEN_STEPS} instructions"
+                )));
+            }
+        }
+        let end = self.machine.checkpoint();
+        golden.traps = self.oracle.recorded.take().unwrap_or_default();
+        golden.checksum = end.vcpu.regs.rdi;
+        golden.rsp = end.vcpu.regs.rsp;
+        golden.pages = end.pages;
+        Ok(golden)
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The oracle.
+    pub fn oracle(&self) -> &Oracle {
+        &self.oracle
+    }
+
+    /// The rules, with the golden run.
+    pub fn rules(&self) -> &Arc<Rules> {
+        self.oracle.rules()
+    }
+
+    /// Back to *ready*.
+    pub fn reset(&mut self) {
+        self.machine.restore(&self.ready);
+        self.oracle.reset();
+        self.advances = 0;
+    }
+
+    /// Copies the whole state into `out`.
+    pub fn save(&self, out: &mut Saved) {
+        self.machine.checkpoint_into(&mut out.machine);
+        out.ghost = self.oracle.ghost;
+        out.captured.clear();
+        out.captured.extend_from_slice(self.oracle.captured());
+    }
+
+    /// A copy of the whole state.
+    pub fn saved(&self) -> Saved {
+        let (machine, ghost) = (self.machine.checkpoint(), self.oracle.ghost);
+        Saved { machine, ghost, captured: self.oracle.captured().to_vec() }
+    }
+
+    /// Puts a saved state back.
+    pub fn restore(&mut self, from: &Saved) {
+        self.machine.restore(&from.machine);
+        self.oracle.restore(&from.ghost, &from.captured);
+        self.advances = 0;
+    }
+
+    /// The verdict, once the run has ended.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.oracle.verdict()
+    }
+
+    /// Takes the verdict of a run that has ended.
+    pub fn take_verdict(&mut self) -> Option<Verdict> {
+        self.oracle.take_verdict()
+    }
+
+    /// An NMI arrives at this boundary.
+    pub fn arrive(&mut self) {
+        self.oracle.arrived();
+        self.machine.latch();
+    }
+
+    /// NMIs are unblocked at this boundary from outside.
+    pub fn unmask(&mut self) {
+        self.oracle.unmasked();
+        self.machine.set_blocked(false);
+    }
+
+    /// Whether the latched NMI, if any, is delivered before the next instruction.
+    pub fn deliverable(&self) -> bool {
+        self.machine.pending() && !self.machine.blocked() && !self.machine.in_shadow()
+    }
+
+    /// Delivers it.
+    pub fn deliver(&mut self, raise: Raise) -> Result<(), Error> {
+        let before = Context::of(self.machine.state());
+        let stop = self.machine.deliver(raise)?;
+        match stop {
+            Stop::Boundary if self.machine.idt().vector_of(self.machine.rip()).is_none_or(|v| v == 2) => {
+                self.oracle.delivered(&self.machine, &before);
+                self.oracle.boundary(&self.machine);
+            }
+            // The delivery itself faulted (its stack is not mapped, …).
+            other => {
+                self.oracle.ghost.delivered();
+                self.observe(&other, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves on. Afterwards the machine stands at another boundary, or the run has a
+    /// verdict.
+    pub fn advance(&mut self, how: Advance) -> Result<(), Error> {
+        self.advances += 1;
+        let iret = self.return_ahead();
+        let stop = match how {
+            Advance::To(places) if iret.is_none() => {
+                self.stops.clear();
+                self.stops.extend_from_slice(places);
+                self.stops.extend_from_slice(&self.irets);
+                self.machine.leg(&self.stops)?
+            }
+            _ => self.machine.step()?,
+        };
+        if stop == Stop::Interrupted || self.advances > HUNT_STEPS {
+            return self.hunt();
+        }
+        self.observe(&stop, iret);
+        Ok(())
+    }
+
+    /// Where the next instruction is an iretq: its address, the frame's and the frame.
+    fn return_ahead(&self) -> Option<(u64, u64, abi::Frame)> {
+        let rip = self.machine.rip();
+        let d = self.machine.guest().code.at(rip)?;
+        if d.flow != Flow::Iret {
+            return None;
+        }
+        let state = self.machine.state();
+        let [r, c, f, s, ss] = self.machine.memory().words(state.sregs.cr3, state.regs.rsp)?;
+        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c, rflags: f, rsp: s, ss }))
+    }
+
+    /// Tells the oracle what happened. Returns the verdict where there is one.
+    fn observe(&mut self, stop: &Stop, iret: Option<(u64, u64, abi::Frame)>) -> Option<&Verdict> {
+        let (m, o) = (&self.machine, &mut self.oracle);
+        let native = m.mode() == Mode::Native; // in pv an iretq leaves the VMM's mask alone
+        match stop {
+            Stop::Boundary => match m.idt().vector_of(m.rip()).filter(|v| *v != 2) {
+                Some(vector) => o.faulted(m, vector, iret.is_some() && native),
+                None => {
+                    if let Some((from, addr, words)) = iret {
+                        o.returned(m, addr, &words, native, from);
+                    }
+                }
+            },
+            Stop::Hypercall(abi::PORT_BODY_BEGIN) => o.body_begins(m),
+            Stop::Hypercall(abi::PORT_BODY_END) => o.body_ends(),
+            Stop::Hypercall(abi::PORT_SCENARIO_END) => o.scenario_ends(m),
+            Stop::Hypercall(abi::PORT_PANIC) => {
+                let invariant = crate::oracle::Invariant::I18;
+                let detail = format!("the guest panicked: {}", m.panic_message());
+                o.conclude(Verdict::Violation { invariant, detail });
+            }
+            Stop::Hypercall(port) => {
+                let detail = format!("hypercall {port:#x} is not one that a running guest may make");
+                o.conclude(Verdict::Violation { invariant: crate::oracle::Invariant::I18, detail });
+            }
+            Stop::Pv(Outcome::Returned) => {}
+            Stop::Pv(Outcome::Resumed { frame, context_at, from, unmasked }) => {
+                o.returned(m, *context_at, frame, *unmasked, *from);
+            }
+            Stop::Pv(Outcome::Refused(_)) => {} // the machine has gone on to the #GP
+            Stop::Pv(Outcome::Crashed(why)) => o.conclude(Verdict::Shutdown { detail: why.clone() }),
+            Stop::Undeclared(vector) => o.undeclared(m, *vector),
+            Stop::Halt => {
+                let detail = format!("the guest halted at {}", o.rules().names().show(m.rip()));
+                o.conclude(Verdict::Violation { invariant: crate::oracle::Invariant::I18, detail });
+            }
+            Stop::Shutdown => o.conclude(Verdict::Shutdown { detail: "triple fault".into() }),
+            Stop::Failed(why) => o.conclude(Verdict::HostLimit { why: why.clone() }),
+            Stop::Interrupted => {}
+        }
+        if o.verdict().is_none() {
+            o.boundary(m);
+        }
+        self.oracle.verdict()
+    }
+
+    /// A run that does not end: steps it until a state comes back, which is a
+    /// livelock, or it ends after all (the host was merely slow).
+    fn hunt(&mut self) -> Result<(), Error> {
+        let mut anchor = self.state_hash();
+        let (mut lap, mut power) = (0u64, 1u64);
+        for _ in 0..HUNT_STEPS {
+            if self.deliverable() {
+                self.deliver(Raise::Ioctl)?;
+            } else {
+                let iret = self.return_ahead();
+                let stop = self.machine.step()?;
+                self.observe(&stop, iret);
+            }
+            if self.oracle.verdict().is_some() {
+                return Ok(());
+            }
+            lap += 1;
+            let now = self.state_hash();
+            if now == anchor {
+                return self.livelock(lap);
+            }
+            if lap == power {
+                (anchor, lap, power) = (now, 0, power * 2);
+            }
+        }
+        let detail = format!("no end and no repeated state within {HUNT_STEPS} instructions");
+        self.oracle.conclude(Verdict::Livelock { detail });
+        Ok(())
+    }
+
+    /// Goes round a livelock once more, to say where it is.
+    fn livelock(&mut self, length: u64) -> Result<(), Error> {
+        let mut lowest = self.machine.rip();
+        for _ in 0..length {
+            self.machine.step()?;
+            lowest = lowest.min(self.machine.rip());
+        }
+        let at = self.rules().names().show(lowest);
+        let s = if length == 1 { "" } else { "s" };
+        let detail = format!("the same state again after {length} instruction{s}, at {at}");
+        self.oracle.conclude(Verdict::Livelock { detail });
+        Ok(())
+    }
+
+    /// A hash of machine and ghost.
+    fn state_hash(&self) -> u128 {
+        use std::hash::{Hash, Hasher};
+        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+        Context::of(self.machine.state()).hash(&mut h);
+        self.oracle.ghost.hash(&mut h);
+        (self.machine.blocked(), self.machine.pending(), self.machine.in_shadow()).hash(&mut h);
+        let ram = self.machine.memory().0;
+        for page in self.machine.pages() {
+            h.write(&ram[*page as usize..*page as usize + 4096]);
+        }
+        h.digest128()
+    }
+
+    /// The #DBs and #GPs of the golden run.
+    pub fn golden_traps(&self) -> &[Trap] {
+        &self.rules().golden.traps
+    }
+}
+
+/// The iretqs that do not belong to another scheme.
+fn own_irets(guest: &Guest, scheme: &Scheme) -> Vec<u64> {
+    let others: Vec<&str> = guest
+        .image
+        .declared
+        .schemes
+        .iter()
+        .map(|s| s.prefix.as_str())
+        .filter(|p| !p.is_empty() && *p != scheme.prefix)
+        .collect();
+    let foreign = |addr: u64| {
+        let symbol = guest.image.symbols.nearest_code(addr, &scheme.prefix);
+        symbol.is_some_and(|s| others.iter().any(|p| s.name.starts_with(p)))
+    };
+    guest.code.irets().iter().copied().filter(|a| !foreign(*a)).collect()
+}

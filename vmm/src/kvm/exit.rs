@@ -1,0 +1,47 @@
+//! Why a `KVM_RUN` returned, without KVM's unions.
+
+/// Why the vCPU stopped. RIP and all other registers are in [`super::Vm::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A HLT was executed; RIP is the instruction after it.
+    Hlt,
+    /// An OUT was executed; RIP is the instruction after it, on every host.
+    Out {
+        /// Port number.
+        port: u16,
+        /// Value written, zero-extended.
+        value: u32,
+    },
+    /// An IN wants a value from a port. Nothing in the lab answers one.
+    In {
+        /// Port number.
+        port: u16,
+    },
+    /// An access to an address without memory.
+    Mmio {
+        /// Guest-physical address.
+        addr: u64,
+        /// Whether it is a write.
+        write: bool,
+    },
+    /// Triple fault, or a reset.
+    Shutdown,
+    /// A debug exception that `KVM_SET_GUEST_DEBUG` asked for.
+    Debug {
+        /// Linear address it is about.
+        pc: u64,
+        /// DR6 as the hardware would show it.
+        dr6: u64,
+    },
+    /// KVM could not go on (`KVM_EXIT_INTERNAL_ERROR`).
+    InternalError {
+        /// `KVM_INTERNAL_ERROR_…`; 1 is a failed emulation.
+        suberror: u32,
+        /// The instruction's bytes where KVM tells them, else zeros.
+        bytes: [u8; 15],
+    },
+    /// The watchdog, or a signal, interrupted the run.
+    Interrupted,
+    /// Any other exit, by its number in linux/kvm.h.
+    Other(u32),
+}

@@ -1,0 +1,57 @@
+//! The host's KVM: opened once, checked for what the lab cannot do without.
+
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
+};
+use kvm_ioctls::{Cap, Kvm};
+
+use super::Error;
+
+/// All three parts of the sync-regs area.
+pub(super) const SYNC_ALL: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+
+/// An open `/dev/kvm`.
+pub struct Host {
+    kvm: Kvm,
+    cpuid: CpuId,
+}
+
+impl Host {
+    /// Opens `/dev/kvm` and checks it.
+    pub fn open() -> Result<Self, Error> {
+        let kvm = Kvm::new().map_err(|e| match e.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::NoDevice,
+            libc::EACCES | libc::EPERM => Error::NoPermission,
+            _ => Error::ioctl("open /dev/kvm")(e),
+        })?;
+        let version = kvm.get_api_version();
+        if version != KVM_API_VERSION as i32 {
+            return Err(Error::ApiVersion(version));
+        }
+        if kvm.check_extension_int(Cap::SyncRegs) as u32 & SYNC_ALL != SYNC_ALL {
+            return Err(Error::MissingCapability("KVM_CAP_SYNC_REGS (registers, system registers, events)"));
+        }
+        for (cap, name) in [
+            (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+            (Cap::VcpuEvents, "KVM_CAP_VCPU_EVENTS"),
+            (Cap::UserNmi, "KVM_CAP_USER_NMI"),
+            (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+        ] {
+            if !kvm.check_extension(cap) {
+                return Err(Error::MissingCapability(name));
+            }
+        }
+        let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
+        Ok(Self { kvm, cpuid })
+    }
+
+    /// The descriptor of `/dev/kvm`.
+    pub(super) fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// The CPUID leaves this host supports; the lab hands them to its guests whole.
+    pub(super) fn cpuid(&self) -> &CpuId {
+        &self.cpuid
+    }
+}

@@ -1,0 +1,184 @@
+//! One virtual machine with one vCPU.
+
+use kvm_bindings::{
+    KVM_EXIT_DEBUG, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO,
+    KVM_EXIT_SHUTDOWN, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
+use std::sync::Arc;
+
+use super::host::SYNC_ALL;
+use super::ram::Ram;
+use super::watchdog::Watch;
+use super::{Error, Exit, Host};
+
+/// Registers, system registers and events of a vCPU, as the sync-regs area
+/// holds them.
+pub type VcpuState = kvm_bindings::kvm_sync_regs;
+
+/// A virtual machine: RAM from guest-physical 0 up, one vCPU, no devices and no
+/// interrupt controller.
+pub struct Vm {
+    // Declared before `ram`: the slot must go before the memory under it.
+    vcpu: VcpuFd,
+    _vm: VmFd,
+    ram: Ram,
+    state: VcpuState,
+    /// A real NMI was raised since the last run: the events are in the kernel
+    /// already, and loading them again would drop it.
+    nmi_raised: bool,
+    watch: Arc<Watch>,
+    runs: u64,
+}
+
+impl Vm {
+    /// Makes a VM with `ram_bytes` of zeroed RAM and its vCPU in reset state.
+    pub fn new(host: &Host, ram_bytes: u64) -> Result<Self, Error> {
+        let ram = Ram::new(ram_bytes)?;
+        let vm = host.kvm().create_vm().map_err(Error::ioctl("KVM_CREATE_VM"))?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: ram.len(),
+            userspace_addr: ram.host_address(),
+        };
+        // SAFETY: the region is mapped, `ram_bytes` long, and lives in the same
+        // struct as the VM, which is dropped first.
+        unsafe { vm.set_user_memory_region(region) }.map_err(Error::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
+        let mut vcpu = vm.create_vcpu(0).map_err(Error::ioctl("KVM_CREATE_VCPU"))?;
+        vcpu.set_cpuid2(host.cpuid()).map_err(Error::ioctl("KVM_SET_CPUID2"))?;
+        for reg in [SyncReg::Register, SyncReg::SystemRegister, SyncReg::VcpuEvents] {
+            vcpu.set_sync_valid_reg(reg);
+        }
+        let state = VcpuState {
+            regs: vcpu.get_regs().map_err(Error::ioctl("KVM_GET_REGS"))?,
+            sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?,
+            events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?,
+        };
+        Ok(Self { vcpu, _vm: vm, ram, state, nmi_raised: false, watch: Watch::new(), runs: 0 })
+    }
+
+    /// Guest RAM.
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// Guest RAM, to write to.
+    pub fn ram_mut(&mut self) -> &mut [u8] {
+        self.ram.bytes_mut()
+    }
+
+    /// The vCPU's state: what the last run left, with what was changed since.
+    pub fn state(&self) -> &VcpuState {
+        &self.state
+    }
+
+    /// The vCPU's state, to change before the next run.
+    pub fn state_mut(&mut self) -> &mut VcpuState {
+        &mut self.state
+    }
+
+    /// How often KVM_RUN was called.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// Raises a real NMI (`KVM_NMI`) for the next run.
+    pub fn raise_nmi(&mut self) -> Result<(), Error> {
+        self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+        self.vcpu.set_vcpu_events(&self.state.events).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+        self.vcpu.nmi().map_err(Error::ioctl("KVM_NMI"))?;
+        self.nmi_raised = true;
+        Ok(())
+    }
+
+    /// Loads the state, runs until the guest exits, and stores the state.
+    ///
+    /// After an OUT the state is that behind the instruction on every host.
+    pub fn run(&mut self) -> Result<Exit, Error> {
+        let dirty =
+            if std::mem::take(&mut self.nmi_raised) { SYNC_ALL & !kvm_bindings::KVM_SYNC_X86_EVENTS } else { SYNC_ALL };
+        self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+        *self.vcpu.sync_regs_mut() = self.state;
+        let exit = self.enter(dirty)?;
+        if let Exit::Out { .. } = exit {
+            self.complete_io()?;
+        }
+        self.state = *self.vcpu.sync_regs_mut();
+        Ok(exit)
+    }
+
+    fn enter(&mut self, dirty: u32) -> Result<Exit, Error> {
+        self.vcpu.get_kvm_run().kvm_dirty_regs = dirty.into();
+        self.runs += 1;
+        let (watch, vcpu) = (&self.watch, &mut self.vcpu);
+        match watch.guard(|| vcpu.run().map(|_| ())) {
+            Ok(()) => Ok(exit_of(self.vcpu.get_kvm_run())),
+            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => Ok(Exit::Interrupted),
+            Err(e) => Err(Error::ioctl("KVM_RUN")(e)),
+        }
+    }
+
+    /// Lets KVM finish an OUT. kvm_amd and kvm_intel exit with RIP still at the
+    /// instruction and advance it on the next KVM_RUN, over whatever state was
+    /// loaded meanwhile; a run that is told to exit at once does only that.
+    fn complete_io(&mut self) -> Result<(), Error> {
+        self.vcpu.set_kvm_immediate_exit(1);
+        let exit = self.enter(0);
+        self.vcpu.set_kvm_immediate_exit(0);
+        match exit? {
+            Exit::Interrupted => Ok(()),
+            other => Err(Error::Ioctl {
+                call: "KVM_RUN with immediate_exit",
+                errno: std::io::Error::other(format!("ended in {other:?} instead of at once")),
+            }),
+        }
+    }
+}
+
+/// Translates KVM's exit record.
+fn exit_of(run: &mut kvm_bindings::kvm_run) -> Exit {
+    match run.exit_reason {
+        KVM_EXIT_HLT => Exit::Hlt,
+        KVM_EXIT_INTR => Exit::Interrupted,
+        KVM_EXIT_SHUTDOWN => Exit::Shutdown,
+        KVM_EXIT_IO => {
+            // SAFETY: for KVM_EXIT_IO the kernel fills this member of the union.
+            let io = unsafe { run.__bindgen_anon_1.io };
+            if u32::from(io.direction) != KVM_EXIT_IO_OUT {
+                return Exit::In { port: io.port };
+            }
+            let mut value = [0u8; 4];
+            let len = usize::from(io.size).min(4);
+            let data = std::ptr::from_mut(run).cast::<u8>().cast_const().wrapping_add(io.data_offset as usize);
+            // SAFETY: data_offset lies in the mapping that holds `run`, with at least
+            // `size` bytes behind it (KVM API, KVM_EXIT_IO).
+            unsafe { std::ptr::copy_nonoverlapping(data, value.as_mut_ptr(), len) };
+            Exit::Out { port: io.port, value: u32::from_le_bytes(value) }
+        }
+        KVM_EXIT_MMIO => {
+            // SAFETY: for KVM_EXIT_MMIO the kernel fills this member of the union.
+            let mmio = unsafe { run.__bindgen_anon_1.mmio };
+            Exit::Mmio { addr: mmio.phys_addr, write: mmio.is_write != 0 }
+        }
+        KVM_EXIT_DEBUG => {
+            // SAFETY: for KVM_EXIT_DEBUG the kernel fills this member of the union.
+            let debug = unsafe { run.__bindgen_anon_1.debug };
+            Exit::Debug { pc: debug.arch.pc, dr6: debug.arch.dr6 }
+        }
+        KVM_EXIT_INTERNAL_ERROR => {
+            // SAFETY: for KVM_EXIT_INTERNAL_ERROR the kernel fills this member; where
+            // it tells no instruction bytes, ndata says so.
+            let e = unsafe { run.__bindgen_anon_1.emulation_failure };
+            let mut bytes = [0; 15];
+            if e.suberror == 1 && e.ndata >= 1 && e.flags & 1 != 0 {
+                // SAFETY: KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES says that
+                // this member is filled.
+                bytes = unsafe { e.__bindgen_anon_1.__bindgen_anon_1.insn_bytes };
+            }
+            Exit::InternalError { suberror: e.suberror, bytes }
+        }
+        other => Exit::Other(other),
+    }
+}

@@ -1,0 +1,112 @@
+//! The state that an image is started in: 64-bit mode, flat segments, page
+//! tables below the image (see [`guest::abi`]).
+
+use guest::abi::IMAGE_MIN_PADDR;
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use linux_loader::loader::{Elf, KernelLoader};
+
+use super::image::Image;
+use super::paging::Tables;
+use crate::kvm::{Vm, rflags};
+
+/// Where the boot GDT lies: three descriptors.
+const GDT: u64 = 0x500;
+/// Page tables fill what is left below the legacy hole at 640 KiB.
+const TABLES: std::ops::Range<u64> = 0x1000..0xa_0000;
+const _: () = assert!(TABLES.end <= IMAGE_MIN_PADDR);
+
+const CR0_PE: u64 = 1;
+const CR0_MP: u64 = 1 << 1;
+const CR0_ET: u64 = 1 << 4;
+const CR0_NE: u64 = 1 << 5;
+const CR0_WP: u64 = 1 << 16;
+const CR0_PG: u64 = 1 << 31;
+const CR4_PAE: u64 = 1 << 5;
+const EFER_SCE: u64 = 1;
+const EFER_LME: u64 = 1 << 8;
+const EFER_LMA: u64 = 1 << 10;
+const EFER_NXE: u64 = 1 << 11;
+
+/// Kernel code: selector 0x08, 64-bit, DPL 0, accessed.
+const CODE: u64 = 0x00af_9b00_0000_ffff;
+/// Kernel data: selector 0x10, DPL 0, accessed.
+const DATA: u64 = 0x00cf_9300_0000_ffff;
+
+/// Why an image could not be put into memory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// linux-loader refused the file.
+    #[error("the image cannot be loaded: {0}")]
+    Load(String),
+    /// Too many pages for the boot tables.
+    #[error("the image and {ram} bytes of RAM need more page tables than fit below {IMAGE_MIN_PADDR:#x}")]
+    Tables {
+        /// RAM in bytes.
+        ram: u64,
+    },
+}
+
+/// Loads the image into RAM and sets the vCPU to its entry point.
+pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result<(), Error> {
+    let mut file = std::io::Cursor::new(image.bytes());
+    Elf::load(vm.ram().guest_memory(), None, &mut file, None).map_err(|e| Error::Load(e.to_string()))?;
+    let ram_bytes = vm.ram().len();
+
+    let ram = vm.ram_mut();
+    for (i, descriptor) in [0, CODE, DATA].into_iter().enumerate() {
+        let at = GDT as usize + 8 * i;
+        ram[at..at + 8].copy_from_slice(&descriptor.to_le_bytes());
+    }
+    let mut tables = Tables::new(ram, TABLES.start, TABLES.end);
+    let full = || Error::Tables { ram: ram_bytes };
+    for page in (0..ram_bytes).step_by(4096) {
+        tables.map(page, page).ok_or_else(full)?;
+    }
+    for s in &image.segments {
+        let skew = s.vaddr % 4096;
+        for offset in (0..s.size + skew).step_by(4096) {
+            tables.map(s.vaddr - skew + offset, s.paddr - skew + offset).ok_or_else(full)?;
+        }
+    }
+    let cr3 = tables.root();
+
+    let state = vm.state_mut();
+    set_system_registers(&mut state.sregs, cr3);
+    state.regs = kvm_regs {
+        rip: image.entry,
+        rflags: rflags::FIXED,
+        rdi: scheme,
+        rsi: scenario,
+        rdx: ram_bytes,
+        ..Default::default()
+    };
+    state.events = Default::default();
+    Ok(())
+}
+
+fn set_system_registers(sregs: &mut kvm_sregs, cr3: u64) {
+    let flat = |selector: u16, type_: u8, code: bool| kvm_segment {
+        base: 0,
+        limit: 0xffff_ffff,
+        selector,
+        type_,
+        present: 1,
+        dpl: 0,
+        db: (!code).into(),
+        s: 1,
+        l: code.into(),
+        g: 1,
+        ..Default::default()
+    };
+    sregs.cs = flat(0x08, 0xb, true);
+    let data = flat(0x10, 0x3, false);
+    (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
+    sregs.gdt.base = GDT;
+    sregs.gdt.limit = 3 * 8 - 1;
+    sregs.idt.base = 0;
+    sregs.idt.limit = 0;
+    sregs.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+    sregs.cr3 = cr3;
+    sregs.cr4 = CR4_PAE;
+    sregs.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+}

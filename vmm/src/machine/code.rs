@@ -1,0 +1,206 @@
+//! The image's code, decoded once: where instructions begin, and what each does
+//! to the flow of control.
+
+use std::collections::BTreeMap;
+
+use iced_x86::{
+    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction, Register,
+};
+
+use super::image::Image;
+
+/// How an instruction hands on control, as far as a single step must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// To the next instruction only.
+    Next,
+    /// To `target`, always (jmp, call).
+    To(u64),
+    /// To `target` or to the next instruction.
+    Either(u64),
+    /// To an address in a register or in memory.
+    Indirect,
+    /// To the address at the top of the stack.
+    Return,
+    /// To the frame at the top of the stack.
+    Iret,
+    /// To RCX (SYSRET).
+    Sysret,
+    /// To LSTAR (SYSCALL).
+    Syscall,
+    /// It always traps or faults (int3, int n, ud2).
+    Trap,
+    /// A string instruction with a repeat prefix: to itself, or to the next.
+    Repeat,
+    /// HLT.
+    Halt,
+}
+
+/// An instruction, decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoded {
+    /// As iced-x86 sees it.
+    pub insn: Instruction,
+    /// Where control goes.
+    pub flow: Flow,
+}
+
+impl Decoded {
+    fn new(insn: Instruction) -> Self {
+        let near = || insn.near_branch_target();
+        let flow = match insn.flow_control() {
+            FlowControl::Next if insn.has_rep_prefix() && insn.is_string_instruction() => Flow::Repeat,
+            FlowControl::Next if insn.has_repne_prefix() && insn.is_string_instruction() => Flow::Repeat,
+            FlowControl::Next if insn.code() == Opcode::Hlt => Flow::Halt,
+            FlowControl::UnconditionalBranch => Flow::To(near()),
+            FlowControl::Call if insn.code() == Opcode::Syscall => Flow::Syscall,
+            FlowControl::Call if insn.is_call_near() => Flow::To(near()),
+            FlowControl::ConditionalBranch => Flow::Either(near()),
+            FlowControl::IndirectBranch | FlowControl::IndirectCall => Flow::Indirect,
+            FlowControl::Return => match insn.code() {
+                Opcode::Iretq => Flow::Iret,
+                Opcode::Sysretq | Opcode::Sysretd => Flow::Sysret,
+                _ => Flow::Return,
+            },
+            FlowControl::Interrupt | FlowControl::Exception => Flow::Trap,
+            _ => Flow::Next,
+        };
+        Self { insn, flow }
+    }
+
+    /// Whether it loads SS and so holds interrupts, NMIs included, back for one
+    /// instruction (SDM vol. 3, 6.8.3). `pop %ss` does not exist in 64-bit mode.
+    pub fn loads_ss(&self) -> bool {
+        self.insn.op0_register() == Register::SS && self.insn.mnemonic() == iced_x86::Mnemonic::Mov
+    }
+
+    /// Whether it is STI.
+    pub fn is_sti(&self) -> bool {
+        self.insn.code() == Opcode::Sti
+    }
+
+    /// Whether a conditional branch is taken with these flags; `None` for those
+    /// that look at RCX.
+    pub fn taken(&self, rflags: u64) -> Option<bool> {
+        let flag = |bit: u32| rflags >> bit & 1 != 0;
+        let (cf, pf, zf, sf, of) = (flag(0), flag(2), flag(6), flag(7), flag(11));
+        Some(match self.insn.condition_code() {
+            ConditionCode::None => return None,
+            ConditionCode::o => of,
+            ConditionCode::no => !of,
+            ConditionCode::b => cf,
+            ConditionCode::ae => !cf,
+            ConditionCode::e => zf,
+            ConditionCode::ne => !zf,
+            ConditionCode::be => cf || zf,
+            ConditionCode::a => !(cf || zf),
+            ConditionCode::s => sf,
+            ConditionCode::ns => !sf,
+            ConditionCode::p => pf,
+            ConditionCode::np => !pf,
+            ConditionCode::l => sf != of,
+            ConditionCode::ge => sf == of,
+            ConditionCode::le => zf || sf != of,
+            ConditionCode::g => !zf && sf == of,
+        })
+    }
+
+    /// AT&T syntax, as kernel sources are written.
+    pub fn text(&self) -> String {
+        let mut formatter = GasFormatter::new();
+        formatter.options_mut().set_space_after_operand_separator(true);
+        formatter.options_mut().set_hex_prefix("0x");
+        formatter.options_mut().set_hex_suffix("");
+        let mut out = String::new();
+        formatter.format(&self.insn, &mut out);
+        out
+    }
+}
+
+/// All instructions of an image.
+#[derive(Debug, Default)]
+pub struct Code {
+    insns: BTreeMap<u64, Decoded>,
+    /// Addresses behind an instruction that casts a shadow, with that instruction.
+    shadowed: BTreeMap<u64, u64>,
+    irets: Vec<u64>,
+    /// Dense copy of `insns` for the hot path: base address, and per byte.
+    base: u64,
+    dense: Vec<Option<Box<Decoded>>>,
+}
+
+impl Code {
+    /// Decodes every executable segment, beginning anew at each code symbol.
+    pub fn of(image: &Image) -> Self {
+        let mut out = Self::default();
+        let starts: Vec<u64> = image
+            .symbols
+            .iter()
+            .filter(|s| s.code && image.is_code(s.addr))
+            .map(|s| s.addr)
+            .chain(image.segments.iter().filter(|s| s.exec).map(|s| s.vaddr))
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        for (i, start) in starts.iter().enumerate() {
+            let limit = starts.get(i + 1).copied().unwrap_or(u64::MAX);
+            let Some(bytes) = image.code_at(*start) else { continue };
+            let mut decoder = Decoder::with_ip(64, bytes, *start, DecoderOptions::NONE);
+            while decoder.can_decode() && decoder.ip() < limit {
+                let insn = decoder.decode();
+                if insn.is_invalid() {
+                    break;
+                }
+                out.add(Decoded::new(insn));
+            }
+        }
+        out.make_dense();
+        out
+    }
+
+    fn add(&mut self, d: Decoded) {
+        let at = d.insn.ip();
+        if d.flow == Flow::Iret {
+            self.irets.push(at);
+        }
+        if d.loads_ss() || d.is_sti() {
+            self.shadowed.insert(d.insn.next_ip(), at);
+        }
+        self.insns.insert(at, d);
+    }
+
+    fn make_dense(&mut self) {
+        let (Some(first), Some(last)) = (self.insns.keys().next(), self.insns.keys().last()) else { return };
+        self.base = *first;
+        self.dense = vec![None; (last - first + 1) as usize];
+        for (at, d) in &self.insns {
+            self.dense[(at - self.base) as usize] = Some(Box::new(*d));
+        }
+    }
+
+    /// The instruction at `addr`, where the decoding begins one there.
+    pub fn at(&self, addr: u64) -> Option<&Decoded> {
+        self.dense.get(usize::try_from(addr.wrapping_sub(self.base)).ok()?)?.as_deref()
+    }
+
+    /// Decodes bytes that are not among the image's known instructions.
+    pub fn decode(bytes: &[u8], addr: u64) -> Option<Decoded> {
+        let insn = Decoder::with_ip(64, bytes, addr, DecoderOptions::NONE).decode();
+        (!insn.is_invalid()).then(|| Decoded::new(insn))
+    }
+
+    /// The instruction before `addr` that may cast a shadow on it.
+    pub fn shadow_caster(&self, addr: u64) -> Option<u64> {
+        self.shadowed.get(&addr).copied()
+    }
+
+    /// Every iretq.
+    pub fn irets(&self) -> &[u64] {
+        &self.irets
+    }
+
+    /// Every instruction, by address.
+    pub fn iter(&self) -> impl Iterator<Item = &Decoded> {
+        self.insns.values()
+    }
+}

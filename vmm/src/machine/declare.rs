@@ -1,0 +1,348 @@
+//! The manifest's declarations, with their names resolved to addresses.
+
+use std::ops::Range;
+
+use guest::abi;
+
+use super::manifest::{Line, Mode};
+use super::symbols::Symbols;
+
+/// A declaration that cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The `abi` line is missing or names another version.
+    #[error("the manifest is for contract version {found}; this program speaks version {}", abi::ABI_VERSION)]
+    Version {
+        /// What it says.
+        found: String,
+    },
+    /// An unknown keyword.
+    #[error("manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch)")]
+    UnknownKeyword(String),
+    /// An unknown key.
+    #[error("manifest: {of}: unknown key {key:?}")]
+    UnknownKey {
+        /// The declaration.
+        of: String,
+        /// The key.
+        key: String,
+    },
+    /// Something needed is missing.
+    #[error("manifest: {of} needs {what}")]
+    Missing {
+        /// The declaration.
+        of: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// A value that cannot be read.
+    #[error("manifest: {of}: {value:?} {why}")]
+    Value {
+        /// The declaration.
+        of: String,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Two declarations of one name.
+    #[error("manifest: {0} is declared twice")]
+    Twice(String),
+}
+
+/// A way to enter and leave an NMI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// Its name on the command line.
+    pub name: String,
+    /// Who owns the NMI mask.
+    pub mode: Mode,
+    /// Value for RDI at entry.
+    pub arg: u64,
+    /// The NMI handler's first instruction, where the image says it.
+    pub entry: Option<u64>,
+    /// What its labels begin with.
+    pub prefix: String,
+    /// RIPs that the scheme itself writes into frames.
+    pub repeat: Vec<u64>,
+    /// Faults that are part of its design: vector, and the instruction that faults.
+    pub faults: Vec<(u8, u64)>,
+    /// Memory that has its at-ready value whenever no NMI is live.
+    pub idle: Vec<Range<u64>>,
+    /// The invariant that it breaks on purpose.
+    pub broken: Option<String>,
+    /// One line about it.
+    pub summary: String,
+}
+
+/// What the guest does while NMIs arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: String,
+    /// Value for RSI at entry.
+    pub arg: u64,
+    /// The 128 bytes below RSP are in use (the System V red zone).
+    pub redzone: bool,
+    /// It runs code at CPL3.
+    pub ring3: bool,
+    /// One line about it.
+    pub summary: String,
+}
+
+/// A declared stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Its name.
+    pub name: String,
+    /// From its lowest byte to its top; an empty stack's RSP is `end`.
+    pub range: Range<u64>,
+}
+
+/// Memory that an NMI may change for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Virtual addresses.
+    pub range: Range<u64>,
+    /// For this scheme only.
+    pub scheme: Option<String>,
+}
+
+/// All that a manifest declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declarations {
+    /// RAM in bytes, a multiple of 4096.
+    pub ram: u64,
+    /// By name.
+    pub schemes: Vec<Scheme>,
+    /// By name.
+    pub scenarios: Vec<Scenario>,
+    /// By address.
+    pub stacks: Vec<Stack>,
+    /// By address.
+    pub scratch: Vec<Scratch>,
+}
+
+impl Declarations {
+    /// Resolves a parsed manifest against the image's symbols.
+    pub fn resolve(lines: &[Line], symbols: &Symbols) -> Result<Self, Error> {
+        let mut out =
+            Self { ram: abi::DEFAULT_RAM, schemes: vec![], scenarios: vec![], stacks: vec![], scratch: vec![] };
+        let mut version = "none".to_owned();
+        for line in lines {
+            let r = Resolver { line, symbols };
+            match line.keyword.as_str() {
+                "abi" => version = r.word("a version")?.to_owned(),
+                "ram" => out.ram = r.ram()?,
+                "scheme" => out.schemes.push(r.scheme()?),
+                "scenario" => out.scenarios.push(r.scenario()?),
+                "stack" => out.stacks.push(Stack { name: r.word("a name")?.to_owned(), range: r.range()? }),
+                "scratch" => {
+                    r.known(&["low", "high", "scheme"])?;
+                    out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
+                }
+                other => return Err(Error::UnknownKeyword(other.to_owned())),
+            }
+        }
+        if version != abi::ABI_VERSION.to_string() {
+            return Err(Error::Version { found: version });
+        }
+        out.schemes.sort_by(|a, b| a.name.cmp(&b.name));
+        out.scenarios.sort_by(|a, b| a.name.cmp(&b.name));
+        out.stacks.sort_by_key(|s| s.range.start);
+        out.scratch.sort_by_key(|s| s.range.start);
+        let twice = |what: &str, names: Vec<&str>| match names.windows(2).find(|w| w[0] == w[1]) {
+            Some(w) => Err(Error::Twice(format!("{what} {}", w[0]))),
+            None => Ok(()),
+        };
+        twice("scheme", out.schemes.iter().map(|s| s.name.as_str()).collect())?;
+        twice("scenario", out.scenarios.iter().map(|s| s.name.as_str()).collect())?;
+        if out.schemes.is_empty() {
+            return Err(Error::Missing { of: "the image".into(), what: "at least one scheme" });
+        }
+        if out.scenarios.is_empty() {
+            return Err(Error::Missing { of: "the image".into(), what: "at least one scenario" });
+        }
+        Ok(out)
+    }
+}
+
+/// Reads the values of one line.
+struct Resolver<'a> {
+    line: &'a Line,
+    symbols: &'a Symbols,
+}
+
+impl Resolver<'_> {
+    fn of(&self) -> String {
+        let name = self.line.words.first().map(|w| format!(" {w}")).unwrap_or_default();
+        format!("{}{name}", self.line.keyword)
+    }
+
+    fn word(&self, what: &'static str) -> Result<&str, Error> {
+        self.line.words.first().map(String::as_str).ok_or(Error::Missing { of: self.of(), what })
+    }
+
+    fn known(&self, keys: &[&str]) -> Result<(), Error> {
+        match self.line.pairs.keys().find(|k| !keys.contains(&k.as_str())) {
+            Some(key) => Err(Error::UnknownKey { of: self.of(), key: key.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn bad(&self, value: &str, why: &'static str) -> Error {
+        Error::Value { of: self.of(), value: value.to_owned(), why }
+    }
+
+    fn text(&self, key: &str) -> String {
+        self.line.pairs.get(key).cloned().unwrap_or_default()
+    }
+
+    /// The address that `SYMBOL` or `SYMBOL+0xOFF` stands for.
+    fn addr(&self, value: &str) -> Result<u64, Error> {
+        let (name, offset) = match value.split_once('+') {
+            Some((name, off)) => (name, number(off).ok_or_else(|| self.bad(value, "has an offset that is no number"))?),
+            None => (value, 0),
+        };
+        let symbol = self.symbols.get(name).ok_or_else(|| self.bad(value, "is not a symbol of the image"))?;
+        symbol.addr.checked_add(offset).ok_or_else(|| self.bad(value, "lies beyond the address space"))
+    }
+
+    fn needed(&self, key: &'static str) -> Result<u64, Error> {
+        let value = self.line.pairs.get(key).ok_or(Error::Missing { of: self.of(), what: key })?;
+        self.addr(value)
+    }
+
+    /// A comma-separated list.
+    fn list<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.line.pairs.get(key).map(String::as_str).unwrap_or("").split(',').filter(|s| !s.is_empty())
+    }
+
+    fn range(&self) -> Result<Range<u64>, Error> {
+        let (low, high) = (self.needed("low")?, self.needed("high")?);
+        if low >= high {
+            return Err(self.bad(&self.text("high"), "is not above low="));
+        }
+        Ok(low..high)
+    }
+
+    fn ram(&self) -> Result<u64, Error> {
+        let word = self.word("a number of bytes")?;
+        let bytes = number(word).ok_or_else(|| self.bad(word, "is no number"))?;
+        if bytes % 4096 != 0 || !(2 * abi::IMAGE_MIN_PADDR..=64 << 20).contains(&bytes) {
+            return Err(self.bad(word, "is not a multiple of 4096 between 2 MiB and 64 MiB"));
+        }
+        Ok(bytes)
+    }
+
+    fn scheme(&self) -> Result<Scheme, Error> {
+        self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "summary"])?;
+        let name = self.word("a name")?.to_owned();
+        let mode = match self.text("mode").as_str() {
+            "native" | "" => Mode::Native,
+            "pv" => Mode::Pv,
+            other => return Err(self.bad(other, "is not a mode (native, pv)")),
+        };
+        let entry = match self.line.pairs.get("entry") {
+            Some(value) => Some(self.addr(value)?),
+            None => None,
+        };
+        Ok(Scheme {
+            prefix: self.line.pairs.get("prefix").cloned().unwrap_or_default(),
+            arg: self.needed("arg")?,
+            repeat: self.list("repeat").map(|v| self.addr(v)).collect::<Result<_, _>>()?,
+            faults: self.list("faults").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
+            idle: self.list("idle").map(|v| self.sized(v)).collect::<Result<_, _>>()?,
+            broken: self.line.pairs.get("broken").cloned(),
+            summary: self.text("summary"),
+            name,
+            mode,
+            entry,
+        })
+    }
+
+    /// `gp@SYMBOL`: a vector's mnemonic and the instruction that raises it.
+    fn fault(&self, value: &str) -> Result<(u8, u64), Error> {
+        let (vector, at) = value.split_once('@').ok_or_else(|| self.bad(value, "is not of the form gp@SYMBOL"))?;
+        let vector =
+            vector_number(vector).ok_or_else(|| self.bad(value, "names no exception (de, db, ud, gp, pf, …)"))?;
+        Ok((vector, self.addr(at)?))
+    }
+
+    /// `SYMBOL[+0xOFF][:BYTES]`; without BYTES the symbol's size, or 8.
+    fn sized(&self, value: &str) -> Result<Range<u64>, Error> {
+        let (place, size) = match value.split_once(':') {
+            Some((place, n)) => {
+                (place, Some(number(n).ok_or_else(|| self.bad(value, "has a size that is no number"))?))
+            }
+            None => (value, None),
+        };
+        let start = self.addr(place)?;
+        let size = size.or_else(|| self.symbols.get(place).map(|s| s.size).filter(|s| *s > 0)).unwrap_or(8);
+        if size > 4096 {
+            return Err(self.bad(value, "is larger than a page"));
+        }
+        Ok(start..start.saturating_add(size))
+    }
+
+    fn scenario(&self) -> Result<Scenario, Error> {
+        self.known(&["arg", "summary"])?;
+        let flag = |name: &str| self.line.words.iter().skip(1).any(|w| w == name);
+        if let Some(other) = self.line.words.iter().skip(1).find(|w| !["redzone", "ring3"].contains(&w.as_str())) {
+            return Err(self.bad(other, "is not a scenario flag (redzone, ring3)"));
+        }
+        Ok(Scenario {
+            name: self.word("a name")?.to_owned(),
+            arg: self.needed("arg")?,
+            redzone: flag("redzone"),
+            ring3: flag("ring3"),
+            summary: self.text("summary"),
+        })
+    }
+}
+
+/// A decimal or 0x-hexadecimal number.
+pub fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The mnemonics of SDM vol. 3, table 6-1, with their vectors.
+pub const VECTORS: [(&str, u8); 16] = [
+    ("de", 0),
+    ("db", 1),
+    ("nmi", 2),
+    ("bp", 3),
+    ("of", 4),
+    ("br", 5),
+    ("ud", 6),
+    ("nm", 7),
+    ("df", 8),
+    ("ts", 10),
+    ("np", 11),
+    ("ss", 12),
+    ("gp", 13),
+    ("pf", 14),
+    ("ac", 17),
+    ("mc", 18),
+];
+
+/// The vector called `name`.
+pub fn vector_number(name: &str) -> Option<u8> {
+    VECTORS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+}
+
+/// `#GP` for 13, `vector 77` for one without a mnemonic.
+pub fn vector_name(vector: u8) -> String {
+    match VECTORS.iter().find(|(_, v)| *v == vector) {
+        Some((name, _)) => format!("#{}", name.to_uppercase()),
+        None => format!("vector {vector}"),
+    }
+}
+
+/// Whether the CPU pushes an error code with this exception (SDM vol. 3, 6.13).
+pub const fn has_error_code(vector: u8) -> bool {
+    matches!(vector, 8 | 10..=14 | 17 | 21)
+}

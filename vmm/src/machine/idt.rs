@@ -1,0 +1,72 @@
+//! The guest's interrupt descriptor table, as the guest has set it up.
+
+use super::memory::GuestMemory;
+use crate::kvm::VcpuState;
+
+const HLT: u8 = 0xf4;
+
+/// Where each vector leads.
+#[derive(Clone, Debug, Default)]
+pub struct Idt {
+    /// `(handler, vector)` of the vectors whose handler is code, by handler.
+    handlers: Vec<(u64, u8)>,
+    /// `(handler, vector)` of those that lead to a HLT: undeclared ones.
+    stubs: Vec<(u64, u8)>,
+}
+
+impl Idt {
+    /// Reads the table that `state` names (SDM vol. 3, 6.14.1).
+    pub fn read(mem: GuestMemory, state: &VcpuState) -> Self {
+        let mut out = Self::default();
+        let (base, limit) = (state.sregs.idt.base, u64::from(state.sregs.idt.limit));
+        for vector in 0..=255u8 {
+            let offset = u64::from(vector) * 16;
+            if offset + 15 > limit {
+                break;
+            }
+            let Some([low, high]) = mem.words::<2>(state.sregs.cr3, base + offset) else { continue };
+            if low >> 47 & 1 == 0 {
+                continue; // not present
+            }
+            let handler = low & 0xffff | low >> 32 & 0xffff_0000 | high << 32;
+            let mut first = [0];
+            if !mem.read(state.sregs.cr3, handler, &mut first) {
+                continue;
+            }
+            let list = if first[0] == HLT { &mut out.stubs } else { &mut out.handlers };
+            list.push((handler, vector));
+        }
+        out.handlers.sort_unstable();
+        out.stubs.sort_unstable();
+        out
+    }
+
+    /// Where vector `vector` leads, if to code.
+    pub fn handler(&self, vector: u8) -> Option<u64> {
+        self.handlers.iter().find(|(_, v)| *v == vector).map(|(h, _)| *h)
+    }
+
+    /// The first instructions of all handlers that are code.
+    pub fn handlers(&self) -> impl Iterator<Item = u64> {
+        self.handlers.iter().map(|(h, _)| *h)
+    }
+
+    /// The vector whose handler begins at `addr`.
+    pub fn vector_of(&self, addr: u64) -> Option<u8> {
+        lookup(&self.handlers, addr)
+    }
+
+    /// The undeclared vector whose HLT stub stands at `addr`.
+    pub fn stub_vector(&self, addr: u64) -> Option<u8> {
+        lookup(&self.stubs, addr)
+    }
+
+    /// Some HLT that is no handler's first instruction, where there is one.
+    pub fn some_stub(&self) -> Option<u64> {
+        self.stubs.first().map(|(h, _)| *h)
+    }
+}
+
+fn lookup(list: &[(u64, u8)], addr: u64) -> Option<u8> {
+    list.binary_search_by_key(&addr, |(h, _)| *h).ok().map(|i| list[i].1)
+}

@@ -1,0 +1,398 @@
+//! The lab machine: one guest image, booted to *ready*, that runs from boundary to
+//! boundary.
+
+use std::sync::Arc;
+
+use guest::abi;
+
+use super::boot;
+use super::code::Code;
+use super::declare::{Scenario, Scheme};
+use super::idt::Idt;
+use super::image::Image;
+use super::manifest::Mode;
+use super::memory::{GuestMemory, GuestMemoryMut};
+use super::pv::{Outcome, Pv};
+use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+
+/// Why a machine did not come up, or failed in a way that is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// KVM failed.
+    #[error(transparent)]
+    Kvm(#[from] kvm::Error),
+    /// The image could not be put into memory.
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+    /// The guest ended or hung before it reported *ready*.
+    #[error("the guest never reported ready: {0}")]
+    NotReady(String),
+    /// This KVM did something that the lab has no answer to.
+    #[error("this KVM cannot run the guest exactly: {0}")]
+    Host(String),
+}
+
+/// An image with its decoded code, shared by all machines that run it.
+#[derive(Debug)]
+pub struct Guest {
+    /// The image.
+    pub image: Image,
+    /// Its instructions.
+    pub code: Code,
+}
+
+impl Guest {
+    /// Decodes an image's code.
+    pub fn new(image: Image) -> Arc<Self> {
+        let code = Code::of(&image);
+        Arc::new(Self { image, code })
+    }
+}
+
+/// Where the architecture leaves a choice, or a host differs from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Knobs {
+    /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
+    pub faulting_iret_unblocks: bool,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self { faulting_iret_unblocks: true }
+    }
+}
+
+/// Why the machine came to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It stands at a boundary: RIP is the instruction that comes next.
+    Boundary,
+    /// A hypercall was made; RIP is behind it. Argument registers are as the guest
+    /// left them.
+    Hypercall(u8),
+    /// A PV hypercall was carried out.
+    Pv(Outcome),
+    /// An exception whose vector leads to a HLT stub.
+    Undeclared(u8),
+    /// A HLT that the guest itself holds; RIP is at it.
+    Halt,
+    /// Triple fault.
+    Shutdown,
+    /// The watchdog interrupted a run that did not end.
+    Interrupted,
+    /// KVM gave up, or the guest used what the lab does not have.
+    Failed(String),
+}
+
+/// How an NMI is put in front of the vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    /// By the KVM_NMI ioctl, as a device would.
+    Ioctl,
+    /// Pending in the vCPU events, loaded with the registers.
+    Events,
+}
+
+/// The complete state of a machine at a boundary.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// Registers and events.
+    pub vcpu: VcpuState,
+    /// The PV layer's state.
+    pub pv: Pv,
+    /// An NMI that arrived while masked and is kept by the VMM.
+    pub latched: bool,
+    /// The writable pages, in order.
+    pub pages: Vec<u8>,
+}
+
+/// A guest in a VM.
+pub struct Machine {
+    pub(super) vm: Vm,
+    pub(super) guest: Arc<Guest>,
+    pub(super) idt: Idt,
+    pub(super) pv: Pv,
+    pub(super) latched: bool,
+    pub(super) knobs: Knobs,
+    mode: Mode,
+    /// Guest-physical addresses of the pages that a run may write.
+    pages: Vec<u64>,
+    /// Patched bytes of the run under way: physical address, virtual, old byte.
+    pub(super) patches: Vec<(usize, u64, u8)>,
+}
+
+impl Machine {
+    /// Boots `guest` with a scheme and a scenario until it reports *ready*.
+    pub fn boot(
+        host: &Host,
+        guest: &Arc<Guest>,
+        scheme: &Scheme,
+        scenario: &Scenario,
+        knobs: Knobs,
+    ) -> Result<Self, Error> {
+        let image = &guest.image;
+        let mut vm = Vm::new(host, image.declared.ram)?;
+        boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
+        let pages = image
+            .segments
+            .iter()
+            .filter(|s| s.write)
+            .flat_map(|s| (s.paddr & !4095..(s.paddr + s.size).next_multiple_of(4096)).step_by(4096))
+            .collect();
+        let mut machine = Self {
+            vm,
+            guest: Arc::clone(guest),
+            idt: Idt::default(),
+            pv: Pv::default(),
+            latched: false,
+            knobs,
+            mode: scheme.mode,
+            pages,
+            patches: Vec::with_capacity(64),
+        };
+        machine.run_to_ready()?;
+        machine.idt = Idt::read(machine.memory(), machine.vm.state());
+        if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
+            return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
+        }
+        if machine.mode == Mode::Pv && machine.pv.nmi_callback == 0 {
+            return Err(Error::NotReady("it registered no NMI callback (HYPERVISOR_callback_op) in mode pv".into()));
+        }
+        Ok(machine)
+    }
+
+    fn run_to_ready(&mut self) -> Result<(), Error> {
+        loop {
+            let stop = self.resume()?;
+            let why = match stop {
+                Stop::Hypercall(abi::PORT_READY) => return Ok(()),
+                Stop::Pv(Outcome::Returned) => continue,
+                Stop::Hypercall(abi::PORT_PANIC) => format!("it panicked: {}", self.panic_message()),
+                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first"),
+                Stop::Interrupted => format!("it runs without end at {}", self.place(self.rip())),
+                Stop::Shutdown => format!("it ended in a triple fault near {}", self.place(self.rip())),
+                other => format!("{other:?} at {}", self.place(self.rip())),
+            };
+            return Err(Error::NotReady(why));
+        }
+    }
+
+    fn place(&self, addr: u64) -> String {
+        match self.guest.image.symbols.nearest_code(addr, "") {
+            Some(s) if addr - s.addr < 4096 => format!("{}+{:#x}", s.name, addr - s.addr),
+            _ => format!("{addr:#x}"),
+        }
+    }
+
+    /// The message of a guest that panicked, while it stands behind the hypercall.
+    pub fn panic_message(&self) -> String {
+        let regs = &self.state().regs;
+        let mut text = vec![0; regs.rsi.min(1024) as usize];
+        match self.memory().read(self.state().sregs.cr3, regs.rdi, &mut text) {
+            true => String::from_utf8_lossy(&text).into_owned(),
+            false => format!("(its message at {:#x} cannot be read)", regs.rdi),
+        }
+    }
+
+    /// Runs the vCPU once and says why it stopped, with no patched stops.
+    pub(super) fn resume(&mut self) -> Result<Stop, Error> {
+        Ok(match self.vm.run()? {
+            Exit::Hlt => {
+                let state = self.vm.state_mut();
+                state.regs.rip = state.regs.rip.wrapping_sub(1);
+                match self.idt.stub_vector(state.regs.rip) {
+                    Some(vector) => Stop::Undeclared(vector),
+                    None => Stop::Halt,
+                }
+            }
+            Exit::Out { port, .. } => match u8::try_from(port) {
+                Ok(abi::PORT_PV) => match self.pv_hypercall() {
+                    Outcome::Refused(why) => {
+                        log::debug!("iret hypercall refused: {why}");
+                        self.patch_handlers();
+                        return self.resume_patched(); // to the #GP handler
+                    }
+                    outcome => Stop::Pv(outcome),
+                },
+                Ok(port) => Stop::Hypercall(port),
+                Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
+            },
+            Exit::Shutdown => Stop::Shutdown,
+            Exit::Interrupted => Stop::Interrupted,
+            Exit::In { port } => Stop::Failed(format!("an IN from port {port:#x}, where nothing is")),
+            Exit::Mmio { addr, write } => {
+                let what = if write { "a write to" } else { "a read from" };
+                Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
+            }
+            Exit::InternalError { suberror, bytes } => {
+                Stop::Failed(format!("KVM could not execute the instruction (suberror {suberror}, bytes {bytes:02x?})"))
+            }
+            Exit::Debug { pc, .. } => Stop::Failed(format!("a debug exit at {pc:#x} that nobody asked for")),
+            Exit::Other(reason) => Stop::Failed(format!("KVM exit {reason}")),
+        })
+    }
+
+    fn pv_hypercall(&mut self) -> Outcome {
+        if self.mode != Mode::Pv {
+            return Outcome::Crashed("a PV hypercall in mode native".into());
+        }
+        let mut state = *self.vm.state();
+        let outcome = self.pv.hypercall(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+        if let Outcome::Refused(_) = outcome {
+            // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
+            state.regs.rip = state.regs.rip.wrapping_sub(2);
+            state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
+                injected: 1,
+                nr: 13,
+                has_error_code: 1,
+                pending: 0,
+                error_code: 0,
+            };
+        }
+        *self.vm.state_mut() = state;
+        outcome
+    }
+
+    /// Who owns the NMI mask.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The image and its code.
+    pub fn guest(&self) -> &Arc<Guest> {
+        &self.guest
+    }
+
+    /// The guest's IDT as it was at *ready*.
+    pub fn idt(&self) -> &Idt {
+        &self.idt
+    }
+
+    /// The model knobs in force.
+    pub fn knobs(&self) -> Knobs {
+        self.knobs
+    }
+
+    /// Registers and events.
+    pub fn state(&self) -> &VcpuState {
+        self.vm.state()
+    }
+
+    /// The instruction that comes next.
+    pub fn rip(&self) -> u64 {
+        self.vm.state().regs.rip
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> GuestMemory<'_> {
+        GuestMemory(self.vm.ram().bytes())
+    }
+
+    /// How often KVM_RUN was called.
+    pub fn runs(&self) -> u64 {
+        self.vm.runs()
+    }
+
+    /// Guest-physical addresses of the pages that a run may write.
+    pub fn pages(&self) -> &[u64] {
+        &self.pages
+    }
+
+    /// B: whether NMIs are blocked.
+    pub fn blocked(&self) -> bool {
+        match self.mode {
+            Mode::Native => self.vm.state().events.nmi.masked != 0,
+            Mode::Pv => self.pv.masked,
+        }
+    }
+
+    /// Sets B from outside: what an SMI or a machine check does to a live handler.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        match self.mode {
+            Mode::Native => self.vm.state_mut().events.nmi.masked = blocked.into(),
+            Mode::Pv => self.pv.masked = blocked,
+        }
+    }
+
+    /// P: whether an NMI is latched.
+    pub fn pending(&self) -> bool {
+        match self.mode {
+            Mode::Native => self.latched,
+            Mode::Pv => self.pv.pending,
+        }
+    }
+
+    /// An NMI arrives: one is remembered, however many come (I1).
+    pub fn latch(&mut self) {
+        match self.mode {
+            Mode::Native => self.latched = true,
+            Mode::Pv => self.pv.pending = true,
+        }
+    }
+
+    /// Whether the boundary lies in a one-instruction shadow (SDM vol. 3, 6.8.3).
+    pub fn in_shadow(&self) -> bool {
+        self.vm.state().events.interrupt.shadow != 0
+    }
+
+    /// Delivers the latched NMI at this boundary: the vCPU then stands at its
+    /// handler's first instruction.
+    pub fn deliver(&mut self, raise: Raise) -> Result<Stop, Error> {
+        if self.mode == Mode::Pv {
+            let mut state = *self.vm.state();
+            let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+            *self.vm.state_mut() = state;
+            return Ok(match delivered {
+                true => Stop::Boundary,
+                false => Stop::Failed("the NMI's bounce frame could not be built: domain killed".into()),
+            });
+        }
+        self.latched = false;
+        let from = self.rip();
+        match raise {
+            Raise::Ioctl => self.vm.raise_nmi()?,
+            Raise::Events => self.vm.state_mut().events.nmi.pending = 1,
+        }
+        // A stop at `from` itself would prove that the NMI came late.
+        self.patch(from);
+        self.patch_handlers();
+        let stop = self.resume_patched()?;
+        let nmi = self.state().events.nmi;
+        if stop == Stop::Boundary && self.rip() == from && (nmi.masked == 0 || nmi.pending != 0) {
+            return Err(Error::Host(format!("an NMI raised at {} was not delivered there", self.place(from))));
+        }
+        Ok(stop)
+    }
+
+    /// Copies the whole state.
+    pub fn checkpoint(&self) -> Checkpoint {
+        let mut out = Checkpoint { vcpu: *self.vm.state(), pv: self.pv, latched: self.latched, pages: Vec::new() };
+        self.checkpoint_into(&mut out);
+        out
+    }
+
+    /// Copies the whole state into an existing checkpoint of this machine.
+    pub fn checkpoint_into(&self, out: &mut Checkpoint) {
+        (out.vcpu, out.pv, out.latched) = (*self.vm.state(), self.pv, self.latched);
+        out.pages.resize(self.pages.len() * 4096, 0);
+        let ram = self.vm.ram().bytes();
+        for (page, to) in self.pages.iter().zip(out.pages.chunks_exact_mut(4096)) {
+            to.copy_from_slice(&ram[*page as usize..*page as usize + 4096]);
+        }
+    }
+
+    /// Puts the whole state back.
+    pub fn restore(&mut self, from: &Checkpoint) {
+        *self.vm.state_mut() = from.vcpu;
+        (self.pv, self.latched) = (from.pv, from.latched);
+        let ram = self.vm.ram_mut();
+        for (page, bytes) in self.pages.iter().zip(from.pages.chunks_exact(4096)) {
+            ram[*page as usize..*page as usize + 4096].copy_from_slice(bytes);
+        }
+    }
+
+    /// Clears RF, which every completed instruction clears (SDM vol. 3, 17.3.1.1).
+    pub(super) fn clear_rf(&mut self) {
+        self.vm.state_mut().regs.rflags &= !rflags::RF;
+    }
+}

@@ -1,0 +1,21 @@
+//! A guest in a machine: loading, booting, stepping, stopping at boundaries,
+//! checkpoint and restore, PV hypercalls.
+
+pub mod boot;
+pub mod code;
+pub mod declare;
+mod idt;
+pub mod image;
+mod lab;
+pub mod manifest;
+pub mod memory;
+pub mod paging;
+pub mod pv;
+mod step;
+pub mod symbols;
+
+pub use code::{Code, Decoded, Flow};
+pub use idt::Idt;
+pub use image::Image;
+pub use lab::{Checkpoint, Error, Guest, Knobs, Machine, Raise, Stop};
+pub use manifest::Mode;

@@ -1,0 +1,102 @@
+//! Guest-virtual to guest-physical, by the guest's own page tables.
+
+const PRESENT: u64 = 1;
+const WRITE: u64 = 1 << 1;
+const LARGE: u64 = 1 << 7;
+const ACCESSED_DIRTY: u64 = 0x60;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// Walks the four levels of tables at `cr3` (SDM vol. 3, 4.5). `None` where the
+/// address is not mapped, or a table lies outside RAM.
+pub fn translate(ram: &[u8], cr3: u64, vaddr: u64) -> Option<u64> {
+    let mut table = cr3 & ADDRESS;
+    for level in (0..4).rev() {
+        let shift = 12 + 9 * level;
+        let entry = read_u64(ram, table + (vaddr >> shift & 0x1ff) * 8)?;
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        if level == 0 || (entry & LARGE != 0 && level < 3) {
+            let offset = (1u64 << shift) - 1;
+            return Some(entry & ADDRESS & !offset | vaddr & offset);
+        }
+        table = entry & ADDRESS;
+    }
+    None
+}
+
+/// The little-endian word at guest-physical `paddr`.
+pub fn read_u64(ram: &[u8], paddr: u64) -> Option<u64> {
+    let at = usize::try_from(paddr).ok()?;
+    let bytes = ram.get(at..at.checked_add(8)?)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Writes the page tables that an image is booted with.
+pub struct Tables<'a> {
+    ram: &'a mut [u8],
+    root: u64,
+    next: u64,
+    end: u64,
+}
+
+impl<'a> Tables<'a> {
+    /// Empty tables in `[start, end)` of RAM, both page-aligned.
+    pub fn new(ram: &'a mut [u8], start: u64, end: u64) -> Self {
+        Self { ram, root: start, next: start + 4096, end }
+    }
+
+    /// Value for CR3.
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Maps the page at `vaddr` to `paddr`, writable and executable. `None` where
+    /// there is no room for another table.
+    pub fn map(&mut self, vaddr: u64, paddr: u64) -> Option<()> {
+        let mut table = self.root;
+        for level in (1..4).rev() {
+            let at = table + (vaddr >> (12 + 9 * level) & 0x1ff) * 8;
+            let mut entry = read_u64(self.ram, at)?;
+            if entry & PRESENT == 0 {
+                if self.next >= self.end {
+                    return None;
+                }
+                entry = self.next | PRESENT | WRITE | ACCESSED_DIRTY;
+                self.next += 4096;
+                self.write(at, entry)?;
+            }
+            table = entry & ADDRESS;
+        }
+        self.write(table + (vaddr >> 12 & 0x1ff) * 8, paddr & ADDRESS | PRESENT | WRITE | ACCESSED_DIRTY)
+    }
+
+    fn write(&mut self, paddr: u64, value: u64) -> Option<()> {
+        let at = usize::try_from(paddr).ok()?;
+        self.ram.get_mut(at..at + 8)?.copy_from_slice(&value.to_le_bytes());
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mapped_translates_and_nothing_else_does() {
+        let mut ram = vec![0u8; 0x10000];
+        let mut tables = Tables::new(&mut ram, 0x1000, 0x8000);
+        tables.map(0xffff_ffff_8010_0000, 0x9000).unwrap();
+        let root = tables.root();
+        assert_eq!(translate(&ram, root, 0xffff_ffff_8010_0123), Some(0x9123));
+        assert_eq!(translate(&ram, root, 0xffff_ffff_8010_1123), None);
+        assert_eq!(translate(&ram, root, 0), None);
+    }
+
+    #[test]
+    fn tables_stay_in_their_room() {
+        let mut ram = vec![0u8; 0x10000];
+        let mut tables = Tables::new(&mut ram, 0x1000, 0x3000);
+        assert_eq!(tables.map(0x1000, 0x1000), None);
+    }
+}

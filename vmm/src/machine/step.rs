@@ -1,0 +1,317 @@
+//! Exact stops on any KVM: a HLT byte at the boundary, run to it, put the byte
+//! back, set RIP. Hardware breakpoints and the trap flag differ from host to host;
+//! this does not.
+
+use super::code::{Code, Decoded, Flow};
+use super::lab::{Error, Machine, Stop};
+use super::memory::GuestMemoryMut;
+use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
+
+const HLT: u8 = 0xf4;
+
+impl Machine {
+    /// Puts a stop at `addr` for the next run. One that is not mapped is left out:
+    /// execution cannot get there without a fault, which has a stop of its own.
+    pub(super) fn patch(&mut self, addr: u64) {
+        let cr3 = self.vm.state().sregs.cr3;
+        let paddr = match self.guest.image.paddr(addr) {
+            Some(p) => p,
+            None => match super::paging::translate(self.vm.ram().bytes(), cr3, addr) {
+                Some(p) => p,
+                None => return,
+            },
+        } as usize;
+        if self.patches.iter().any(|(p, ..)| *p == paddr) {
+            return;
+        }
+        if let Some(byte) = self.vm.ram_mut().get_mut(paddr) {
+            let old = std::mem::replace(byte, HLT);
+            self.patches.push((paddr, addr, old));
+        }
+    }
+
+    /// Puts a stop at the first instruction of every handler but `except`.
+    fn patch_handlers_but(&mut self, except: u64) {
+        for i in 0.. {
+            let Some(handler) = self.idt.handlers().nth(i) else { break };
+            if handler != except {
+                self.patch(handler);
+            }
+        }
+    }
+
+    /// Puts a stop at the first instruction of every handler.
+    pub(super) fn patch_handlers(&mut self) {
+        self.patch_handlers_but(0);
+    }
+
+    /// Runs with the stops that were put, and takes them away again.
+    pub(super) fn resume_patched(&mut self) -> Result<Stop, Error> {
+        let stop = self.resume();
+        let ram = self.vm.ram_mut();
+        for (paddr, _, old) in self.patches.iter().rev() {
+            ram[*paddr] = *old;
+        }
+        let rip = self.vm.state().regs.rip;
+        let ours = self.patches.iter().any(|(_, addr, _)| *addr == rip);
+        self.patches.clear();
+        match stop? {
+            Stop::Halt if ours => Ok(Stop::Boundary),
+            other => Ok(other),
+        }
+    }
+
+    /// The instruction that comes next, or `None` where its bytes are not mapped or
+    /// are no instruction.
+    pub fn next_instruction(&self) -> Option<Decoded> {
+        let rip = self.rip();
+        if let Some(d) = self.guest.code.at(rip) {
+            return Some(*d);
+        }
+        let mut bytes = [0; 15];
+        let cr3 = self.state().sregs.cr3;
+        let len = (1..=15).rev().find(|n| self.memory().read(cr3, rip, &mut bytes[..*n]))?;
+        Code::decode(&bytes[..len], rip)
+    }
+
+    /// Executes one instruction, or takes the exception that it raises.
+    ///
+    /// The possible successors are decoded from the instruction and stopped at: one
+    /// KVM_RUN, no trap flag in the guest, no NMI window opened by the stepping.
+    pub fn step(&mut self) -> Result<Stop, Error> {
+        let Some(d) = self.next_instruction() else {
+            // It cannot be fetched or decoded: only a handler can come next.
+            self.patch_handlers_but(self.rip());
+            return self.resume_patched();
+        };
+        let before = self.state().regs;
+        let rip = before.rip;
+        let next = d.insn.next_ip();
+        let target = match d.flow {
+            Flow::Next | Flow::Trap | Flow::Halt | Flow::Syscall => None,
+            Flow::To(target) | Flow::Either(target) => Some(target),
+            Flow::Indirect => self.indirect_target(&d),
+            Flow::Return | Flow::Iret => self.memory().word(self.state().sregs.cr3, before.rsp),
+            Flow::Sysret => Some(before.rcx),
+            Flow::Repeat => return self.step_repeat(&d),
+        };
+        if target == Some(rip) {
+            return self.step_to_self(&d);
+        }
+        let falls_through = !matches!(d.flow, Flow::To(_) | Flow::Indirect | Flow::Return | Flow::Iret | Flow::Sysret);
+        if falls_through {
+            self.patch(next);
+        }
+        if let Some(target) = target {
+            self.patch(target);
+        }
+        self.patch_handlers_but(rip);
+        let popped_flags = match d.flow {
+            Flow::Iret => self.memory().word(self.state().sregs.cr3, before.rsp.wrapping_add(16)),
+            _ => None,
+        };
+        let blocked = self.state().events.nmi.masked != 0;
+        let stop = self.resume_patched()?;
+        if stop == Stop::Boundary {
+            self.settle(&d, before.rflags, popped_flags);
+            if blocked && d.flow == Flow::Iret {
+                self.apply_iret_knob();
+            }
+        }
+        Ok(stop)
+    }
+
+    /// Puts back what the HLT at the stop consumed: shadows, and RF from a popped
+    /// frame.
+    fn settle(&mut self, d: &Decoded, flags_before: u64, popped_flags: Option<u64>) {
+        let fell_through = self.rip() == d.insn.next_ip();
+        let shadow = match () {
+            () if fell_through && d.loads_ss() => SHADOW_MOV_SS,
+            () if fell_through && d.is_sti() && flags_before & rflags::IF == 0 => SHADOW_STI,
+            () => 0,
+        };
+        let state = self.vm.state_mut();
+        state.events.interrupt.shadow = shadow;
+        if let Some(flags) = popped_flags.filter(|_| self.idt.vector_of(state.regs.rip).is_none()) {
+            state.regs.rflags |= flags & rflags::RF;
+        }
+    }
+
+    /// For an iretq that was executed with NMIs blocked.
+    /// A faulting iretq keeps NMIs masked on kvm_pvm and unmasks them on kvm_amd and
+    /// kvm_intel; the model's knob decides instead. The fault shows as a stop at an
+    /// exception handler's first instruction.
+    fn apply_iret_knob(&mut self) {
+        let unblocks = self.knobs.faulting_iret_unblocks;
+        let faulted = self.idt.vector_of(self.rip()).is_some_and(|v| v != 2);
+        if faulted {
+            self.vm.state_mut().events.nmi.masked = (!unblocks).into();
+        }
+    }
+
+    fn indirect_target(&self, d: &Decoded) -> Option<u64> {
+        let state = self.state();
+        match d.insn.op0_kind() {
+            iced_x86::OpKind::Register => register(&state.regs, d.insn.op0_register()),
+            _ => {
+                let at = d.insn.virtual_address(0, 0, |reg, _, _| match reg {
+                    iced_x86::Register::GS => Some(state.sregs.gs.base),
+                    iced_x86::Register::FS => Some(state.sregs.fs.base),
+                    reg if reg.is_segment_register() => Some(0),
+                    reg => register(&state.regs, reg),
+                })?;
+                self.memory().word(state.sregs.cr3, at)
+            }
+        }
+    }
+
+    /// One iteration of a repeated string instruction: NMIs are taken between
+    /// iterations, so the boundary after it is the instruction itself.
+    fn step_repeat(&mut self, d: &Decoded) -> Result<Stop, Error> {
+        let (rip, count) = (self.rip(), self.state().regs.rcx);
+        if count > 1 {
+            self.vm.state_mut().regs.rcx = 1;
+        }
+        let flags = self.state().regs.rflags;
+        self.patch(d.insn.next_ip());
+        self.patch_handlers_but(rip);
+        let stop = self.resume_patched()?;
+        if count > 1 {
+            let fell_through = stop == Stop::Boundary && self.rip() == d.insn.next_ip();
+            let regs = &mut self.vm.state_mut().regs;
+            if !fell_through {
+                regs.rcx = count; // the iteration faulted
+            } else {
+                regs.rcx = count - 1;
+                let zero = regs.rflags >> 6 & 1 != 0;
+                let compares = matches!(
+                    d.insn.mnemonic(),
+                    iced_x86::Mnemonic::Cmpsb
+                        | iced_x86::Mnemonic::Cmpsw
+                        | iced_x86::Mnemonic::Cmpsd
+                        | iced_x86::Mnemonic::Cmpsq
+                        | iced_x86::Mnemonic::Scasb
+                        | iced_x86::Mnemonic::Scasw
+                        | iced_x86::Mnemonic::Scasd
+                        | iced_x86::Mnemonic::Scasq
+                );
+                if !(compares && zero == d.insn.has_repne_prefix()) {
+                    regs.rip = rip;
+                }
+            }
+        }
+        if stop == Stop::Boundary {
+            self.settle(d, flags, None);
+        }
+        Ok(stop)
+    }
+
+    /// An instruction whose target is itself: a stop there would never let it run.
+    fn step_to_self(&mut self, d: &Decoded) -> Result<Stop, Error> {
+        let state = self.state();
+        let (rip, rsp, cr3, before_flags) = (state.regs.rip, state.regs.rsp, state.sregs.cr3, state.regs.rflags);
+        match d.flow {
+            // A jump to itself changes nothing but RF.
+            Flow::To(_) if d.insn.mnemonic() == iced_x86::Mnemonic::Jmp => {
+                self.clear_rf();
+                self.vm.state_mut().events.interrupt.shadow = 0;
+                Ok(Stop::Boundary)
+            }
+            Flow::Either(_) => {
+                let taken = d.taken(state.regs.rflags).unwrap_or(state.regs.rcx != 1);
+                if taken {
+                    let state = self.vm.state_mut();
+                    if d.insn.condition_code() == iced_x86::ConditionCode::None {
+                        state.regs.rcx = state.regs.rcx.wrapping_sub(1); // loop
+                    }
+                    state.events.interrupt.shadow = 0;
+                    self.clear_rf();
+                    return Ok(Stop::Boundary);
+                }
+                self.patch(d.insn.next_ip());
+                self.patch_handlers_but(rip);
+                self.resume_patched()
+            }
+            // Lead it to a HLT elsewhere, then set RIP: a latched iretq to itself would
+            // hang in KVM_RUN on kvm_amd.
+            Flow::Return | Flow::Iret => {
+                let Some(pad) = self.idt.some_stub() else {
+                    return Ok(Stop::Failed("an iretq to itself, and no HLT stub in the IDT to lead it to".into()));
+                };
+                let popped_flags = self.memory().word(cr3, rsp.wrapping_add(16));
+                let write = |m: &mut Self, word: u64| GuestMemoryMut(m.vm.ram_mut()).write_words(cr3, rsp, &[word]);
+                write(self, pad);
+                self.patch_handlers_but(rip);
+                let stop = self.resume_patched()?;
+                write(self, rip);
+                if self.rip() != pad {
+                    return Ok(stop);
+                }
+                self.vm.state_mut().regs.rip = rip;
+                self.settle(d, before_flags, popped_flags.filter(|_| d.flow == Flow::Iret));
+                Ok(Stop::Boundary)
+            }
+            _ => Ok(Stop::Failed("an indirect jump to itself".into())),
+        }
+    }
+
+    /// Runs freely until execution stands at one of `stops`, at any handler's first
+    /// instruction, or stops for another reason. At least one instruction is
+    /// executed.
+    pub fn leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
+        loop {
+            let rip = self.rip();
+            let here = stops.contains(&rip)
+                || self.idt.vector_of(rip).is_some()
+                || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
+            if here {
+                // A stop at RIP itself would be hit at once: get past it first.
+                let stop = self.step()?;
+                let rip = self.rip();
+                if stop != Stop::Boundary || stops.contains(&rip) || self.idt.vector_of(rip).is_some() {
+                    return Ok(stop);
+                }
+                if self.in_shadow() {
+                    continue; // this boundary is not asked for; the next may be
+                }
+            }
+            for stop in stops {
+                self.patch(*stop);
+                // A stop behind `mov ss` or `sti` is reached by a step from it, which
+                // knows the shadow that a free run would lose.
+                if let Some(caster) = self.guest.code.shadow_caster(*stop) {
+                    self.patch(caster);
+                }
+            }
+            self.patch_handlers();
+            let stop = self.resume_patched()?;
+            let rip = self.rip();
+            if stop != Stop::Boundary || stops.contains(&rip) || self.idt.vector_of(rip).is_some() {
+                return Ok(stop);
+            }
+        }
+    }
+}
+
+fn register(regs: &kvm_bindings::kvm_regs, register: iced_x86::Register) -> Option<u64> {
+    use iced_x86::Register::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
+    Some(match register {
+        RAX => regs.rax,
+        RBX => regs.rbx,
+        RCX => regs.rcx,
+        RDX => regs.rdx,
+        RSI => regs.rsi,
+        RDI => regs.rdi,
+        RBP => regs.rbp,
+        RSP => regs.rsp,
+        R8 => regs.r8,
+        R9 => regs.r9,
+        R10 => regs.r10,
+        R11 => regs.r11,
+        R12 => regs.r12,
+        R13 => regs.r13,
+        R14 => regs.r14,
+        R15 => regs.r15,
+        _ => return None,
+    })
+}

@@ -1,0 +1,126 @@
+//! The frames that were delivered and not yet returned from (I8).
+
+use guest::abi::Frame;
+
+/// Most frames that are remembered at once.
+const MOST: usize = 8;
+
+/// A frame as it was pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Live {
+    /// Address of its lowest word.
+    pub addr: u64,
+    /// What was pushed.
+    pub words: Frame,
+    /// The vector it was pushed for; 2 is an NMI.
+    pub vector: u8,
+}
+
+/// The live frames, oldest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Frames {
+    list: [Live; MOST],
+    len: u8,
+    /// How many were live when the outermost NMI was delivered.
+    base: u8,
+}
+
+impl Frames {
+    fn live(&self) -> &[Live] {
+        &self.list[..self.len.into()]
+    }
+
+    /// An outermost NMI is about to be delivered.
+    pub fn begin_episode(&mut self) {
+        self.base = self.len;
+    }
+
+    /// The outermost NMI has been returned from: nothing of it is live.
+    pub fn end_episode(&mut self) {
+        self.truncate(self.base);
+    }
+
+    fn truncate(&mut self, len: u8) {
+        self.list[len.into()..self.len.into()].fill(Live::default());
+        self.len = len;
+    }
+
+    /// A frame was pushed. What it overwrote or buried is no longer live: a fault's
+    /// frame is only ever returned from in place, so one at or below the new one on
+    /// the same stack is gone.
+    pub fn push(&mut self, new: Live) {
+        let base = usize::from(self.base);
+        let near = |old: &Live| old.addr >> 12 == new.addr >> 12 && old.addr < new.addr + 40;
+        self.retain(|i, old| i < base || old.vector == 2 || !near(old));
+        if self.live().contains(&new) {
+            return; // the same context interrupted again at the same place
+        }
+        if usize::from(self.len) == MOST {
+            // The oldest that the outermost return does not need.
+            let drop = (base + 1).min(MOST - 1);
+            self.retain(|i, _| i != drop);
+        }
+        self.list[usize::from(self.len)] = new;
+        self.len += 1;
+    }
+
+    fn retain(&mut self, keep: impl Fn(usize, &Live) -> bool) {
+        let mut kept = Frames { base: self.base, ..Frames::default() };
+        for (i, old) in self.live().iter().enumerate() {
+            if keep(i, old) {
+                kept.list[usize::from(kept.len)] = *old;
+                kept.len += 1;
+            }
+        }
+        *self = kept;
+    }
+
+    /// A return consumed `words` at `addr`: forgets that frame and all above it.
+    /// `false` where no live frame is like it.
+    ///
+    /// An NMI's frame may be returned from in a copy, word for word. A fault's is
+    /// returned from in place, and its handler may have moved RIP or changed flags.
+    pub fn consume(&mut self, addr: u64, words: &Frame) -> bool {
+        let same = |old: &Live| match old.vector {
+            2 => old.words == *words,
+            _ => {
+                let w = &old.words;
+                old.addr == addr && (w.cs, w.rsp, w.ss) == (words.cs, words.rsp, words.ss)
+            }
+        };
+        let Some(i) = self.live().iter().rposition(same) else { return false };
+        self.truncate(i as u8);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(rip: u64) -> Frame {
+        Frame { rip, cs: 8, rflags: 2, rsp: 0x1000, ss: 0x10 }
+    }
+
+    #[test]
+    fn an_nmi_frame_is_returned_from_in_a_copy_and_a_faults_only_in_place() {
+        let mut f = Frames::default();
+        f.begin_episode();
+        f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
+        f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
+        assert!(!f.consume(0x8e00, &frame(2)));
+        assert!(f.consume(0x8f00, &frame(3)), "its handler may move RIP");
+        assert!(f.consume(0x8123, &frame(1)));
+        assert_eq!(f, Frames::default());
+    }
+
+    #[test]
+    fn an_overwritten_fault_frame_is_gone() {
+        let mut f = Frames::default();
+        f.begin_episode();
+        f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
+        f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
+        f.push(Live { addr: 0x8fd8, words: frame(4), vector: 2 });
+        assert!(!f.consume(0x8f00, &frame(2)));
+    }
+}

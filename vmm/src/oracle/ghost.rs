@@ -1,0 +1,58 @@
+//! What the oracle remembers about a run. Two equal machines with equal ghosts are
+//! one state of the search.
+
+use super::context::Context;
+use super::frames::Frames;
+
+/// Deliveries that no body run has answered yet, counted up to here; beyond it "many",
+/// which stays so until the outermost return and raises no alarm.
+const MANY: u8 = 4;
+
+/// Ghost state. It is bounded, so that a search over it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ghost {
+    /// The model's B.
+    pub blocked: bool,
+    /// The model's P.
+    pub pending: bool,
+    /// An arrival has not been followed by a body run yet (I3).
+    pub owed: bool,
+    /// Deliveries less body runs in this episode (I4).
+    slack: u8,
+    /// Bodies that have begun and not ended (I5).
+    pub bodies: u8,
+    /// The context that the outermost live NMI interrupted.
+    pub outer: Option<Context>,
+    /// Frames not yet returned from (I8).
+    pub frames: Frames,
+    /// #DB and #GP seen in the interrupted code (I16).
+    pub traps: u16,
+}
+
+impl Ghost {
+    /// An NMI was delivered.
+    pub fn delivered(&mut self) {
+        self.blocked = true;
+        self.pending = false;
+        self.slack = (self.slack + 1).min(MANY);
+    }
+
+    /// A body begins; `false` where no delivery is left that it could answer.
+    pub fn body_begins(&mut self) -> bool {
+        self.owed = false;
+        self.bodies = self.bodies.saturating_add(1);
+        match self.slack {
+            0 => return false,
+            MANY => {}
+            _ => self.slack -= 1,
+        }
+        true
+    }
+
+    /// The outermost NMI was returned from.
+    pub fn end_episode(&mut self) {
+        self.outer = None;
+        self.slack = 0;
+        self.frames.end_episode();
+    }
+}

@@ -1,0 +1,39 @@
+//! The run without NMIs that every other run is compared with.
+
+/// Execution stood at a boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The instruction that comes next.
+    pub addr: u64,
+    /// The n-th time execution stands there, from 1.
+    pub n: u32,
+    /// Whether NMIs are blocked there.
+    pub blocked: bool,
+    /// Whether the boundary lies in the shadow of a `mov ss` or `sti`.
+    pub shadow: bool,
+}
+
+/// A #DB or #GP in the interrupted code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// Its vector.
+    pub vector: u8,
+    /// The RIP it pushed.
+    pub rip: u64,
+}
+
+/// The golden run of one scheme and scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Golden {
+    /// Every boundary, in order, from *ready* on; the last is that of the hypercall
+    /// that ended the scenario.
+    pub visits: Vec<Visit>,
+    /// The #DBs and #GPs, in order.
+    pub traps: Vec<Trap>,
+    /// What the guest reported at the end.
+    pub checksum: u64,
+    /// The writable pages at the end.
+    pub pages: Vec<u8>,
+    /// RSP at the end.
+    pub rsp: u64,
+}

@@ -50,10 +50,7 @@ const PROFILE: &[(&str, &str)] = &[
 
 fn main() {
     let manifest_dir = PathBuf::from(var("CARGO_MANIFEST_DIR"));
-    let workspace = manifest_dir
-        .parent()
-        .expect("the vmm package lies in the workspace")
-        .to_owned();
+    let workspace = manifest_dir.parent().expect("the vmm package lies in the workspace").to_owned();
     for path in ["guest", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
@@ -74,16 +71,7 @@ fn build_kernel(workspace: &Path, target_dir: &Path) -> PathBuf {
     let mut cargo = Command::new(var("CARGO"));
     cargo
         .current_dir(workspace)
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "guest",
-            "--bin",
-            "kernel",
-            "--features",
-            "kernel",
-        ])
+        .args(["build", "--release", "-p", "guest", "--bin", "kernel", "--features", "kernel"])
         .args(["--locked", "--quiet", "--target", TARGET, "--target-dir"])
         .arg(target_dir);
     for (name, _) in env::vars_os() {
@@ -95,13 +83,8 @@ fn build_kernel(workspace: &Path, target_dir: &Path) -> PathBuf {
     for (key, value) in PROFILE {
         cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
-    let status = cargo
-        .status()
-        .unwrap_or_else(|e| panic!("cannot run cargo for the guest kernel: {e}"));
-    assert!(
-        status.success(),
-        "the guest kernel does not build (cargo: {status})"
-    );
+    let status = cargo.status().unwrap_or_else(|e| panic!("cannot run cargo for the guest kernel: {e}"));
+    assert!(status.success(), "the guest kernel does not build (cargo: {status})");
     target_dir.join(TARGET).join("release").join("kernel")
 }
 
@@ -109,21 +92,7 @@ fn build_kernel(workspace: &Path, target_dir: &Path) -> PathBuf {
 /// wrappers (clippy's), profiles, targets, and what cargo tells this script.
 fn is_foreign(name: &str) -> bool {
     let keep = ["CARGO_HOME", "CARGO_MAKEFLAGS"].contains(&name)
-        || [
-            "CARGO_NET_",
-            "CARGO_HTTP_",
-            "CARGO_REGISTR",
-            "CARGO_SOURCE_",
-        ]
-        .iter()
-        .any(|p| name.starts_with(p));
-    let flags = [
-        "RUSTFLAGS",
-        "RUSTDOCFLAGS",
-        "RUSTC",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-        "RUSTC_LINKER",
-    ];
+        || ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"].iter().any(|p| name.starts_with(p));
+    let flags = ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_LINKER"];
     !keep && (name.starts_with("CARGO_") || flags.contains(&name))
 }

@@ -31,11 +31,7 @@ kernel_entry:
 /// Boots the kernel for one scheme and one scenario, of which the VMM passes the
 /// addresses, and runs it.
 #[unsafe(no_mangle)]
-extern "sysv64" fn kernel_main(
-    scheme: &'static Scheme,
-    scenario: &'static Scenario,
-    ram: u64,
-) -> ! {
+extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scenario, ram: u64) -> ! {
     cpu::enable_protections();
     early::init(ram);
     mm::build_reference(ram);

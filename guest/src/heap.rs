@@ -43,9 +43,7 @@ pub fn init() {
 /// Takes an object, whose words hold anything.
 pub fn allocate() -> &'static Object {
     let first = FREE.load(Relaxed);
-    let Some(object) = SLAB.get(first as usize) else {
-        panic!("the slab is exhausted")
-    };
+    let Some(object) = SLAB.get(first as usize) else { panic!("the slab is exhausted") };
     FREE.store(object.get(0), Relaxed);
     object
 }

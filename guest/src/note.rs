@@ -14,10 +14,7 @@ pub struct Note<const N: usize> {
 }
 
 const NAME_SIZE: usize = abi::NOTE_NAME.len() + 1;
-const _: () = assert!(
-    NAME_SIZE.is_multiple_of(4),
-    "the note's text must be aligned"
-);
+const _: () = assert!(NAME_SIZE.is_multiple_of(4), "the note's text must be aligned");
 
 impl<const N: usize> Note<N> {
     /// The note that says `text`, padded with line ends.

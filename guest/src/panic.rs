@@ -30,10 +30,7 @@ impl Write for Text {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    let mut text = Text {
-        bytes: [const { MaybeUninit::uninit() }; MAX],
-        len: 0,
-    };
+    let mut text = Text { bytes: [const { MaybeUninit::uninit() }; MAX], len: 0 };
     let _ = write!(text, "{}", info.message());
     if let Some(place) = info.location() {
         // Not in one `write!`: its arguments would be copied by SSE registers.

@@ -32,15 +32,9 @@ unsafe extern "C" {
 }
 
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers {
-    invalid_opcode,
-    page_fault,
-};
+pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers = Handlers {
-    invalid_opcode: pv_invalid_opcode,
-    page_fault: pv_page_fault,
-};
+pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
 
 global_asm!(
     r#"

@@ -31,13 +31,7 @@ const TSS_AVAILABLE: u64 = 0x89;
 
 /// Null, kernel code, kernel data, user data, user code: SYSRET wants the user's
 /// two in this order. All are present and accessed; code is 64-bit.
-const FLAT: [u64; 5] = [
-    0,
-    0x00af_9b00_0000_ffff,
-    0x00cf_9300_0000_ffff,
-    0x00cf_f300_0000_ffff,
-    0x00af_fb00_0000_ffff,
-];
+const FLAT: [u64; 5] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 
 unsafe extern "C" {
     static main_stack_high: u8;
@@ -56,10 +50,7 @@ pub struct Pointer {
 impl Pointer {
     /// A table of `bytes` bytes at `base`.
     pub fn new(base: u64, bytes: usize) -> Self {
-        Self {
-            limit: (bytes - 1) as u16,
-            base,
-        }
+        Self { limit: (bytes - 1) as u16, base }
     }
 }
 

@@ -48,12 +48,7 @@ pub fn init(scheme: &Scheme) {
             NMI if !scheme.pv => (scheme.entry as *const () as u64, gdt::IST_NMI),
             INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
             DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),
-            GENERAL_PROTECTION => (
-                scheme
-                    .general_protection
-                    .map_or(stub, |f| f as *const () as u64),
-                0,
-            ),
+            GENERAL_PROTECTION => (scheme.general_protection.map_or(stub, |f| f as *const () as u64), 0),
             PAGE_FAULT => (faults.page_fault as *const () as u64, 0),
             _ => (stub, 0),
         };

@@ -47,12 +47,7 @@ lab_note!(
     "summary=\"the second sketch of July 2010 with every correction\""
 );
 
-scheme!(
-    SCHEME_LINUS_2010_FIXED = Scheme {
-        general_protection: Some(general_protection),
-        ..Scheme::native(entry)
-    }
-);
+scheme!(SCHEME_LINUS_2010_FIXED = Scheme { general_protection: Some(general_protection), ..Scheme::native(entry) });
 
 unsafe extern "C" {
     #[link_name = "linus_2010_fixed.entry"]

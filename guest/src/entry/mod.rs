@@ -58,12 +58,7 @@ pub struct Scheme {
 impl Scheme {
     /// A native scheme with lazy vmalloc and no #GP handler.
     pub const fn native(entry: Handler) -> Self {
-        Self {
-            entry,
-            general_protection: None,
-            pv: false,
-            policy: Policy::Lazy,
-        }
+        Self { entry, general_protection: None, pv: false, policy: Policy::Lazy }
     }
 }
 
@@ -71,10 +66,7 @@ impl Scheme {
 pub fn install(scheme: &Scheme) {
     if scheme.pv {
         let error = hyper::register_nmi_callback(scheme.entry as *const () as u64);
-        assert!(
-            error == 0,
-            "the hypervisor refused the NMI callback: {error}"
-        );
+        assert!(error == 0, "the hypervisor refused the NMI callback: {error}");
     }
 }
 

@@ -28,15 +28,5 @@ lab_note!(
     "summary=\"naive, and one top-level entry for all of vmalloc\""
 );
 
-scheme!(
-    SCHEME_EAGER_SYNC = Scheme {
-        policy: Policy::Eager,
-        ..Scheme::native(naive::ENTRY)
-    }
-);
-scheme!(
-    SCHEME_FIXED_ENTRY = Scheme {
-        policy: Policy::Fixed,
-        ..Scheme::native(naive::ENTRY)
-    }
-);
+scheme!(SCHEME_EAGER_SYNC = Scheme { policy: Policy::Eager, ..Scheme::native(naive::ENTRY) });
+scheme!(SCHEME_FIXED_ENTRY = Scheme { policy: Policy::Fixed, ..Scheme::native(naive::ENTRY) });

@@ -32,14 +32,7 @@ lab_note!(
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 
-scheme!(
-    SCHEME_XEN_FLAG = Scheme {
-        entry,
-        general_protection: None,
-        pv: true,
-        policy: Policy::Lazy
-    }
-);
+scheme!(SCHEME_XEN_FLAG = Scheme { entry, general_protection: None, pv: true, policy: Policy::Lazy });
 
 unsafe extern "C" {
     #[link_name = "xen_flag.entry"]

@@ -33,16 +33,8 @@ pub fn build_reference(ram: u64) {
             table::map(root, address, layout::physical(address), access);
         }
     };
-    image(
-        &raw const image_start,
-        &raw const rodata_start,
-        Access::Execute,
-    );
+    image(&raw const image_start, &raw const rodata_start, Access::Execute);
     image(&raw const rodata_start, &raw const rodata_end, Access::Read);
     image(&raw const data_start, &raw const data_end, Access::Write);
-    image(
-        &raw const nmi_stack_low,
-        &raw const image_end,
-        Access::Write,
-    );
+    image(&raw const nmi_stack_low, &raw const image_end, Access::Write);
 }

@@ -48,11 +48,7 @@ pub fn reference() -> &'static Table {
 #[inline(always)]
 pub fn roots() -> impl Iterator<Item = &'static Table> {
     let live = LIVE.load(Relaxed);
-    ROOTS
-        .iter()
-        .enumerate()
-        .filter(move |(i, _)| live >> i & 1 != 0)
-        .map(|(_, root)| root)
+    ROOTS.iter().enumerate().filter(move |(i, _)| live >> i & 1 != 0).map(|(_, root)| root)
 }
 
 /// Makes a process: a root with the kernel slots that the reference has now.
@@ -65,11 +61,7 @@ pub fn fork() -> usize {
             panic!("no root is left for a process")
         };
         // Four plain moves: a loop's own instructions would be boundaries too.
-        let copy = |slot| {
-            ROOTS[free]
-                .entry(slot)
-                .store(reference().entry(slot).load(Relaxed), Relaxed)
-        };
+        let copy = |slot| ROOTS[free].entry(slot).store(reference().entry(slot).load(Relaxed), Relaxed);
         let [direct, vmalloc, vmalloc_next, image] = layout::KERNEL_SLOTS;
         copy(direct);
         copy(vmalloc);

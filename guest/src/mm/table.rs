@@ -100,20 +100,14 @@ fn index(address: u64, level: u32) -> usize {
 
 /// Maps one page, at boot.
 pub fn map(root: &Table, address: u64, physical: u64, access: Access) {
-    let leaf = root
-        .next(index(address, 3))
-        .next(index(address, 2))
-        .next(index(address, 1));
-    leaf.entry(index(address, 0))
-        .store(access.entry(physical), Relaxed);
+    let leaf = root.next(index(address, 3)).next(index(address, 2)).next(index(address, 1));
+    leaf.entry(index(address, 0)).store(access.entry(physical), Relaxed);
 }
 
 /// Maps one large page for reading and writing, at boot.
 pub fn map_large(root: &Table, address: u64, physical: u64) {
     let directory = root.next(index(address, 3)).next(index(address, 2));
-    directory
-        .entry(index(address, 1))
-        .store(Access::Write.entry(physical) | LARGE, Relaxed);
+    directory.entry(index(address, 1)).store(Access::Write.entry(physical) | LARGE, Relaxed);
 }
 
 /// Whether `root` maps `address` by a small page, found through the direct map.

@@ -44,12 +44,8 @@ struct Slot {
     leaf: AtomicPtr<Table>,
 }
 
-static SLOTS: [Slot; VMALLOC_SLOTS] = [const {
-    Slot {
-        entry: AtomicU64::new(0),
-        leaf: AtomicPtr::new(ptr::null_mut()),
-    }
-}; VMALLOC_SLOTS];
+static SLOTS: [Slot; VMALLOC_SLOTS] =
+    [const { Slot { entry: AtomicU64::new(0), leaf: AtomicPtr::new(ptr::null_mut()) } }; VMALLOC_SLOTS];
 
 /// The policy, as a number: a static that begins as zero.
 static POLICY: AtomicU64 = AtomicU64::new(0);
@@ -64,24 +60,16 @@ pub fn init(policy: Policy) {
     let written = if policy == Policy::Fixed { 0 } else { 1 };
     for (i, slot) in SLOTS.iter().enumerate() {
         let [upper, middle] = [early::page(), early::page()];
-        let leaf = if i == written {
-            layout::physical(&raw const LEAF as u64)
-        } else {
-            early::page()
-        };
+        let leaf = if i == written { layout::physical(&raw const LEAF as u64) } else { early::page() };
         for (table, next) in [(upper, middle), (middle, leaf)] {
             // SAFETY: fresh pages, and RAM is identity-mapped here.
-            unsafe { Table::at(table) }
-                .entry(0)
-                .store(Table::link(next), Relaxed);
+            unsafe { Table::at(table) }.entry(0).store(Table::link(next), Relaxed);
         }
         slot.entry.store(Table::link(upper), Relaxed);
         slot.leaf.store(layout::direct(leaf) as *mut Table, Relaxed);
     }
     if policy == Policy::Fixed {
-        process::reference()
-            .entry(VMALLOC_SLOT)
-            .store(SLOTS[0].entry.load(Relaxed), Relaxed);
+        process::reference().entry(VMALLOC_SLOT).store(SLOTS[0].entry.load(Relaxed), Relaxed);
     }
 }
 
@@ -101,18 +89,11 @@ pub fn newest() -> *mut u64 {
 pub fn allocate(physical: u64) -> *mut u64 {
     let area = AREAS.load(Relaxed) as usize;
     let policy = POLICY.load(Relaxed);
-    let (number, page) = if policy == Policy::Fixed as u64 {
-        (0, area)
-    } else {
-        (area, 0)
-    };
-    let Some(slot) = SLOTS.get(number) else {
-        panic!("the vmalloc area is full")
-    };
+    let (number, page) = if policy == Policy::Fixed as u64 { (0, area) } else { (area, 0) };
+    let Some(slot) = SLOTS.get(number) else { panic!("the vmalloc area is full") };
     // SAFETY: `init` stored the direct map's address of the slot's leaf table.
     let leaf = unsafe { &*slot.leaf.load(Relaxed) };
-    leaf.entry(page)
-        .store(Access::Write.entry(physical), Relaxed);
+    leaf.entry(page).store(Access::Write.entry(physical), Relaxed);
 
     let entry = slot.entry.load(Relaxed);
     let index = VMALLOC_SLOT + number;

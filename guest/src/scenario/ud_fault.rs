@@ -10,10 +10,7 @@ lab_note!("scenario ud-fault arg=SCENARIO_UD_FAULT summary=\"the NMI body raises
 #[unsafe(no_mangle)]
 #[used]
 #[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_UD_FAULT: Scenario = Scenario {
-    body,
-    work: work::run,
-};
+static SCENARIO_UD_FAULT: Scenario = Scenario { body, work: work::run };
 
 unsafe extern "sysv64" {
     #[link_name = "ud_fault.body"]

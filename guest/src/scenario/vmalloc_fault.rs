@@ -12,10 +12,7 @@ lab_note!(
 #[unsafe(no_mangle)]
 #[used]
 #[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_VMALLOC_FAULT: Scenario = Scenario {
-    body,
-    work: work::run,
-};
+static SCENARIO_VMALLOC_FAULT: Scenario = Scenario { body, work: work::run };
 
 extern "sysv64" fn body() {
     // SAFETY: an area that is mapped for good, in the reference at least.

@@ -52,8 +52,7 @@ pub fn panic(message: &[u8]) {
 /// Registers `handler` for NMIs with the hypervisor (mode `pv`). The result is
 /// zero, or a negative error number.
 pub fn register_nmi_callback(handler: u64) -> i64 {
-    let request =
-        abi::CallbackRegister { kind: abi::CALLBACKTYPE_NMI, flags: 0, pad: 0, address: handler };
+    let request = abi::CallbackRegister { kind: abi::CALLBACKTYPE_NMI, flags: 0, pad: 0, address: handler };
     let mut rax = abi::HYPERCALL_CALLBACK_OP;
     // SAFETY: the hypervisor reads `request`, which outlives the call, and
     // returns a number in RAX.

@@ -18,7 +18,9 @@ struct Text {
 impl Write for Text {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for byte in s.bytes() {
-            let Some(slot) = self.bytes.get_mut(self.len) else { break };
+            let Some(slot) = self.bytes.get_mut(self.len) else {
+                break;
+            };
             slot.write(byte);
             self.len += 1;
         }

@@ -18,6 +18,9 @@ pub const IST_NMI: u8 = 1;
 /// Stack of double faults, as a number for gates.
 pub const IST_DOUBLE_FAULT: u8 = 2;
 
+/// Bytes of the NMI stack (as in the linker script).
+pub const NMI_STACK_SIZE: usize = 4096;
+
 lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
 lab_note!("stack df low=df_stack_low high=df_stack_high");
 lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
@@ -28,11 +31,11 @@ const TSS_AVAILABLE: u64 = 0x89;
 
 /// Null, kernel code, kernel data, user data, user code: SYSRET wants the user's
 /// two in this order. All are present and accessed; code is 64-bit.
-const FLAT: [u64; 5] =
-    [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
+const FLAT: [u64; 5] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 
 unsafe extern "C" {
     static main_stack_high: u8;
+    static nmi_stack_low: u8;
     static nmi_stack_high: u8;
     static df_stack_high: u8;
 }
@@ -53,6 +56,8 @@ impl Pointer {
 
 /// Builds and loads GDT and TSS.
 pub fn init() {
+    let nmi_stack = &raw const nmi_stack_high as usize - &raw const nmi_stack_low as usize;
+    assert!(nmi_stack == NMI_STACK_SIZE);
     let page = layout::direct(early::page());
     let tss = page + 0x800;
     let stack = |offset: u64, top: *const u8| {

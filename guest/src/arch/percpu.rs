@@ -29,11 +29,8 @@ const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 1
 
 /// The only CPU's.
 #[unsafe(no_mangle)]
-static PERCPU: PerCpu = PerCpu {
-    nmi_nesting: AtomicU64::new(0),
-    nmi_stack_ptr: AtomicU64::new(0),
-    nmi_scratch: AtomicU64::new(0),
-};
+static PERCPU: PerCpu =
+    PerCpu { nmi_nesting: AtomicU64::new(0), nmi_stack_ptr: AtomicU64::new(0), nmi_scratch: AtomicU64::new(0) };
 
 /// Points GS at this CPU's data. KERNEL_GS_BASE, which `swapgs` would fetch,
 /// holds a user's base (0) while the kernel runs.

@@ -31,8 +31,16 @@ macro_rules! scheme {
     };
 }
 
+mod linus_2010;
+mod linus_2010_fixed;
+mod mainline;
 mod naive;
+mod rostedt_2012;
 mod sync_policies;
+mod xen_flag;
+
+/// RFLAGS: the direction flag.
+const RFLAGS_DF: u64 = 1 << 10;
 
 /// A scheme. The VMM passes the address of one to boot.
 #[repr(C)]

@@ -5,7 +5,7 @@
 //!
 //! **Invariant.** No iretq executes between an NMI's delivery and its own.
 //!
-//! **Cost.** 62 instructions around the body, none of them for nesting.
+//! **Cost.** 47 instructions besides the body, none of them for nesting.
 //!
 //! **Known weaknesses.** Any fault in the body returns by iretq, which unmasks
 //! NMIs. The next one starts at T again and overwrites the frame and the saved

@@ -4,8 +4,8 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::layout::{self, VMALLOC_SLOT, VMALLOC_SLOTS};
-use super::table::{self, PRESENT, Table};
 use super::process;
+use super::table::{self, PRESENT, Table};
 use crate::arch::cpu;
 
 /// Error code bit: the page was present, so nothing is missing.

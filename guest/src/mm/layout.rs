@@ -18,8 +18,7 @@ pub const VMALLOC_SLOT: usize = slot(VMALLOC);
 /// The slots a new root gets from the reference: direct map, vmalloc, image. A
 /// short list instead of half a table, since every entry copied is a few more
 /// boundaries to inject at.
-pub const KERNEL_SLOTS: [usize; 4] =
-    [slot(DIRECT_MAP), VMALLOC_SLOT, VMALLOC_SLOT + 1, slot(IMAGE_OFFSET)];
+pub const KERNEL_SLOTS: [usize; 4] = [slot(DIRECT_MAP), VMALLOC_SLOT, VMALLOC_SLOT + 1, slot(IMAGE_OFFSET)];
 
 /// The index of `address` in a root table.
 pub const fn slot(address: u64) -> usize {

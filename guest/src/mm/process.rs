@@ -60,10 +60,13 @@ pub fn fork() -> usize {
         let Some(free) = (FIRST..ROOTS_LEN).find(|i| live >> i & 1 == 0) else {
             panic!("no root is left for a process")
         };
-        for &slot in &layout::KERNEL_SLOTS {
-            let entry = reference().entry(slot).load(Relaxed);
-            ROOTS[free].entry(slot).store(entry, Relaxed);
-        }
+        // Four plain moves: a loop's own instructions would be boundaries too.
+        let copy = |slot| ROOTS[free].entry(slot).store(reference().entry(slot).load(Relaxed), Relaxed);
+        let [direct, vmalloc, vmalloc_next, image] = layout::KERNEL_SLOTS;
+        copy(direct);
+        copy(vmalloc);
+        copy(vmalloc_next);
+        copy(image);
         LIVE.store(live | 1 << free, Relaxed);
         free
     })

@@ -30,6 +30,11 @@ impl Frames {
         &self.list[..self.len.into()]
     }
 
+    /// How many NMIs have been delivered and not returned from.
+    pub fn nmis(&self) -> usize {
+        self.live().iter().filter(|f| f.vector == 2).count()
+    }
+
     /// An outermost NMI is about to be delivered.
     pub fn begin_episode(&mut self) {
         self.base = self.len;

@@ -4,6 +4,7 @@ pub mod args;
 mod campaign;
 mod failure;
 mod help;
+mod interrupt;
 mod list;
 mod out;
 mod progress;

@@ -16,11 +16,6 @@ impl Out {
         Self { to: BufWriter::new(io::stdout()), closed: false }
     }
 
-    /// Whether anybody still reads.
-    pub fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// Writes a text.
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
         self.guard(|to| to.write_all(text.as_bytes()))

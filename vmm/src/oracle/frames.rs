@@ -30,9 +30,9 @@ impl Frames {
         &self.list[..self.len.into()]
     }
 
-    /// How many NMIs have been delivered and not returned from.
-    pub fn nmis(&self) -> usize {
-        self.live().iter().filter(|f| f.vector == 2).count()
+    /// How many NMIs are live, one inside the other.
+    pub fn nmis(&self) -> u32 {
+        self.live().iter().filter(|f| f.vector == 2).count() as u32
     }
 
     /// An outermost NMI is about to be delivered.

@@ -52,6 +52,8 @@ pub struct Summary {
     pub expected: usize,
     /// Not so.
     pub unexpected: usize,
+    /// Not known yet.
+    pub open: usize,
     /// Cases in all rows.
     pub cases: u64,
     /// Cases that were run again in another gear.
@@ -76,8 +78,8 @@ pub struct Row {
     pub verdict: &'static str,
     /// The verdict expected, as `violation(I5)`.
     pub expected: String,
-    /// Whether the verdict is as expected.
-    pub as_expected: bool,
+    /// Whether the verdict is as expected; not known while more cases could change it.
+    pub as_expected: Option<bool>,
     /// The invariant broken.
     pub invariant: Option<String>,
     /// How, in one line.
@@ -153,7 +155,7 @@ impl Row {
             cases: 1,
             verdict: verdict.word(),
             expected: "pass".into(),
-            as_expected: verdict.is_pass(),
+            as_expected: Some(verdict.is_pass()),
             invariant: verdict.invariant().map(|i| i.to_string()),
             detail: failure.as_ref().map(|f| f.detail.clone()),
             schedule: Some(replay.schedule.clone()),
@@ -169,10 +171,11 @@ impl Row {
 impl Summary {
     /// Counts rows.
     pub fn of(rows: &[Row]) -> Self {
-        let expected = rows.iter().filter(|r| r.as_expected).count();
+        let count = |what: Option<bool>| rows.iter().filter(|r| r.as_expected == what).count();
         Self {
-            expected,
-            unexpected: rows.len() - expected,
+            expected: count(Some(true)),
+            unexpected: count(Some(false)),
+            open: count(None),
             cases: rows.iter().map(|r| r.cases).sum(),
             rechecked: rows.iter().map(|r| r.rechecked).sum(),
             disagreed: rows.iter().map(|r| r.disagreements.len() as u64).sum(),

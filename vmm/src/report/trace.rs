@@ -23,7 +23,7 @@ pub enum Step {
         /// The boundary lies in a one-instruction shadow.
         shadow: bool,
         /// NMIs delivered and not returned from.
-        depth: usize,
+        depth: u32,
         /// NMI bodies under way.
         bodies: u8,
         /// In AT&T syntax.

@@ -230,8 +230,11 @@ impl Session {
             }
             _ => self.machine.step()?,
         };
-        if stop == Stop::Interrupted || self.advances > HUNT_STEPS {
-            return self.hunt();
+        match (&stop, how) {
+            _ if self.advances > HUNT_STEPS => return self.hunt(&[]),
+            (Stop::Interrupted, Advance::To(places)) => return self.hunt(places),
+            (Stop::Interrupted, Advance::Step) => return self.hunt(&[]),
+            _ => {}
         }
         self.observe(&stop, iret);
         Ok(())
@@ -297,9 +300,9 @@ impl Session {
         self.oracle.verdict()
     }
 
-    /// A run that does not end: steps it until a state comes back, which is a
-    /// livelock, or it ends after all (the host was merely slow).
-    fn hunt(&mut self) -> Result<(), Error> {
+    /// A run that does not end: steps it until a state comes back, which is a livelock,
+    /// or it ends after all or comes to one of `places` (the host was merely slow).
+    fn hunt(&mut self, places: &[u64]) -> Result<(), Error> {
         let mut anchor = self.state_hash();
         let (mut lap, mut power) = (0u64, 1u64);
         for _ in 0..HUNT_STEPS {
@@ -310,7 +313,7 @@ impl Session {
                 let stop = self.machine.step()?;
                 self.observe(&stop, iret);
             }
-            if self.oracle.verdict().is_some() {
+            if self.oracle.verdict().is_some() || places.contains(&self.machine.rip()) {
                 return Ok(());
             }
             lap += 1;

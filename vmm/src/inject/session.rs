@@ -41,8 +41,11 @@ pub struct Session {
     machine: Machine,
     oracle: Oracle,
     ready: Checkpoint,
-    /// Return instructions that this scheme's runs can come to.
-    irets: Vec<u64>,
+    /// Where a free run stops while an NMI is live: at return instructions and at
+    /// handlers' first instructions.
+    live_stops: Vec<u64>,
+    /// Where it stops while none is: at the handlers of #DB and #GP.
+    quiet_stops: Vec<u64>,
     /// Room for a run's stops.
     stops: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
@@ -61,10 +64,12 @@ impl Session {
         let machine = Machine::boot(host, guest, scheme, scenario, knobs)?;
         let rules = Rules::new(&machine, scheme, scenario);
         let ready = machine.checkpoint();
-        let irets = own_irets(guest, scheme);
+        let mut live_stops = own_irets(guest, scheme);
+        live_stops.extend(machine.idt().handlers());
+        let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
         let oracle = Oracle::new(Arc::new(rules));
-        let stops = Vec::with_capacity(irets.len() + 16);
-        let mut session = Self { machine, oracle, ready, irets, stops, advances: 0 };
+        let stops = Vec::with_capacity(live_stops.len() + 16);
+        let mut session = Self { machine, oracle, ready, live_stops, quiet_stops, stops, advances: 0 };
         let golden = session.make_golden()?;
         let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
         rules.golden = golden;
@@ -212,7 +217,10 @@ impl Session {
             Advance::To(places) if iret.is_none() => {
                 self.stops.clear();
                 self.stops.extend_from_slice(places);
-                self.stops.extend_from_slice(&self.irets);
+                // With an NMI live, every return and every fault is looked at; without
+                // one, only the traps that I16 compares.
+                let live = self.oracle.ghost.outer.is_some() || self.machine.pending();
+                self.stops.extend_from_slice(if live { &self.live_stops } else { &self.quiet_stops });
                 self.machine.leg(&self.stops)?
             }
             _ => self.machine.step()?,
@@ -240,8 +248,10 @@ impl Session {
     fn observe(&mut self, stop: &Stop, iret: Option<(u64, u64, abi::Frame)>) -> Option<&Verdict> {
         let (m, o) = (&self.machine, &mut self.oracle);
         let native = m.mode() == Mode::Native; // in pv an iretq leaves the VMM's mask alone
+        // A return may lead to a handler's first instruction, where an NMI interrupted.
+        let landed = iret.is_some_and(|(_, _, f)| f.rip == m.rip() && f.rsp == m.state().regs.rsp);
         match stop {
-            Stop::Boundary => match m.idt().vector_of(m.rip()).filter(|v| *v != 2) {
+            Stop::Boundary => match m.idt().vector_of(m.rip()).filter(|v| *v != 2 && !landed) {
                 Some(vector) => o.faulted(m, vector, iret.is_some() && native),
                 None => {
                     if let Some((from, addr, words)) = iret {
@@ -326,13 +336,13 @@ impl Session {
         Ok(())
     }
 
-    /// A hash of machine and ghost.
-    fn state_hash(&self) -> u128 {
+    /// A hash of everything that the run's future depends on: machine and ghost.
+    pub fn state_hash(&self) -> u128 {
         use std::hash::{Hash, Hasher};
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();
         Context::of(self.machine.state()).hash(&mut h);
         self.oracle.ghost.hash(&mut h);
-        (self.machine.blocked(), self.machine.pending(), self.machine.in_shadow()).hash(&mut h);
+        (self.machine.blocked(), self.machine.pending(), self.machine.in_shadow(), self.machine.pv()).hash(&mut h);
         let ram = self.machine.memory().0;
         for page in self.machine.pages() {
             h.write(&ram[*page as usize..*page as usize + 4096]);

@@ -5,6 +5,7 @@
 //! last level the case starts *at* its boundary, from the state that stands there,
 //! and runs freely to its end: the jump gear.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::arm::{Gear, RunError, run};
@@ -75,6 +76,7 @@ pub struct Sweep<'a> {
     counts: Counts,
     events: Vec<Event>,
     saved: Vec<Saved>,
+    passed: Passed,
     /// Golden boundaries passed so far.
     unit: usize,
     stats: SweepStats,
@@ -90,7 +92,17 @@ impl<'a> Sweep<'a> {
         session.reset();
         let counts = Counts::of(&session.machine().guest().code);
         let saved = (0..depth).map(|_| session.saved()).collect();
-        Self { session, depth, recheck, counts, events: vec![], saved, unit: 0, stats: SweepStats::default() }
+        Self {
+            session,
+            depth,
+            recheck,
+            counts,
+            events: vec![],
+            saved,
+            passed: Passed::default(),
+            unit: 0,
+            stats: SweepStats::default(),
+        }
     }
 
     /// How many units of work there are: one for each boundary of the golden run.
@@ -132,7 +144,9 @@ impl<'a> Sweep<'a> {
         self.events.push(Event { kind: Kind::Nmi, at });
         self.session.arrive();
         let out = if level + 1 == self.depth {
-            finish(self.session).map_err(RunError::from).and_then(|verdict| self.case(&verdict, on_case))
+            finish(self.session, &mut self.passed)
+                .map_err(RunError::from)
+                .and_then(|verdict| self.case(&verdict, on_case))
         } else {
             self.walk(level + 1, on_case)
         };
@@ -175,17 +189,41 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// Runs freely to the verdict.
-pub fn finish(session: &mut Session) -> Result<Verdict, Error> {
+/// States from which a run with nothing left to arrive is known to pass: it was run
+/// from an equal state before. Most cases differ only until their NMI is over.
+#[derive(Default)]
+pub struct Passed {
+    states: HashSet<u128>,
+    /// Those that the run under way came through.
+    trail: Vec<u128>,
+}
+
+/// Runs freely to the verdict, or to a state that is known to pass.
+pub fn finish(session: &mut Session, passed: &mut Passed) -> Result<Verdict, Error> {
+    passed.trail.clear();
     loop {
+        let live = session.oracle().ghost.outer.is_some();
         if session.deliverable() {
             session.deliver(Raise::Events)?;
         } else {
             let shadowed = session.machine().pending() && session.machine().in_shadow();
             session.advance(if shadowed { Advance::Step } else { Advance::To(&[]) })?;
         }
-        if let Some(verdict) = session.take_verdict() {
-            return Ok(verdict);
+        let verdict = match session.take_verdict() {
+            Some(verdict) => verdict,
+            None if live && session.oracle().ghost.outer.is_none() => {
+                let state = session.state_hash();
+                if !passed.states.contains(&state) {
+                    passed.trail.push(state);
+                    continue;
+                }
+                Verdict::Pass
+            }
+            None => continue,
+        };
+        if verdict.is_pass() {
+            passed.states.extend(passed.trail.drain(..));
         }
+        return Ok(verdict);
     }
 }

@@ -258,6 +258,11 @@ impl Machine {
         self.mode
     }
 
+    /// The PV layer's state.
+    pub fn pv(&self) -> &Pv {
+        &self.pv
+    }
+
     /// The image and its code.
     pub fn guest(&self) -> &Arc<Guest> {
         &self.guest

@@ -113,12 +113,23 @@ impl Machine {
         let blocked = self.state().events.nmi.masked != 0;
         let stop = self.resume_patched()?;
         if stop == Stop::Boundary {
-            self.settle(&d, before.rflags, popped_flags);
-            if blocked && d.flow == Flow::Iret {
+            let faulted = self.faulted(target, &before, d.flow);
+            self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
+            if blocked && d.flow == Flow::Iret && faulted {
                 self.apply_iret_knob();
             }
         }
         Ok(stop)
+    }
+
+    /// Whether a return ended in a fault's handler rather than at its target. Where
+    /// the target is itself a handler's first instruction, RSP tells: a fault pushes.
+    fn faulted(&self, target: Option<u64>, before: &kvm_bindings::kvm_regs, flow: Flow) -> bool {
+        let at_handler = self.idt.vector_of(self.rip()).is_some_and(|v| v != 2);
+        let returned = flow == Flow::Iret && target == Some(self.rip()) && {
+            self.memory().word(self.state().sregs.cr3, before.rsp.wrapping_add(24)) == Some(self.state().regs.rsp)
+        };
+        at_handler && !returned
     }
 
     /// Puts back what the HLT at the stop consumed: shadows, and RF from a popped
@@ -132,21 +143,17 @@ impl Machine {
         };
         let state = self.vm.state_mut();
         state.events.interrupt.shadow = shadow;
-        if let Some(flags) = popped_flags.filter(|_| self.idt.vector_of(state.regs.rip).is_none()) {
+        if let Some(flags) = popped_flags {
             state.regs.rflags |= flags & rflags::RF;
         }
     }
 
-    /// For an iretq that was executed with NMIs blocked.
-    /// A faulting iretq keeps NMIs masked on kvm_pvm and unmasks them on kvm_amd and
-    /// kvm_intel; the model's knob decides instead. The fault shows as a stop at an
-    /// exception handler's first instruction.
+    /// For an iretq that faulted while NMIs were blocked. It keeps them masked on
+    /// kvm_pvm and unmasks them on kvm_amd and kvm_intel; the model's knob decides
+    /// instead.
     fn apply_iret_knob(&mut self) {
         let unblocks = self.knobs.faulting_iret_unblocks;
-        let faulted = self.idt.vector_of(self.rip()).is_some_and(|v| v != 2);
-        if faulted {
-            self.vm.state_mut().events.nmi.masked = (!unblocks).into();
-        }
+        self.vm.state_mut().events.nmi.masked = (!unblocks).into();
     }
 
     fn indirect_target(&self, d: &Decoded) -> Option<u64> {
@@ -255,20 +262,17 @@ impl Machine {
         }
     }
 
-    /// Runs freely until execution stands at one of `stops`, at any handler's first
-    /// instruction, or stops for another reason. At least one instruction is
-    /// executed.
+    /// Runs freely until execution stands at one of `stops`, or stops for another
+    /// reason. At least one instruction is executed.
     pub fn leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
         loop {
             let rip = self.rip();
-            let here = stops.contains(&rip)
-                || self.idt.vector_of(rip).is_some()
-                || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
+            let here = stops.contains(&rip) || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
                 let stop = self.step()?;
                 let rip = self.rip();
-                if stop != Stop::Boundary || stops.contains(&rip) || self.idt.vector_of(rip).is_some() {
+                if stop != Stop::Boundary || stops.contains(&rip) {
                     return Ok(stop);
                 }
                 if self.in_shadow() {
@@ -283,10 +287,8 @@ impl Machine {
                     self.patch(caster);
                 }
             }
-            self.patch_handlers();
             let stop = self.resume_patched()?;
-            let rip = self.rip();
-            if stop != Stop::Boundary || stops.contains(&rip) || self.idt.vector_of(rip).is_some() {
+            if stop != Stop::Boundary || stops.contains(&self.rip()) {
                 return Ok(stop);
             }
         }

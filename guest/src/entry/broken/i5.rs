@@ -2,8 +2,9 @@
 //! begins within the first (I5).
 //!
 //! Nothing else is wrong with it: a nested NMI continues below the stack it
-//! interrupted, as if there were no IST, so that no frame is ever overwritten.
-//! Outermost frames go to T-512 and down, out of the hardware frame's way.
+//! interrupted, as if there were no IST, so that no frame is ever overwritten, and
+//! its body is shown the outermost context. The outermost NMI has T-512…T-1024, out
+//! of the hardware frame's way.
 
 use guest::abi;
 
@@ -28,14 +29,21 @@ scheme_asm! {r"
 broken_i5.entry:
     pushq %rax
     pushq %rdx
-    # rdx := the interrupted RSP if it lies in the NMI stack, else T-512.
+    # rdx := where to go on: T-512 for the outermost NMI; for a nested one the
+    # interrupted RSP, but clear of what the outermost has.
     leaq 56(%rsp), %rax
     movq 40(%rsp), %rdx
     cmpq %rax, %rdx
     jae broken_i5.outermost
     subq ${stack_size}, %rax
     cmpq %rax, %rdx
-    jae broken_i5.copy_frame
+    jb broken_i5.outermost
+broken_i5.nested:
+    leaq -968(%rsp), %rax
+    cmpq %rax, %rdx
+    jbe broken_i5.copy_frame
+    movq %rax, %rdx
+    jmp broken_i5.copy_frame
 broken_i5.outermost:
     leaq -456(%rsp), %rdx
 
@@ -64,7 +72,8 @@ broken_i5.copy_frame:
 broken_i5.save:
     NMI_PROLOGUE
 broken_i5.body:
-    leaq 8(%rsp), %rdi
+    # The outermost NMI's registers, at T-512-168 whatever comes after.
+    movq $nmi_stack_high-680, %rdi
     outl %eax, ${body_begin}
     movq %rsp, %rax
     pushq ${kernel_ds}

@@ -45,7 +45,7 @@ broken_i16.after:
     .globl broken_i16.gp
 broken_i16.gp:
     cmpq $broken_i16.faulting, 8(%rsp)
-    jne undeclared+13
+    jne fault.unhandled_general_protection
     addq $8, %rsp
     movq $broken_i16.after, (%rsp)
     iretq

@@ -37,12 +37,12 @@ Options:
                      and CLICOLOR* are passed on anyway)
   --verbose          show what is done and the console of the emulated host, on stderr
   --keep             keep the run's directory (console, disk) and say where it is
-  --fetch-only       fetch and unpack what is needed, build vmm, and stop
+  --fetch-only       fetch and unpack the emulator and the kernel, and stop
   -h, --help         this text
 
 Environment:
   NMI_LAB_VMM        a static binary to run, instead of building vmm
-  $emulator_variable          the emulator to use, instead of the distribution's package
+  $emulator_variable$(printf %$((18 - ${#emulator_variable}))s '') the emulator to use, instead of the distribution's package
   XDG_CACHE_HOME     downloads go to \$XDG_CACHE_HOME/nmi-lab/hosts (default: ~/.cache)
 
 Exit code: the program's, or 64 wrong usage, 65 input files too large, 69 the host cannot be provided,
@@ -209,7 +209,7 @@ need_kernel() {
                 [[ -z $package ]] || break
             done
             [[ -n $package ]] ||
-                fail $EX_UNAVAILABLE "this system's package archive has no linux-image-${kernel:-6.1}.*-cloud-amd64 (Debian 12 and 13 have one; or give --kernel a directory)"
+                fail $EX_UNAVAILABLE "this system's package archive has no linux-image-${kernel:-6.1}.*-cloud-amd64 (Debian 12 has 6.1 and 6.12, Debian 13 has 6.12; or give --kernel a directory)"
         fi
         [[ -e $cache/linux-$series ]] || need_package "linux-$series" 0 "$package"
         kernel_dir=$cache/linux-$series
@@ -226,13 +226,14 @@ need_kernel() {
 need_cache() {
     local tool
     [[ $(uname -m) == x86_64 ]] || fail $EX_UNAVAILABLE "the emulated hosts run on x86_64 only"
+    for tool in apt-get apt-cache dpkg flock realpath; do
+        command -v "$tool" >/dev/null ||
+            fail $EX_UNAVAILABLE "$tool is missing: the kernel and the emulator come from a Debian package archive"
+    done
     mkdir -p "$cache" || fail $EX_UNAVAILABLE "cannot create $cache"
     # One fetches, the others wait for it.
     exec {lock}>"$cache/lock"
     flock "$lock"
-    for tool in apt-get apt-cache dpkg; do
-        command -v "$tool" >/dev/null || missing_tool "$tool"
-    done
     need_package busybox 0 busybox-static
     busybox=$cache/busybox/bin/busybox
     [[ -x $busybox ]] || busybox=$cache/busybox/usr/bin/busybox
@@ -240,9 +241,6 @@ need_cache() {
     need_emulator
     need_initramfs
     exec {lock}>&-
-}
-missing_tool() {
-    fail $EX_UNAVAILABLE "$1 is missing: the kernel and the emulator are taken from a Debian package archive"
 }
 
 # Programs that were unpacked, not installed, find their libraries here.
@@ -287,6 +285,7 @@ unpack_module() {
 
 need_initramfs() {
     local key tree applet
+    # One per kernel: an older one, and what was made of it, goes when the recipe changes.
     key=$(cat "${BASH_SOURCE[0]}" "$lab_dir/scripts/hosts/init" <(echo "$host $kernel_dir $modules") | cksum)
     initramfs=$cache/initramfs-$host-$kernel_release-${key%% *}.cpio
     [[ ! -e $initramfs ]] || return 0
@@ -302,8 +301,9 @@ need_initramfs() {
     done
     install -m 755 "$lab_dir/scripts/hosts/init" "$tree/init"
     rm -f "$cache/initramfs-$host-$kernel_release-"*
-    (cd "$tree" && find . | sort | "$busybox" cpio -o -H newc 2>/dev/null) >"$initramfs.part" &&
-        mv "$initramfs.part" "$initramfs" || fail $EX_SOFTWARE "cannot write $initramfs"
+    (cd "$tree" && find . | sort | "$busybox" cpio -o -H newc 2>/dev/null) >"$initramfs.part" ||
+        fail $EX_SOFTWARE "cannot write $initramfs"
+    mv "$initramfs.part" "$initramfs"
     rm -rf "$tree"
 }
 
@@ -320,7 +320,7 @@ need_vmm() {
             --target x86_64-unknown-linux-gnu --target-dir target/hosts >&2) || fail $EX_UNAVAILABLE 'the static vmm does not build'
     fi
     # A dynamic program would end with "not found" inside.
-    ! ldd "$program" 2>/dev/null | grep -q '=>' || fail $EX_USAGE "$program is not static (build it with -C target-feature=+crt-static)"
+    [[ $(ldd "$program" 2>/dev/null) != *'=>'* ]] || fail $EX_USAGE "$program is not static (build it with -C target-feature=+crt-static)"
 }
 
 quoted() { printf "'%s'" "${1//\'/\'\\\'\'}"; }
@@ -370,7 +370,9 @@ collect_files() {
 
 # The disk of the emulated host: a tar archive on its way in, a cpio archive on its way out.
 write_disk() {
-    local argument variable bytes limit=$((memory * 1024 * 1024 / 4))
+    local argument variable bytes limit=$((memory * 1024 * 1024 / 4)) stdout_tty=0 stderr_tty=0
+    [[ ! -t 1 ]] || stdout_tty=1
+    [[ ! -t 2 ]] || stderr_tty=1
     collect_files
     if ((${#files[@]})); then
         bytes=$(du -sbLc -- "${files[@]}" | tail -n 1 | cut -f 1)
@@ -381,9 +383,8 @@ write_disk() {
     cp "$program" "$run/tree/lab/bin/"
     {
         printf 'cwd=%s\nverbose=%s\n' "$(quoted "$cwd")" "$verbose"
-        if [[ -t 1 ]]; then echo stdout_tty=1; else echo stdout_tty=0; fi
-        if [[ -t 2 ]]; then echo stderr_tty=1; else echo stderr_tty=0; fi
-        printf 'tty_size=%s\n' "$(quoted "$(stty size 2>/dev/null <&2 || true)")"
+        printf 'stdout_tty=%s\nstderr_tty=%s\n' "$stdout_tty" "$stderr_tty"
+        printf 'tty_size=%s\n' "$(quoted "$(stty size <&2 2>/dev/null || true)")"
         lines_function directories "${directories[@]}"
         lines_function roots "${roots[@]}"
         printf 'export HOME=/root TMPDIR=/tmp TERM=%s\n' "$(quoted "${TERM:-dumb}")"
@@ -467,6 +468,8 @@ run_emulator() {
             show_console
             fail $EX_SOFTWARE "the emulated host did not start the program within $boot_limit s"
         fi
+        # Whoever read our output has gone: end as the program itself would, by SIGPIPE.
+        kill -0 "$console" 2>/dev/null && kill -0 "$stdout" 2>/dev/null || exit 141
         sleep 0.05 &
         wait -n "$machine" $!
     done
@@ -495,8 +498,8 @@ main() {
     cargo_quiet=(-q)
     ((!verbose)) || cargo_quiet=()
     need_cache
-    need_vmm
     ((!fetch_only)) || exit 0
+    need_vmm
     cwd=$(pwd -P)
     run=$(mktemp -d "${TMPDIR:-/tmp}/nmi-lab-$host.XXXXXX")
     trap cleanup EXIT

@@ -15,6 +15,7 @@ use crate::machine::{Knobs, Mode};
 #[derive(Debug, Parser)]
 #[command(
     name = "vmm",
+    bin_name = "vmm",
     version,
     after_help = help::SHORT,
     after_long_help = help::LONG,

@@ -2,8 +2,10 @@
 //!
 //! The rooms, from the top down: [`inject`] carries out schedules and asks
 //! [`oracle`] for verdicts; both stand on [`machine`], which stands on [`kvm`].
+//! [`probe`] measures the host beside them.
 
 pub mod inject;
 pub mod kvm;
 pub mod machine;
 pub mod oracle;
+pub mod probe;

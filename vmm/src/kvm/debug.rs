@@ -2,8 +2,8 @@
 //! of the lab needs none of it.
 
 use kvm_bindings::{
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_GUESTDBG_USE_SW_BP, Msrs, kvm_guest_debug,
-    kvm_guest_debug_arch, kvm_msr_entry,
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_GUESTDBG_USE_SW_BP, Msrs,
+    kvm_guest_debug, kvm_guest_debug_arch, kvm_msr_entry,
 };
 
 use super::{Error, Exit, Vm};

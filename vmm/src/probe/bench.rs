@@ -4,7 +4,7 @@
 
 use kvm_bindings::{kvm_regs, kvm_segment};
 
-use crate::kvm::{Error, Exit, Host, Vm, VcpuState, rflags};
+use crate::kvm::{Error, Exit, Host, VcpuState, Vm, rflags};
 
 const GDT: u64 = 0x1000;
 const TSS: u64 = 0x1800;
@@ -162,7 +162,7 @@ impl Bench {
         const PRESENT_WRITE: u64 = 3;
         const ACCESSED_DIRTY: u64 = 0x60;
         for level in 0..3 {
-            self.poke(TABLES + 0x1000 * level, TABLES + 0x1000 * (level + 1) | PRESENT_WRITE_USER | ACCESSED_DIRTY);
+            self.poke(TABLES + 0x1000 * level, (TABLES + 0x1000 * (level + 1)) | PRESENT_WRITE_USER | ACCESSED_DIRTY);
         }
         for page in (0x1000..RAM).step_by(0x1000).filter(|p| *p != UNMAPPED) {
             let user = (USER_STACK - 0x1000..USER_STACK).contains(&page) || (USER..RAM).contains(&page);
@@ -196,7 +196,8 @@ impl Bench {
 
     fn gate(&mut self, vector: u8, to: u64, ist: u8) {
         let dpl: u64 = if vector == 3 { 3 } else { 0 };
-        let low = to & 0xffff | KERNEL_CS << 16 | u64::from(ist) << 32 | (0x8e | dpl << 5) << 40 | (to >> 16 & 0xffff) << 48;
+        let low =
+            to & 0xffff | KERNEL_CS << 16 | u64::from(ist) << 32 | (0x8e | dpl << 5) << 40 | (to >> 16 & 0xffff) << 48;
         self.poke(IDT + 16 * u64::from(vector), low);
         self.poke(IDT + 16 * u64::from(vector) + 8, to >> 32);
     }

@@ -1,6 +1,6 @@
 //! Where an NMI is delivered, and how many are kept.
 
-use super::bench::{Bench, Came, Fail, Frame, CODE, TARGET, UNMAPPED, unexpected};
+use super::bench::{Bench, CODE, Came, Fail, Frame, TARGET, UNMAPPED, unexpected};
 use super::code::*;
 use super::spec::{Answer, Probe, source};
 use crate::kvm::{Host, rflags};
@@ -109,7 +109,9 @@ fn at_each_instruction(host: &Host, raise: fn(&mut Bench) -> Result<(), Fail>) -
         raise(&mut bench)?;
         match bench.run()? {
             Came::Handler(2) if bench.nmi_from() == CODE && bench.masked() => {}
-            Came::Handler(2) if bench.nmi_from() == CODE => return Ok(format!("exact, but not masked at {name}").into()),
+            Came::Handler(2) if bench.nmi_from() == CODE => {
+                return Ok(format!("exact, but not masked at {name}").into());
+            }
             _ => return Ok(format!("late at {name}").into()),
         }
     }

@@ -197,8 +197,11 @@ fn executed(host: &Host, instruction: &[u8]) -> Result<Answer, Fail> {
     })
 }
 
+/// One byte of the vCPU events.
+type Field = fn(&mut kvm_bindings::kvm_vcpu_events) -> &mut u8;
+
 fn settable(host: &Host) -> Result<Answer, Fail> {
-    let rows: &[(&str, fn(&mut kvm_bindings::kvm_vcpu_events) -> &mut u8, u8)] = &[
+    let rows: &[(&str, Field, u8)] = &[
         ("masked", |e| &mut e.nmi.masked, 1),
         ("pending", |e| &mut e.nmi.pending, 1),
         ("injected", |e| &mut e.nmi.injected, 1),

@@ -1,6 +1,6 @@
 //! What masks NMIs and what unmasks them.
 
-use super::bench::{Bench, Came, Fail, Frame, CODE, FAULT_STACK, KERNEL_CS, TARGET, USER, unexpected};
+use super::bench::{Bench, CODE, Came, FAULT_STACK, Fail, Frame, KERNEL_CS, TARGET, USER, unexpected};
 use super::code::*;
 use super::spec::{Answer, Probe, source};
 use crate::kvm::{Host, SHADOW_MOV_SS, SHADOW_STI, rflags};
@@ -36,9 +36,7 @@ pub const PROBES: &[Probe] = &[
         right: &["masked"],
         source: source::MULTIPLE_NMIS,
         lab: "takes the mask from the vCPU events after every run",
-        measure: |host| {
-            after(host, LRETQ, 0, |b| b.push_frame(Frame { cs: KERNEL_CS, ..Frame::kernel(TARGET) }))
-        },
+        measure: |host| after(host, LRETQ, 0, |b| b.push_frame(Frame { cs: KERNEL_CS, ..Frame::kernel(TARGET) })),
     },
     Probe {
         id: "unmask-nested-iretq",

@@ -19,15 +19,18 @@ mod stepping;
 mod table;
 
 pub use compare::Comparison;
-pub use report::{HostInfo, Report, Row, Status};
+pub use report::{Report, Row, Status};
 pub use spec::{Answer, Probe};
 pub use table::summary;
 
+use crate::host_id::HostId;
 use crate::kvm::Host;
 
 /// The probes that every run makes, in the order of the report.
 pub fn probes() -> impl Iterator<Item = &'static Probe> {
-    [delivery::PROBES, masking::PROBES, irets::PROBES, stepping::PROBES, ring3::PROBES, exits::PROBES].into_iter().flatten()
+    [delivery::PROBES, masking::PROBES, irets::PROBES, stepping::PROBES, ring3::PROBES, exits::PROBES]
+        .into_iter()
+        .flatten()
 }
 
 /// Probes that may hang a process in the kernel for good: made only where asked for,
@@ -48,7 +51,7 @@ pub fn measure(host: &Host, probe: &Probe) -> Row {
 
 /// Makes all probes in this process.
 pub fn measure_all(host: &Host) -> Report {
-    Report::new(HostInfo::here(), probes().map(|p| measure(host, p)).collect())
+    Report::new(HostId::here(), probes().map(|p| measure(host, p)).collect())
 }
 
 #[cfg(test)]

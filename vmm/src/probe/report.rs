@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::spec::{Answer, Probe};
+use crate::host_id::HostId;
+
+/// Version of the document's form (docs/hosts.md).
+const SCHEMA: u32 = 1;
 
 /// How a host's answer compares with the architecture's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,59 +65,22 @@ impl Row {
     }
 }
 
-/// Which host it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostInfo {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The KVM module in use, as `kvm_intel`.
-    pub kvm: String,
-    /// The CPU's model name.
-    pub cpu: String,
-}
-
-impl HostInfo {
-    /// The host that this program runs on. What cannot be read is `unknown`.
-    pub fn here() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let known = |text: String| if text.is_empty() { "unknown".to_owned() } else { text };
-        let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
-        Self { kernel: known(kernel), kvm: known(kvm_module()), cpu: known(cpu_model(&read("/proc/cpuinfo"))) }
-    }
-}
-
-/// The vendor's module, loaded or built in.
-fn kvm_module() -> String {
-    let entries = std::fs::read_dir("/sys/module").into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
-    names.retain(|n| n.starts_with("kvm_"));
-    names.sort();
-    names.join("+")
-}
-
-fn cpu_model(cpuinfo: &str) -> String {
-    let line = cpuinfo.lines().find(|l| l.starts_with("model name")).unwrap_or_default();
-    line.split_once(':').map_or(String::new(), |(_, model)| model.trim().to_owned())
-}
-
 /// All answers of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Version of this document's form.
     pub schema: u32,
-    /// Short hash over the host and its answers.
-    pub fingerprint: String,
-    /// Which host it is.
-    pub host: HostInfo,
+    /// Which host it is; its fingerprint covers the answers.
+    pub host: HostId,
     /// One row per property.
     pub rows: Vec<Row>,
 }
 
 impl Report {
     /// Puts a report together.
-    pub fn new(host: HostInfo, rows: Vec<Row>) -> Self {
-        let fingerprint = fingerprint(&host, &rows);
-        Self { schema: 1, fingerprint, host, rows }
+    pub fn new(host: HostId, rows: Vec<Row>) -> Self {
+        let host = host.with_answers(rows.iter().map(|r| (r.id.as_str(), r.answer())));
+        Self { schema: SCHEMA, host, rows }
     }
 
     /// The answer to the property `id`.
@@ -131,14 +98,6 @@ impl Report {
     pub fn count(&self, status: Status) -> usize {
         self.rows.iter().filter(|r| r.status == status).count()
     }
-}
-
-fn fingerprint(host: &HostInfo, rows: &[Row]) -> String {
-    let mut text = format!("{}\n{}\n{}\n", host.kernel, host.kvm, host.cpu);
-    for row in rows {
-        text.extend([row.id.as_str(), "=", row.answer(), "\n"]);
-    }
-    format!("{:08x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()) >> 32)
 }
 
 #[cfg(test)]
@@ -160,7 +119,8 @@ pub(super) mod tests {
     }
 
     pub fn report(kvm: &str, rows: Vec<Row>) -> Report {
-        Report::new(HostInfo { kernel: "6.1".into(), kvm: kvm.into(), cpu: "a CPU".into() }, rows)
+        let (kernel, cpu, fingerprint) = ("6.1".into(), "a CPU".into(), String::new());
+        Report::new(HostId { fingerprint, kernel, kvm: kvm.into(), cpu }, rows)
     }
 
     #[test]
@@ -180,11 +140,11 @@ pub(super) mod tests {
         let base = report("kvm_amd", vec![row("a", &[], Some("exact"))]);
         let mut numbered = base.rows.clone();
         numbered[0].detail = Some("17".into());
-        assert_eq!(base.fingerprint, report("kvm_amd", numbered).fingerprint);
-        assert_ne!(base.fingerprint, report("kvm_intel", base.rows.clone()).fingerprint);
-        assert_ne!(base.fingerprint, report("kvm_amd", vec![row("a", &[], Some("late"))]).fingerprint);
-        assert_ne!(base.fingerprint, report("kvm_amd", vec![row("a", &[], None)]).fingerprint);
-        assert_eq!(base.fingerprint.len(), 8);
+        assert_eq!(base.host.fingerprint, report("kvm_amd", numbered).host.fingerprint);
+        assert_ne!(base.host.fingerprint, report("kvm_intel", base.rows.clone()).host.fingerprint);
+        assert_ne!(base.host.fingerprint, report("kvm_amd", vec![row("a", &[], Some("late"))]).host.fingerprint);
+        assert_ne!(base.host.fingerprint, report("kvm_amd", vec![row("a", &[], None)]).host.fingerprint);
+        assert_eq!(base.host.fingerprint.len(), 8);
     }
 
     #[test]
@@ -199,11 +159,5 @@ pub(super) mod tests {
     fn a_report_survives_json() {
         let r = report("kvm_amd", vec![row("a", &["exact"], Some("exact")), row("b", &[], None)]);
         assert_eq!(serde_json::from_str::<Report>(&serde_json::to_string(&r).unwrap()).unwrap(), r);
-    }
-
-    #[test]
-    fn the_model_name_is_found_in_cpuinfo() {
-        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: A CPU\n"), "A CPU");
-        assert_eq!(cpu_model(""), "");
     }
 }

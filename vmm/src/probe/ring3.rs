@@ -1,7 +1,8 @@
 //! Ring 3: ways there and back, and stops.
 
 use super::bench::{
-    Bench, CODE, Came, FAULT_STACK, Fail, Frame, NMI_STACK, SS_16, SYSCALL_ENTRY, USER, USER_CS, handler, tell, unexpected,
+    Bench, CODE, Came, FAULT_STACK, Fail, Frame, NMI_STACK, SS_16, SYSCALL_ENTRY, USER, USER_CS, handler, tell,
+    unexpected,
 };
 use super::code::*;
 use super::spec::{Answer, Probe, source};

@@ -6,8 +6,8 @@ use super::compare::Comparison;
 use super::report::{Report, Row, Status};
 
 impl Report {
-    /// The report as a table for a terminal of this width.
-    pub fn table(&self, width: u16) -> String {
+    /// The report as a table for a terminal, or of this width.
+    pub fn table(&self, width: Option<u16>) -> String {
         let mut table = new(presets::UTF8_HORIZONTAL_ONLY, width);
         table.set_header(["", "property", "architecture", "this host", "the lab"]);
         for r in &self.rows {
@@ -19,8 +19,8 @@ impl Report {
 }
 
 impl Comparison<'_> {
-    /// The hosts side by side, for a terminal of this width.
-    pub fn table(&self, width: u16) -> String {
+    /// The hosts side by side, for a terminal, or of this width.
+    pub fn table(&self, width: Option<u16>) -> String {
         self.fill(new(presets::UTF8_HORIZONTAL_ONLY, width))
     }
 
@@ -47,22 +47,21 @@ impl Comparison<'_> {
 
 /// One line about a report.
 pub fn summary(report: &Report) -> String {
-    let host = &report.host;
     format!(
-        "fingerprint {}: {} on Linux {}, {}; {} as the architecture says, {} not, {} unknown",
-        report.fingerprint,
-        host.kvm,
-        host.kernel,
-        host.cpu,
+        "host {}: {} as the architecture says, {} not, {} unknown",
+        report.host,
         report.count(Status::Ok),
         report.count(Status::Differs),
         report.count(Status::Unknown)
     )
 }
 
-fn new(style: TableStyle, width: u16) -> Table {
+fn new(style: TableStyle, width: Option<u16>) -> Table {
     let mut table = Table::new();
-    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(width) = width {
+        table.set_width(width);
+    }
     table
 }
 

@@ -125,6 +125,14 @@ pub struct Bench {
 impl Bench {
     /// A fresh VM, about to execute NOPs at [`CODE`].
     pub fn new(host: &Host) -> Result<Self, Fail> {
+        let mut bench = Self::untouched(host)?;
+        bench.touch_all()?;
+        bench.put(CODE, &super::code::then_nops(&[], 16));
+        Ok(bench)
+    }
+
+    /// The same, but none of its pages has ever been touched from inside.
+    pub fn untouched(host: &Host) -> Result<Self, Fail> {
         let mut bench = Self { vm: Vm::new(host, RAM)? };
         let ram = bench.vm.ram_mut();
         ram.fill(super::code::HLT[0]);
@@ -151,7 +159,6 @@ impl Bench {
             bench.vm.set_msr(index, value)?;
         }
         system_registers(bench.vm.state_mut());
-        bench.touch_all()?;
         bench.put(CODE, &super::code::then_nops(&[], 16));
         bench.go(CODE);
         Ok(bench)

@@ -16,7 +16,15 @@ pub const PROBES: &[Probe] = &[
         right: &["each once"],
         source: source::DEBUG_API,
         lab: UNUSED,
-        measure: eight,
+        measure: |host| eight(Bench::new(host)?),
+    },
+    Probe {
+        id: "step-first-touch",
+        property: "the same, on a page that the guest touches for the first time",
+        right: &["each once"],
+        source: source::DEBUG_API,
+        lab: UNUSED,
+        measure: |host| eight(Bench::untouched(host)?),
     },
     Probe {
         id: "step-iretq",
@@ -208,8 +216,7 @@ fn trap_flag(flags: u64) -> &'static str {
     if flags & rflags::TF == 0 { "TF clear" } else { "TF set" }
 }
 
-fn eight(host: &Host) -> Result<Answer, Fail> {
-    let mut bench = Bench::new(host)?;
+fn eight(mut bench: Bench) -> Result<Answer, Fail> {
     let mut rips = Vec::new();
     let mut dr6 = 0;
     while bench.rip() < CODE + 8 && rips.len() < 8 + PATIENCE {

@@ -3,6 +3,7 @@
 mod agree;
 mod columns;
 mod document;
+mod exploration;
 mod junit;
 mod terminal;
 mod trace;
@@ -10,6 +11,7 @@ mod trace;
 pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
+pub use exploration::Exploration;
 pub use junit::junit;
 pub use terminal::terminal;
 pub use trace::{Step, header as trace_header};

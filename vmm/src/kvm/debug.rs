@@ -55,17 +55,6 @@ impl Vm {
         }
     }
 
-    /// Reads a model-specific register.
-    pub fn msr(&self, index: u32) -> Result<u64, Error> {
-        let entry = kvm_msr_entry { index, ..Default::default() };
-        let refused = |why| Error::Ioctl { call: "KVM_GET_MSRS", errno: std::io::Error::other(why) };
-        let mut msrs = Msrs::from_entries(&[entry]).map_err(|e| refused(format!("{e:?}")))?;
-        match self.vcpu().get_msrs(&mut msrs).map_err(Error::ioctl("KVM_GET_MSRS"))? {
-            1 => Ok(msrs.as_slice()[0].data),
-            _ => Err(refused(format!("MSR {index:#x} was refused"))),
-        }
-    }
-
     /// Loads the state, lets KVM enter and leave at once, and stores the state: no
     /// instruction is executed.
     pub fn run_at_once(&mut self) -> Result<Exit, Error> {

@@ -19,7 +19,7 @@ pub const PROBES: &[Probe] = &[
         property: "an NMI pending in the vCPU events comes before the instruction at RIP",
         right: &["exact"],
         source: source::EVENTS_API,
-        lab: "gear jump starts cases so, and is compared with gear arm",
+        lab: "gear jump raises its NMIs so; campaigns run a sample again in another gear",
         measure: |host| {
             at_each_instruction(host, |b| {
                 b.vm.state_mut().events.nmi.pending = 1;
@@ -32,7 +32,7 @@ pub const PROBES: &[Probe] = &[
         property: "a HLT byte stops exactly at each boundary, and an NMI raised there comes before the instruction",
         right: &["exact"],
         source: source::RUN_API,
-        lab: "every stop of the lab is one",
+        lab: "every stop at a boundary is one",
         measure: at_hlt_stops,
     },
     Probe {
@@ -45,7 +45,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         id: "nmi-after-iretq-to-ring3",
-        property: "the same, for an iretq to ring 3",
+        property: "an NMI latched while masked comes at the first boundary after an iretq to ring 3",
         right: &["exact"],
         source: source::MULTIPLE_NMIS,
         lab: "keeps the latch in the VMM, as above",
@@ -55,7 +55,7 @@ pub const PROBES: &[Probe] = &[
         id: "nmi-kept-open",
         property: "three NMIs raised at once while unmasked: deliveries",
         right: &["2"],
-        source: source::NMI_API,
+        source: source::NMI_COUNT,
         lab: "raises one at a time; an arrival while one is latched changes nothing",
         measure: |host| {
             let bench = Bench::new(host)?;

@@ -2,7 +2,7 @@
 //!
 //! Each [`Probe`] is one property that a verdict or a recipe relies on, with what
 //! the architecture says and where. A [`Report`] holds the host's answers and a
-//! fingerprint over them. Code that must choose by the host asks [`Report::is_right`].
+//! fingerprint over them. Code that must choose by the host asks [`Facts`].
 
 mod bench;
 pub mod child;
@@ -10,6 +10,7 @@ mod code;
 mod compare;
 mod delivery;
 mod exits;
+mod facts;
 mod irets;
 mod masking;
 mod report;
@@ -19,6 +20,7 @@ mod stepping;
 mod table;
 
 pub use compare::Comparison;
+pub use facts::Facts;
 pub use report::{Report, Row, Status};
 pub use spec::{Answer, Probe};
 pub use table::summary;

@@ -57,7 +57,7 @@ pub mod source {
     pub const DEBUG_API: &str = "KVM API, KVM_SET_GUEST_DEBUG";
     pub const EVENTS_API: &str = "KVM API, KVM_SET_VCPU_EVENTS";
     pub const RUN_API: &str = "KVM API, the kvm_run structure";
-    pub const NMI_API: &str = "KVM API, KVM_NMI";
+    pub const NMI_COUNT: &str = "SDM vol. 3, 6.7.1; KVM's process_nmi(): one running and one pending after it";
     pub const INT: &str = "SDM vol. 2, INT n/INTO/INT3/INT1";
     pub const SYSCALL: &str = "SDM vol. 2, SYSCALL";
     pub const SYSRET: &str = "SDM vol. 2, SYSRET";

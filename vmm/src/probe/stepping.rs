@@ -20,7 +20,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         id: "step-first-touch",
-        property: "the same, on a page that the guest touches for the first time",
+        property: "eight steps over NOPs on a page that the guest touches for the first time stop once at each",
         right: &["each once"],
         source: source::DEBUG_API,
         lab: UNUSED,

@@ -21,23 +21,23 @@ impl Report {
 impl Comparison<'_> {
     /// The hosts side by side, for a terminal, or of this width.
     pub fn table(&self, width: Option<u16>) -> String {
-        self.fill(new(presets::UTF8_HORIZONTAL_ONLY, width))
+        self.fill(new(presets::UTF8_HORIZONTAL_ONLY, width), |row| format!("{}\n{}", row.id, row.property))
     }
 
     /// The same in Markdown.
     pub fn markdown(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-        self.fill(table)
+        self.fill(table, |row| format!("`{}` {}", row.id, row.property))
     }
 
-    fn fill(&self, mut table: Table) -> String {
+    fn fill(&self, mut table: Table, property: fn(&Row) -> String) -> String {
         let mut header = vec!["".to_owned(), "property".into(), "architecture".into()];
         header.extend(self.hosts());
         table.set_header(header);
         for line in self.lines() {
             let mark = if line.differs() || line.disagrees() { "≠" } else { "" };
-            let mut cells = vec![Cell::new(mark), Cell::new(&line.row.id), Cell::new(allowed(line.row))];
+            let mut cells = vec![Cell::new(mark), Cell::new(property(line.row)), Cell::new(allowed(line.row))];
             cells.extend(line.hosts.iter().map(|r| Cell::new(r.map_or("-".into(), short))));
             table.add_row(cells);
         }
@@ -104,7 +104,7 @@ mod tests {
             report("kvm_intel", vec![row("a", &["1"], Some("2"))]),
         ];
         let text = Comparison::of(&reports).markdown();
-        assert!(text.lines().last().is_some_and(|l| l.starts_with("| ≠ ") && l.contains("| a ")), "{text}");
+        assert!(text.lines().last().is_some_and(|l| l.starts_with("| ≠ ") && l.contains("| `a` ")), "{text}");
     }
 
     #[test]

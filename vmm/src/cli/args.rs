@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::help;
+use super::{agree, help, probe};
 use crate::inject::Gear;
 use crate::machine::{Knobs, Mode};
 
@@ -64,6 +64,12 @@ pub enum Command {
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),
+    /// Measure what this host's KVM does with NMIs
+    #[command(after_help = probe::HELP)]
+    Probe(probe::Args),
+    /// Compare the results of several hosts
+    #[command(after_help = agree::HELP)]
+    Agree(agree::Args),
 }
 
 /// What `list` lists.

@@ -7,6 +7,7 @@
 mod error;
 mod exit;
 mod host;
+mod pc;
 mod ram;
 mod vm;
 mod watchdog;
@@ -14,6 +15,7 @@ mod watchdog;
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
+pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
 pub use vm::{VcpuState, Vm};
 pub use watchdog::interrupt_after;
 

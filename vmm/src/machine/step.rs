@@ -295,7 +295,8 @@ impl Machine {
     }
 }
 
-fn register(regs: &kvm_bindings::kvm_regs, register: iced_x86::Register) -> Option<u64> {
+/// The general register `register`, if it is one.
+pub(super) fn register(regs: &kvm_bindings::kvm_regs, register: iced_x86::Register) -> Option<u64> {
     use iced_x86::Register::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
     Some(match register {
         RAX => regs.rax,

@@ -3,6 +3,7 @@
 //! The rooms, from the top down: [`inject`] carries out schedules and asks
 //! [`oracle`] for verdicts; both stand on [`machine`], which stands on [`kvm`].
 
+pub mod explore;
 pub mod inject;
 pub mod kvm;
 pub mod machine;

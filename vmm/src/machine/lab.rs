@@ -327,6 +327,11 @@ impl Machine {
         }
     }
 
+    /// Whether the VMM keeps an NMI for a native guest.
+    pub fn latched(&self) -> bool {
+        self.latched
+    }
+
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
         match self.mode {

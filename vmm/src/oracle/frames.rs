@@ -30,6 +30,11 @@ impl Frames {
         &self.list[..self.len.into()]
     }
 
+    /// How many NMIs are live, one inside the other.
+    pub fn nmis(&self) -> u32 {
+        self.live().iter().filter(|f| f.vector == 2).count() as u32
+    }
+
     /// An outermost NMI is about to be delivered.
     pub fn begin_episode(&mut self) {
         self.base = self.len;

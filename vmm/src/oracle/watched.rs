@@ -47,7 +47,7 @@ impl Watched {
     }
 
     /// The offset of a virtual address in a checkpoint's pages.
-    fn offset(&self, vaddr: u64) -> Option<usize> {
+    pub fn offset(&self, vaddr: u64) -> Option<usize> {
         let (first, _, at) = self.map.iter().find(|(first, size, _)| vaddr.wrapping_sub(*first) < *size)?;
         Some(at + (vaddr - first) as usize)
     }

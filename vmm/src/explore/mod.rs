@@ -1,0 +1,22 @@
+//! The explorer: every pattern of NMIs, to closure.
+//!
+//! Nodes are complete machine states at boundaries; edges are one instruction, or one
+//! arrival. Equal states are merged, so the search ends when nothing new appears.
+//! Then every number, timing and nesting of NMIs has been covered for that scheme
+//! and scenario. States are searched by ascending number of arrivals and, among
+//! those, of edges: the first violation found has a shortest schedule.
+//!
+//! Two reductions, each with a switch to check it. An arrival while NMIs are blocked
+//! is kept until they are not, so it equals an arrival at the boundary where they
+//! are unblocked; only unblocked boundaries branch. And since nothing can arrive at
+//! a blocked one, a chain of them is run freely instead of stepped.
+
+mod dot;
+mod packed;
+mod path;
+mod progress;
+mod search;
+mod states;
+
+pub use progress::Progress;
+pub use search::{Bound, Config, Error, Found, Report, explore};

@@ -6,5 +6,6 @@
 pub mod explore;
 pub mod inject;
 pub mod kvm;
+pub mod linux;
 pub mod machine;
 pub mod oracle;

@@ -34,8 +34,8 @@ pub(super) enum Syscall {
 /// knows none (symptom: KVM_EXIT_INTERNAL_ERROR, suberror 1), yet CPUID says they are
 /// there whatever KVM_SET_CPUID2 said. Linux takes numbers (word * 32 + bit): smap,
 /// smep, umip, xsave, fsgsbase, erms, fsrm, rdrand, rdseed, popcnt, sse4_2, ssse3,
-/// invpcid.
-pub const CLEAR_CPUID: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298";
+/// invpcid, cx16.
+pub const CLEAR_CPUID: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298,141";
 
 impl Pc {
     /// Executes what KVM's emulator could not, where the lab knows how.

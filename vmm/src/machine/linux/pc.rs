@@ -12,7 +12,7 @@ use super::pit::Nanos;
 use super::{Error, KERNEL_MAP, KernelSymbols, Options, boot, initrd, user};
 use crate::kvm::{Exit, Host, VcpuState, Vm, rflags};
 use crate::machine::memory::GuestMemory;
-use crate::machine::paging;
+use crate::machine::{Raise, paging};
 
 const HLT: u8 = 0xf4;
 
@@ -64,7 +64,10 @@ pub struct Pc {
     scanned: usize,
     hooks: Hooks,
     /// Whether a run ends where the CPU is idle.
-    pub(super) stop_at_idle: bool,
+    stop_at_idle: bool,
+    /// How many snapshots were taken, and which the dirty log counts from.
+    pub(super) snapshots: u64,
+    pub(super) current: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -123,6 +126,8 @@ impl Pc {
             scanned: 0,
             hooks,
             stop_at_idle: false,
+            snapshots: 0,
+            current: 0,
         })
     }
 
@@ -230,6 +235,22 @@ impl Pc {
             to.copy_from_slice(bytes);
             true
         })
+    }
+
+    /// Whether a run ends where the CPU is idle.
+    pub fn set_stop_at_idle(&mut self, on: bool) {
+        self.stop_at_idle = on;
+    }
+
+    /// An NMI arrives and is delivered where execution stands: by `KVM_NMI`, or by the
+    /// vCPU's events.
+    pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
+        let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
+        match raise {
+            Raise::Ioctl => self.vm.raise_nmi()?,
+            Raise::Events => self.vm.state_mut().events.nmi.pending = 1,
+        }
+        self.run(&[entry], limit)
     }
 
     /// Whether the kernel may say that an NMI had no source. Not saying it is faster.
@@ -395,8 +416,13 @@ impl Pc {
         }
     }
 
+    /// Whether `addr` begins a function that is skipped.
+    pub(super) fn skips(&self, addr: u64) -> bool {
+        self.skip_unknown_nmi && self.hooks.unknown_nmi == Some(addr)
+    }
+
     /// Leaves the function at whose first instruction execution stands.
-    fn return_from_function(&mut self) {
+    pub(super) fn return_from_function(&mut self) {
         let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
         if let Some(to) = self.memory().word(cr3, rsp) {
             let regs = &mut self.vm.state_mut().regs;

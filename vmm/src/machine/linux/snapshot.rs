@@ -17,12 +17,19 @@ pub struct Snapshot {
     ram: Vec<u8>,
     frozen: Option<Nanos>,
     dirty: Vec<u64>,
+    /// Tells snapshots apart: KVM's log counts from the one restored last.
+    id: u64,
 }
 
 impl Snapshot {
     /// Registers and events at that moment.
     pub fn vcpu(&self) -> &VcpuState {
         &self.vcpu
+    }
+
+    /// RAM at that moment.
+    pub fn ram(&self) -> &[u8] {
+        &self.ram
     }
 
     /// How many pages the last restore put back.
@@ -39,7 +46,10 @@ impl Pc {
         self.vm.log_dirty_pages()?;
         let mut dirty = Vec::new();
         self.vm.take_dirty_pages(&mut dirty)?;
+        self.snapshots += 1;
+        self.current = self.snapshots;
         Ok(Snapshot {
+            id: self.current,
             vcpu: *self.vm.state(),
             deep: self.vm.deep_state()?,
             devices: self.devices.save(),
@@ -54,6 +64,10 @@ impl Pc {
         from.dirty.clear();
         self.vm.take_dirty_pages(&mut from.dirty)?;
         let ram = self.vm.ram_mut();
+        if self.current != from.id {
+            ram.copy_from_slice(&from.ram);
+            self.current = from.id;
+        }
         for page in &from.dirty {
             let page = *page as usize..*page as usize + 4096;
             ram[page.clone()].copy_from_slice(&from.ram[page]);

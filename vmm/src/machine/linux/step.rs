@@ -23,16 +23,21 @@ impl Pc {
         Code::decode(&bytes[..len], addr)
     }
 
-    /// The value of an effective address in the present state.
-    pub fn effective(&self, d: &Decoded, operand: u32) -> Option<u64> {
+    /// A register's part of an address: for a segment register its base.
+    pub fn register(&self, reg: iced_x86::Register) -> Option<u64> {
         use iced_x86::Register;
         let state = self.state();
-        d.insn.virtual_address(operand, 0, |reg, _, _| match reg {
+        match reg {
             Register::GS => Some(state.sregs.gs.base),
             Register::FS => Some(state.sregs.fs.base),
             reg if reg.is_segment_register() => Some(0),
             reg => register(&state.regs, reg),
-        })
+        }
+    }
+
+    /// The value of an effective address in the present state.
+    fn effective(&self, d: &Decoded, operand: u32) -> Option<u64> {
+        d.insn.virtual_address(operand, 0, |reg, _, _| self.register(reg))
     }
 
     fn word_at(&self, addr: u64) -> Option<u64> {
@@ -71,6 +76,10 @@ impl Pc {
     /// it runs on, to whatever comes next.
     pub fn step(&mut self) -> Result<Stop, Error> {
         let rip = self.rip();
+        if self.skips(rip) {
+            self.return_from_function();
+            return Ok(Stop::At(self.rip()));
+        }
         let Some(d) = self.next_instruction() else {
             return Ok(Stop::Failed(format!("no instruction at {}", self.symbols.show(rip))));
         };

@@ -168,6 +168,18 @@ impl Vm {
         self.vcpu.get_tsc_khz().ok().filter(|khz| *khz > 0)
     }
 
+    /// Moves the time-stamp counter on, as if so much time had gone by.
+    pub fn advance_tsc(&mut self, nanos: u64) {
+        const TSC: u32 = 0x10;
+        let Some(khz) = self.tsc_khz() else { return };
+        if let Ok(Some(now)) = self.msr(TSC) {
+            let ticks = u128::from(nanos) * u128::from(khz) / 1_000_000;
+            if let Err(e) = self.set_msr(TSC, now.wrapping_add(ticks as u64)) {
+                log::debug!("the time-stamp counter cannot be set: {e}");
+            }
+        }
+    }
+
     /// Whether a fault of the emulator left an exception behind it: it is taken away.
     pub fn drop_exception(&mut self) {
         self.state.events.exception = Default::default();

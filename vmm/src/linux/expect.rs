@@ -17,21 +17,25 @@ pub enum Expected {
     /// is still to read: no entry code can survive that (an IST always starts at its
     /// top). The address is that of the last reader.
     Overwrites(u64),
+    /// The same of the word beneath that frame, into which any entry code must save a
+    /// register before it can look about, always at the same place.
+    OverwritesSave(u64),
 }
 
 impl Expected {
     /// For an NMI that arrives at `visit`, where something unblocked NMIs before or not.
     pub fn of(visit: &Visit, unmasked: bool) -> Self {
-        match visit.frame_read_at {
+        match (visit.frame_read_at, visit.save_read_at) {
             _ if visit.blocked && !unmasked => Expected::Latched,
-            Some(reader) => Expected::Overwrites(reader),
-            None => Expected::Nested,
+            (Some(reader), _) => Expected::Overwrites(reader),
+            (None, Some(reader)) => Expected::OverwritesSave(reader),
+            (None, None) => Expected::Nested,
         }
     }
 
     /// Whether the kernel must survive.
     pub fn survives(self) -> bool {
-        !matches!(self, Expected::Overwrites(_))
+        matches!(self, Expected::Latched | Expected::Nested)
     }
 }
 
@@ -41,6 +45,7 @@ impl fmt::Display for Expected {
             Expected::Latched => "pass: the CPU keeps it until the unblocking iretq",
             Expected::Nested => "pass: the hardware frame is no longer needed",
             Expected::Overwrites(_) => "any: it overwrites a frame still to be read",
+            Expected::OverwritesSave(_) => "any: it overwrites the entry's first save, still to be read",
         })
     }
 }

@@ -23,6 +23,8 @@ pub struct Visit {
     pub blocked: bool,
     /// The instruction that will read the hardware's frame last, if one still will.
     pub frame_read_at: Option<u64>,
+    /// The same for the word beneath that frame, the first that entry code writes.
+    pub save_read_at: Option<u64>,
 }
 
 /// The boundaries from the first NMI's delivery until the interrupted code goes on.
@@ -67,8 +69,12 @@ impl Lab {
             let n = counts.entry(addr).or_default();
             *n += 1;
             let blocked = run.lab.pc.state().events.nmi.masked != 0;
-            path.visits.push(Visit { at: At { addr, n: *n }, blocked, frame_read_at: None });
-            reads.push(run.lab.pc.next_instruction().is_some_and(|d| reads_frame(&run.lab.pc, &d, frame, &mut factory)));
+            path.visits.push(Visit { at: At { addr, n: *n }, blocked, frame_read_at: None, save_read_at: None });
+            let d = run.lab.pc.next_instruction();
+            let mut reads_from = |start: u64, len: u64| {
+                d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
+            };
+            reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
             run.restart_clock();
         }
         path.mark_frames(&reads);
@@ -79,28 +85,29 @@ impl Lab {
 impl Path {
     /// Carries each frame's last read back to the boundaries before it, as far as the
     /// delivery that wrote the frame.
-    fn mark_frames(&mut self, reads: &[bool]) {
-        let mut last = None;
+    fn mark_frames(&mut self, reads: &[(bool, bool)]) {
+        let (mut frame, mut save) = (None, None);
         for i in (0..self.visits.len()).rev() {
-            if last.is_none() && reads[i] {
-                last = Some(self.visits[i].at.addr);
-            }
-            self.visits[i].frame_read_at = last;
+            let here = self.visits[i].at.addr;
+            frame = frame.or(reads[i].0.then_some(here));
+            save = save.or(reads[i].1.then_some(here));
+            (self.visits[i].frame_read_at, self.visits[i].save_read_at) = (frame, save);
             if self.deliveries.contains(&i) {
-                last = None;
+                (frame, save) = (None, None);
             }
         }
     }
 }
 
-/// Whether an instruction reads from the five words at `frame`.
-fn reads_frame(pc: &Pc, d: &Decoded, frame: u64, factory: &mut InstructionInfoFactory) -> bool {
-    let overlaps = |at: u64, len: u64| at < frame + 40 && at.wrapping_add(len) > frame;
-    let rsp = pc.state().regs.rsp;
+/// Whether an instruction reads from `range`.
+fn reads_memory(pc: &Pc, d: &Decoded, range: std::ops::Range<u64>, factory: &mut InstructionInfoFactory) -> bool {
+    let overlaps = |at: u64, len: u64| at < range.end && at.wrapping_add(len) > range.start;
     if d.flow == Flow::Iret {
-        return overlaps(rsp, 40);
+        return overlaps(pc.state().regs.rsp, 40);
     }
-    let read = |a: OpAccess| matches!(a, OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite);
+    let read = |a: OpAccess| {
+        matches!(a, OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite)
+    };
     let info = factory.info(&d.insn);
     info.used_memory().iter().filter(|m| read(m.access())).any(|m| {
         let at = m.virtual_address(0, |reg, _, _| pc.register(reg));

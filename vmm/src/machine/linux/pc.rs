@@ -65,6 +65,8 @@ pub struct Pc {
     hooks: Hooks,
     /// Whether a run ends where the CPU is idle.
     stop_at_idle: bool,
+    /// The hook that is being stepped over.
+    passing: Option<u64>,
     /// How many snapshots were taken, and which the dirty log counts from.
     pub(super) snapshots: u64,
     pub(super) current: u64,
@@ -75,6 +77,9 @@ struct Hooks {
     page_fault: Option<u64>,
     syscall: Option<u64>,
     unknown_nmi: Option<u64>,
+    printk: Option<u64>,
+    /// The function that complains of an NMI without a source, and where it ends.
+    complainer: Option<(u64, u64)>,
 }
 
 impl Pc {
@@ -111,6 +116,10 @@ impl Pc {
             page_fault: symbols.any(&["asm_exc_page_fault", "page_fault"]),
             syscall: symbols.get("entry_SYSCALL_64"),
             unknown_nmi: symbols.any(&["unknown_nmi_error", "unknown_nmi_error.constprop.0"]),
+            printk: symbols.any(&["_printk", "printk"]),
+            complainer: symbols
+                .any(&["default_do_nmi", "exc_nmi", "do_nmi"])
+                .and_then(|start| Some((start, symbols.next_after(start)?))),
         };
         Ok(Self {
             vm,
@@ -126,6 +135,7 @@ impl Pc {
             scanned: 0,
             hooks,
             stop_at_idle: false,
+            passing: None,
             snapshots: 0,
             current: 0,
         })
@@ -297,11 +307,14 @@ impl Pc {
                 self.patch(*stop);
             }
             let hooks = self.hooks;
-            let skip = hooks.unknown_nmi.filter(|_| self.skip_unknown_nmi);
+            // Where the compiler inlined the complaint, its printk is skipped.
+            let skip = hooks.unknown_nmi.or(hooks.printk).filter(|_| self.skip_unknown_nmi && self.frozen.is_some());
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Syscall::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Syscall::Unknown);
             for hook in [skip, page_fault, syscall].into_iter().flatten() {
-                self.patch(hook);
+                if self.passing != Some(hook) {
+                    self.patch(hook);
+                }
             }
             let exit = self.vm.run();
             let patched = |addr| self.physical(addr).is_some_and(|p| self.patches.iter().any(|(a, _)| *a as u64 == p));
@@ -312,7 +325,7 @@ impl Pc {
                 self.vm.state_mut().regs.rip = here;
                 match () {
                     () if stops.contains(&here) => return Ok(Stop::At(here)),
-                    () if Some(here) == skip => self.return_from_function(),
+                    () if self.skips(here) => self.return_from_function(),
                     () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Syscall::Assisted,
                     () if Some(here) == syscall => {
                         self.syscall = Syscall::Complete;
@@ -386,7 +399,10 @@ impl Pc {
         let now = self.now();
         if let Some(due) = self.devices.pit.due().filter(|due| *due > now) {
             match &mut self.frozen {
-                Some(frozen) => *frozen = due,
+                Some(frozen) => {
+                    *frozen = due;
+                    self.vm.advance_tsc(due - now);
+                }
                 None => std::thread::sleep(Duration::from_nanos(due - now).min(Duration::from_millis(20))),
             }
         }
@@ -418,7 +434,18 @@ impl Pc {
 
     /// Whether `addr` begins a function that is skipped.
     pub(super) fn skips(&self, addr: u64) -> bool {
-        self.skip_unknown_nmi && self.hooks.unknown_nmi == Some(addr)
+        if !self.skip_unknown_nmi || self.frozen.is_none() {
+            return false;
+        }
+        match self.hooks.unknown_nmi {
+            Some(function) => function == addr,
+            None if self.hooks.printk == Some(addr) => {
+                let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
+                let caller = self.memory().word(cr3, rsp).unwrap_or(0);
+                self.hooks.complainer.is_some_and(|(start, end)| (start..end).contains(&caller))
+            }
+            None => false,
+        }
     }
 
     /// Leaves the function at whose first instruction execution stands.
@@ -439,7 +466,10 @@ impl Pc {
             Mnemonic::Nop | Mnemonic::Endbr64 => {}
             Mnemonic::Cld => regs.rflags &= !rflags::DF,
             _ => {
-                return Ok(match self.step()? {
+                self.passing = Some(self.rip());
+                let stop = self.step();
+                self.passing = None;
+                return Ok(match stop? {
                     Stop::At(_) => None,
                     other => Some(other),
                 });

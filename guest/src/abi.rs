@@ -36,14 +36,14 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ram 8388608
 /// scheme naive mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
-///        [idle=SYMBOL,…] [broken=I5] [summary="…"]
+///        [idle=SYMBOL[:BYTES],…] [broken=I5] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
-/// code low=SYMBOL high=SYMBOL
 /// ```
 ///
 /// A declaration must stand on one line (it is broken above to fit the page).
+/// Wherever a symbol stands, `SYMBOL+0xOFFSET` may.
 pub const NOTE_NAME: &str = "NMI-LAB";
 
 /// `n_type` of a manifest note.

@@ -1,11 +1,18 @@
 //! A laboratory for x86-64 NMI entry code, on KVM.
 //!
-//! The rooms, from the top down: [`inject`] carries out schedules and asks
-//! [`oracle`] for verdicts; both stand on [`machine`], which stands on [`kvm`].
+//! The rooms, from the top down: [`cli`] reads the command line; [`campaign`] turns a
+//! file into runs and [`report`] shows what came of them; [`inject`] carries out
+//! schedules and asks [`oracle`] for verdicts; both stand on [`machine`], which
+//! stands on [`kvm`].
 
+pub mod campaign;
+pub mod cli;
 pub mod explore;
+pub mod host_id;
 pub mod inject;
 pub mod kvm;
 pub mod linux;
 pub mod machine;
 pub mod oracle;
+pub mod report;
+pub mod target;

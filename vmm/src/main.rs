@@ -1,2 +1,5 @@
-//! The `vmm` binary.
-fn main() {}
+//! The `vmm` binary; all of it is [`vmm::cli`].
+
+fn main() -> std::process::ExitCode {
+    vmm::cli::main()
+}

@@ -68,12 +68,12 @@ global_asm!(
     .globl \prefix\().invalid_opcode
 \prefix\().invalid_opcode:
     cmpq $ud_fault.instruction, (%rsp)
-    jne undeclared+6
+    jne fault.unhandled_invalid_opcode
     addq $2, (%rsp)
     \return \prefix\().invalid_opcode
 
     # #PF. RSP → error code, frame. The Rust part keeps the registers that are
-    # not saved here. Not ours: registers as they were, stop at the stub.
+    # not saved here. Not ours: registers as they were, and stop.
     .globl \prefix\().page_fault
 \prefix\().page_fault:
     pushq %rax
@@ -103,10 +103,22 @@ global_asm!(
     popq %rdx
     popq %rcx
     popq %rax
-    jz undeclared+14
+    jz fault.unhandled_page_fault
     addq $8, %rsp
     \return \prefix\().page_fault
 .endm
+
+# Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
+# the VMM can say what faulted.
+    .globl fault.unhandled_invalid_opcode
+fault.unhandled_invalid_opcode:
+    hlt
+    .globl fault.unhandled_general_protection
+fault.unhandled_general_protection:
+    hlt
+    .globl fault.unhandled_page_fault
+fault.unhandled_page_fault:
+    hlt
 
     FAULTS fault, RETURN_IRETQ
     FAULTS pv_fault, RETURN_HYPERCALL

@@ -57,11 +57,10 @@ pub fn init(scheme: &Scheme) {
             | u64::from(ist) << 32
             | INTERRUPT_GATE << 40
             | (target >> 16 & 0xffff) << 48;
-        let gate = (page + 16 * vector as u64) as *mut u64;
-        // SAFETY: 256 gates of 16 bytes fill the fresh page.
-        unsafe { gate.write(low) };
-        // SAFETY: as above.
-        unsafe { gate.add(1).write(target >> 32) };
+        for (offset, half) in [(0, low), (8, target >> 32)] {
+            // SAFETY: 256 gates of 16 bytes fill the fresh page.
+            unsafe { ((page + 16 * vector as u64 + offset) as *mut u64).write(half) };
+        }
     }
     let idt = Pointer::new(page, 4096);
     // SAFETY: the table is complete, and every gate's target is kernel code.

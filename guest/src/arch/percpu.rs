@@ -1,7 +1,7 @@
 //! Per-CPU data, reached through GS.
 
 use core::mem::offset_of;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::cpu;
 
@@ -15,6 +15,8 @@ pub struct PerCpu {
     pub nmi_stack_ptr: AtomicU64,
     /// For schemes that are broken on purpose.
     pub nmi_scratch: AtomicU64,
+    /// A function that an NMI asks the interrupted code to call, or 0.
+    pub deferred: AtomicU64,
 }
 
 /// Offset of [`PerCpu::nmi_nesting`].
@@ -23,14 +25,33 @@ pub const NMI_NESTING: usize = offset_of!(PerCpu, nmi_nesting);
 pub const NMI_STACK_PTR: usize = offset_of!(PerCpu, nmi_stack_ptr);
 /// Offset of [`PerCpu::nmi_scratch`].
 pub const NMI_SCRATCH: usize = offset_of!(PerCpu, nmi_scratch);
+/// Offset of [`PerCpu::deferred`].
+pub const DEFERRED: usize = offset_of!(PerCpu, deferred);
 
 // The manifest names these words by their offsets.
-const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16);
+const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16 && DEFERRED == 24);
 
 /// The only CPU's.
 #[unsafe(no_mangle)]
-static PERCPU: PerCpu =
-    PerCpu { nmi_nesting: AtomicU64::new(0), nmi_stack_ptr: AtomicU64::new(0), nmi_scratch: AtomicU64::new(0) };
+static PERCPU: PerCpu = PerCpu {
+    nmi_nesting: AtomicU64::new(0),
+    nmi_stack_ptr: AtomicU64::new(0),
+    nmi_scratch: AtomicU64::new(0),
+    deferred: AtomicU64::new(0),
+};
+
+/// Calls what an NMI left to be called, once.
+#[inline(always)]
+pub fn run_deferred() {
+    let function = PERCPU.deferred.load(Relaxed);
+    if function != 0 {
+        PERCPU.deferred.store(0, Relaxed);
+        // SAFETY: an NMI stored the address of a function without arguments that
+        // keeps what the calling convention says.
+        let function: extern "sysv64" fn() = unsafe { core::mem::transmute(function) };
+        function();
+    }
+}
 
 /// Points GS at this CPU's data. KERNEL_GS_BASE, which `swapgs` would fetch,
 /// holds a user's base (0) while the kernel runs.

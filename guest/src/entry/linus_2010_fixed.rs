@@ -26,7 +26,9 @@
 //! **Invariant.** At every boundary where NMIs may be open, one of these holds:
 //! no NMI is live; or the flag is set; or RIP is `exit_iret`; or RSP lies in the
 //! NMI stack, DF is set and the live frame is poisoned. In the last three the
-//! live frame T-144…T-104 is intact but for its CS, which T-104 has.
+//! live frame T-144…T-104 is intact but for its CS, which T-104 has. (RSP and DF
+//! would do at `exit_iret` too; its RIP check, the heart of the sketch, saves the
+//! detour by #GP.)
 //!
 //! **Cost.** 76 instructions besides the body for the first NMI from kernel code
 //! (`naive`: 47), 6 for a nested one; a fault and a rerun if there was a nested one.
@@ -170,13 +172,13 @@ linus_2010_fixed.unpoison:
     .globl linus_2010_fixed.gp
 linus_2010_fixed.gp:
     cmpq $linus_2010_fixed.exit_iret, 8(%rsp)
-    jne undeclared+13
+    jne fault.unhandled_general_protection
     cmpq ${kernel_cs}, 16(%rsp)
-    jne undeclared+13
+    jne fault.unhandled_general_protection
     cmpq $0, (%rsp)
-    jne undeclared+13
+    jne fault.unhandled_general_protection
     cmpq $0, 56(%rsp)
-    jne undeclared+13
+    jne fault.unhandled_general_protection
 linus_2010_fixed.gp_rerun:
     addq $48, %rsp
     jmp linus_2010_fixed.rearm

@@ -82,4 +82,29 @@
 .Lkeep_gs_\@:
 .endm
 
+# NMI_PROLOGUE: all that a correct CPL0-only handler does before its body.
+# In: RSP → frame; registers as interrupted. Out: RSP → CR2, abi::Regs (RSP is
+# 16-byte aligned if the frame is at T-40); DF clear. Clobbers rax, RFLAGS.
+.macro NMI_PROLOGUE
+    pushq $-1
+    PUSH_REGS
+    SAVE_CR2
+    cld
+.endm
+
+# NMI_BODY: runs the body. In and out: RSP → CR2, abi::Regs. Clobbers what
+# NMI_EPILOGUE brings back.
+.macro NMI_BODY
+    leaq 8(%rsp), %rdi
+    call nmi_body
+.endm
+
+# NMI_EPILOGUE: undoes NMI_PROLOGUE. In: RSP → CR2, abi::Regs. Out: RSP → frame;
+# registers and CR2 as interrupted. Clobbers RFLAGS.
+.macro NMI_EPILOGUE
+    RESTORE_CR2
+    POP_REGS
+    addq $8, %rsp
+.endm
+
 .endif

@@ -43,7 +43,7 @@ scheme_asm! {r"
     .globl mainline.entry
 mainline.entry:
     testb $3, 8(%rsp)
-    jnz undeclared+2
+    jnz mainline.from_user
 mainline.from_kernel:
     pushq %rdx
     # Within repeat a body is yet to come: nothing to do, whatever the rest says.
@@ -137,6 +137,10 @@ mainline.exit_clear:
     # Not executing any more, but the frame is needed: known by RSP and DF.
 mainline.exit_iret:
     iretq
+
+# RSP = T-40 → a user's frame. Nothing here runs in ring 3 yet.
+mainline.from_user:
+    hlt
 ",
     stack_size = gdt::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,

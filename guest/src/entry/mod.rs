@@ -31,6 +31,7 @@ macro_rules! scheme {
     };
 }
 
+mod broken;
 mod linus_2010;
 mod linus_2010_fixed;
 mod mainline;

@@ -6,6 +6,7 @@
 
 use core::arch::global_asm;
 
+use crate::arch::percpu;
 use crate::heap::{self, WORDS};
 use crate::mm::{process, vmalloc};
 
@@ -27,6 +28,7 @@ pub extern "sysv64" fn run() -> u64 {
     // The parent lacks the area too, but only an NMI's body may find out.
     process::switch(process::FIRST);
     heap::free(object);
+    percpu::run_deferred();
     sum
 }
 

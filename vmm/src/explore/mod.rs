@@ -6,17 +6,20 @@
 //! and scenario. States are searched by ascending number of arrivals and, among
 //! those, of edges: the first violation found has a shortest schedule.
 //!
-//! Two reductions, each with a switch to check it. An arrival while NMIs are blocked
+//! Three reductions, each with a switch to check it. An arrival while NMIs are blocked
 //! is kept until they are not, so it equals an arrival at the boundary where they
 //! are unblocked; only unblocked boundaries branch. And since nothing can arrive at
-//! a blocked one, a chain of them is run freely instead of stepped.
+//! a blocked one, a chain of them is run freely instead of stepped. Stack words that
+//! nothing will read do not tell states apart (see `live.rs`).
 
 mod dot;
+mod live;
 mod packed;
 mod path;
 mod progress;
 mod search;
 mod states;
 
+pub use path::Moves;
 pub use progress::Progress;
 pub use search::{Bound, Config, Error, Found, Report, explore};

@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::live::Liveness;
 use crate::inject::Session;
 use crate::kvm::VcpuState;
 use crate::machine::Checkpoint;
@@ -73,8 +74,9 @@ impl Packer {
         Self { ready, words: Vec::with_capacity(512), capture: None, room, captured: Vec::new() }
     }
 
-    /// Looks at the session's state: its hash. [`Self::pack`] then keeps it.
-    pub fn look(&mut self, session: &Session) -> u128 {
+    /// Looks at the session's state: its hash, of which `live` leaves out dead words.
+    /// [`Self::pack`] then keeps the state, whole.
+    pub fn look(&mut self, session: &Session, live: Option<&Liveness>) -> u128 {
         self.words.clear();
         let ram = session.machine().memory().0;
         for (page, ready) in session.machine().pages().iter().zip(self.ready.chunks_exact(512).enumerate()) {
@@ -87,9 +89,47 @@ impl Packer {
         Context::of(m.state()).hash(&mut h);
         (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(&mut h);
         session.oracle().ghost.hash(&mut h);
-        hash_words(&self.words, &mut h);
+        match live {
+            None => hash_words(&self.words, &mut h),
+            Some(live) => self.hash_live(session, live, &mut h),
+        }
         self.capture.as_ref().map(|(_, hash)| *hash).hash(&mut h);
         h.digest128()
+    }
+
+    fn hash_live(&self, session: &Session, live: &Liveness, h: &mut impl Hasher) {
+        let regs = &session.machine().state().regs;
+        let keep = session.oracle().ghost.outer.map_or(regs.rsp, |outer| outer.rsp());
+        let watched = &session.rules().watched;
+        for w in &self.words {
+            let addr = watched.vaddr(w.index as usize * 8);
+            if addr.is_none_or(|addr| live.is_live((regs.rip, regs.rsp), addr, keep)) {
+                h.write_u32(w.index);
+                h.write_u64(w.value);
+            }
+        }
+    }
+
+    /// A hash of which words are not what they were in `before`.
+    pub fn change_since(&self, before: &Packed) -> u64 {
+        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+        let (mut a, mut b) = (before.words.iter().peekable(), self.words.iter().peekable());
+        loop {
+            let changed = match (a.peek(), b.peek()) {
+                (None, None) => return h.finish(),
+                (Some(x), Some(y)) if x.index == y.index => {
+                    let changed = (x.value != y.value).then_some(x.index);
+                    a.next();
+                    b.next();
+                    changed
+                }
+                (Some(x), y) if y.is_none_or(|y| x.index < y.index) => a.next().map(|w| w.index),
+                _ => b.next().map(|w| w.index),
+            };
+            if let Some(index) = changed {
+                h.write_u32(index);
+            }
+        }
     }
 
     /// Episodes share their capture: it is packed anew only where it is another.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::live::Liveness;
 use super::states::Edge;
 use crate::inject::{Advance, At, Event, Kind, Schedule, Session};
 use crate::machine::{Error, Raise};
@@ -15,17 +16,19 @@ pub struct Moves {
     pub reduce: bool,
     /// NMIs may be unblocked from outside, at any blocked boundary.
     pub unmask: bool,
+    /// Stack words that nothing will read do not tell states apart.
+    pub merge_dead: bool,
 }
 
 impl Default for Moves {
     fn default() -> Self {
-        Self { collapse: true, reduce: true, unmask: false }
+        Self { collapse: true, reduce: true, unmask: false, merge_dead: true }
     }
 }
 
 impl Moves {
     /// Whether blocked chains may be skipped: not where something can happen there.
-    fn skips_blocked(self) -> bool {
+    pub fn skips_blocked(self) -> bool {
         self.collapse && self.reduce && !self.unmask
     }
 }
@@ -42,15 +45,50 @@ pub fn exists(session: &Session, edge: Edge, moves: Moves) -> bool {
 }
 
 /// Follows an edge to the next state, or to a verdict. Returns how many NMIs were
-/// live after it.
-pub fn follow(session: &mut Session, edge: Edge, moves: Moves) -> Result<u32, Error> {
-    begin(session, edge)?;
+/// live after its first move.
+pub fn follow(session: &mut Session, edge: Edge, moves: Moves, mut live: Option<&mut Liveness>) -> Result<u32, Error> {
+    tracked(session, live.as_deref_mut(), |session| begin(session, edge))?;
     let nesting = session.oracle().ghost.frames.nmis();
     while skip(session, moves) {
         let m = session.machine();
-        session.advance(if m.blocked() && !m.in_shadow() { Advance::To(&[]) } else { Advance::Step })?;
+        match (m.blocked(), m.in_shadow()) {
+            (true, false) => session.advance(Advance::To(&[]))?,
+            (true, true) => session.advance(Advance::Step)?,
+            _ => tracked(session, live.as_deref_mut(), |session| session.advance(Advance::Step))?,
+        }
     }
     Ok(nesting)
+}
+
+/// Follows an edge by single steps, and tells `live` of each.
+pub fn follow_closely(session: &mut Session, edge: Edge, moves: Moves, live: &mut Liveness) -> Result<(), Error> {
+    tracked(session, Some(live), |session| begin(session, edge))?;
+    while skip(session, moves) {
+        tracked(session, Some(live), |session| session.advance(Advance::Step))?;
+    }
+    Ok(())
+}
+
+/// Makes one move, and tells `live` what it touched.
+fn tracked(
+    session: &mut Session,
+    live: Option<&mut Liveness>,
+    go: impl FnOnce(&mut Session) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(live) = live else { return go(session) };
+    let access = live.before(session);
+    let nmis = session.machine().blocked();
+    go(session)?;
+    let m = session.machine();
+    // Only a delivery blocks NMIs; an arrival that is kept moves nothing.
+    if !nmis && m.blocked() {
+        live.delivered(access.point(), session);
+    } else if (m.rip(), m.state().regs.rsp) != access.point() || session.verdict().is_some() {
+        live.after(access, session);
+    } else {
+        live.stayed(access, session);
+    }
+    Ok(())
 }
 
 /// The edge's first move.

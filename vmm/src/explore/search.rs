@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Moves};
 use super::progress::Progress;
@@ -101,6 +102,8 @@ pub struct Report {
     pub disagreements: u64,
     /// Equal hashes of different states (`check_hashes`).
     pub collisions: Option<u64>,
+    /// How often the search was made until no more words were found to be live.
+    pub rounds: u32,
     /// Bytes of memory for visited states, the frontier apart.
     pub visited_bytes: u64,
     /// The graph as DOT (`graph`).
@@ -122,6 +125,13 @@ pub enum Error {
 pub(super) struct Worker {
     pub session: Session,
     packer: Packer,
+    /// Which stack words are dead (`merge_dead`).
+    live: Option<Liveness>,
+    /// Freely run chains that were stepped once: where they begin and end, and what
+    /// they change.
+    chains: HashSet<(Point, Point, u64)>,
+    /// One in so many states of the interrupted code has arrivals (1: all).
+    sample: u32,
     /// Offsets of the declared stacks in the writable pages.
     stacks: Vec<std::ops::Range<usize>>,
     deepest: Vec<usize>,
@@ -143,7 +153,7 @@ struct Reached {
 }
 
 impl Worker {
-    fn new(mut session: Session) -> Self {
+    fn new(mut session: Session, moves: Moves) -> Self {
         let packer = Packer::new(&mut session);
         let watched = &session.rules().watched;
         let stacks: Vec<_> = session.rules().guest.image.declared.stacks.iter().map(|s| &s.range).collect();
@@ -153,7 +163,8 @@ impl Worker {
         };
         let stacks: Vec<_> = stacks.iter().map(range).collect();
         let deepest = stacks.iter().map(|s| s.end).collect();
-        Self { session, packer, stacks, deepest }
+        let live = if moves.merge_dead { Liveness::new(session.rules()) } else { None };
+        Self { session, packer, live, chains: HashSet::new(), sample: 1, stacks, deepest }
     }
 
     /// Follows one edge from `state`. `None` where the edge does not exist there.
@@ -167,14 +178,20 @@ impl Worker {
     ) -> Result<Option<Reached>, Error> {
         self.packer.unpack(state, &mut self.session);
         let from = self.session.machine().rip();
-        if !path::exists(&self.session, edge, moves) {
+        let outermost = self.session.oracle().ghost.outer.is_none();
+        let left_out = edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample);
+        if left_out || !path::exists(&self.session, edge, moves) {
             return Ok(None);
         }
-        let nesting = path::follow(&mut self.session, edge, moves)?;
+        let start = (from, self.session.machine().state().regs.rsp);
+        let nesting = path::follow(&mut self.session, edge, moves, self.live.as_mut())?;
+        if self.live.is_some() && moves.skips_blocked() && edge != Edge::Step {
+            self.learn_chain(state, edge, moves, start)?;
+        }
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {
-                let hash = self.packer.look(&self.session);
+                let hash = self.packer.look(&self.session, self.live.as_ref());
                 self.note_stacks();
                 match known.get(hash) {
                     Some(_) => To::Known(hash),
@@ -183,6 +200,18 @@ impl Worker {
             }
         };
         Ok(Some(Reached { from: id, edge, to, rip: from, nesting }))
+    }
+
+    /// Steps the chain that was just run freely, unless one like it was stepped before.
+    fn learn_chain(&mut self, state: &Packed, edge: Edge, moves: Moves, start: Point) -> Result<(), Error> {
+        self.packer.look(&self.session, None);
+        let m = self.session.machine();
+        let key = (start, (m.rip(), m.state().regs.rsp), self.packer.change_since(state));
+        let Some(live) = self.live.as_mut().filter(|_| self.chains.insert(key)) else { return Ok(()) };
+        self.packer.unpack(state, &mut self.session);
+        self.session.take_verdict();
+        path::follow_closely(&mut self.session, edge, moves, live)?;
+        Ok(())
     }
 
     fn note_stacks(&mut self) {
@@ -204,11 +233,40 @@ pub fn explore(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
-    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(Worker::new);
+    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.moves));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
-    let mut search = Search::begin(&mut workers[0], config);
-    search.run(&mut workers, stop, on_progress)?;
-    search.finish(&mut workers)
+    // What is live in a handler hardly depends on what it interrupted: it is learned
+    // from few interrupted contexts first, then the whole search is made.
+    let mut sample = if config.moves.merge_dead { LEARN_FROM } else { 1 };
+    for round in 1.. {
+        workers.iter_mut().for_each(|w| w.sample = sample);
+        let mut search = Search::begin(&mut workers[0], config);
+        search.run(&mut workers, stop, on_progress)?;
+        let stopped = !matches!(search.report.bound, None | Some(Bound::Violation));
+        let more = more_is_live(&mut workers);
+        if stopped || (!more && sample == 1) {
+            search.report.rounds = round;
+            return search.finish(&mut workers);
+        }
+        if !more {
+            sample = 1;
+        }
+    }
+    unreachable!("the loop ends when no more is live, and there are finitely many words")
+}
+
+/// While liveness is learned, one in so many interrupted contexts is.
+const LEARN_FROM: u32 = 61;
+
+/// Brings together what the workers have seen of the stacks. `true` where words are
+/// live that the search took for dead.
+fn more_is_live(workers: &mut [Worker]) -> bool {
+    let (first, rest) = workers.split_at_mut(1);
+    let Some(live) = first[0].live.as_mut() else { return false };
+    rest.iter().filter_map(|w| w.live.as_ref()).for_each(|other| live.absorb(other));
+    let more = live.settle();
+    rest.iter_mut().filter_map(|w| w.live.as_mut()).for_each(|other| other.adopt(live));
+    more
 }
 
 struct Search {
@@ -233,7 +291,7 @@ struct Search {
 impl Search {
     fn begin(worker: &mut Worker, config: Config) -> Self {
         worker.session.reset();
-        let hash = worker.packer.look(&worker.session);
+        let hash = worker.packer.look(&worker.session, worker.live.as_ref());
         let root = worker.packer.pack(&worker.session);
         let mut out = Self {
             config,

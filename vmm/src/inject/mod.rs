@@ -3,6 +3,7 @@
 
 mod arm;
 mod names;
+mod places;
 mod replay;
 mod schedule;
 mod session;
@@ -10,7 +11,8 @@ mod sweep;
 
 pub use arm::{Gear, RunError, Visitor, run};
 pub use names::{Names, PlaceError};
+pub use places::Places;
 pub use replay::{Replay, ReplayError};
 pub use schedule::{At, Event, Kind, Schedule, ScheduleError};
 pub use session::{Advance, Saved, Session};
-pub use sweep::{CaseResult, Sweep, SweepStats};
+pub use sweep::{CaseResult, Limits, Sweep};

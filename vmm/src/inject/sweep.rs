@@ -7,12 +7,14 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::arm::{Gear, RunError, run};
+use super::places::Places;
 use super::schedule::{At, Event, Kind, Schedule};
 use super::session::{Advance, Saved, Session};
 use crate::machine::{Code, Error, Raise};
-use crate::oracle::Verdict;
+use crate::oracle::{Rules, Verdict};
 
 /// A case that was run.
 pub struct CaseResult<'a> {
@@ -20,17 +22,21 @@ pub struct CaseResult<'a> {
     pub events: &'a [Event],
     /// What it was judged to be.
     pub verdict: &'a Verdict,
+    /// Its number in its unit, from 0.
+    pub index: u64,
+    /// What the arm gear came to, where the case was run again in it.
+    pub again: Option<&'a str>,
 }
 
-/// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SweepStats {
-    /// Cases run.
-    pub cases: u64,
-    /// Cases run again in the arm gear.
-    pub rechecked: u64,
-    /// Of these, how many came to another verdict.
-    pub disagreed: u64,
+/// How far a sweep goes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most NMIs in a case.
+    pub depth: usize,
+    /// Every so many cases, one is run again in the arm gear; 0: none.
+    pub recheck: u64,
+    /// Where the second and later NMIs arrive.
+    pub later: Arc<Places>,
 }
 
 /// How often each boundary was visited on the path under way.
@@ -70,39 +76,28 @@ impl Counts {
 /// A sweep over one session.
 pub struct Sweep<'a> {
     session: &'a mut Session,
-    depth: usize,
-    /// Every so many cases, one is run again in the arm gear.
-    recheck: u64,
+    limits: Limits,
     counts: Counts,
     events: Vec<Event>,
     saved: Vec<Saved>,
     passed: Passed,
     /// Golden boundaries passed so far.
     unit: usize,
-    stats: SweepStats,
+    /// Cases of this unit run so far.
+    index: u64,
 }
 
 /// Called with each case; `Break` ends the sweep.
 pub type OnCase<'c> = dyn FnMut(&CaseResult) -> ControlFlow<()> + 'c;
 
 impl<'a> Sweep<'a> {
-    /// Up to `depth` NMIs in a case; every `recheck`-th case is run again in the arm
-    /// gear (0: none).
-    pub fn new(session: &'a mut Session, depth: usize, recheck: u64) -> Self {
+    /// A sweep that begins at *ready*.
+    pub fn new(session: &'a mut Session, limits: Limits) -> Self {
         session.reset();
         let counts = Counts::of(&session.machine().guest().code);
-        let saved = (0..depth).map(|_| session.saved()).collect();
-        Self {
-            session,
-            depth,
-            recheck,
-            counts,
-            events: vec![],
-            saved,
-            passed: Passed::default(),
-            unit: 0,
-            stats: SweepStats::default(),
-        }
+        let saved = (0..limits.depth).map(|_| session.saved()).collect();
+        let passed = Passed::default();
+        Self { session, limits, counts, events: vec![], saved, passed, unit: 0, index: 0 }
     }
 
     /// How many units of work there are: one for each boundary of the golden run.
@@ -110,24 +105,90 @@ impl<'a> Sweep<'a> {
         session.rules().golden.visits.len()
     }
 
-    /// What was done so far.
-    pub fn stats(&self) -> SweepStats {
-        self.stats
+    /// The rules of the session.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(self.session.rules())
     }
 
     /// Runs every case whose first NMI arrives at the golden run's boundary number
     /// `unit`. Units must be asked for in ascending order.
     pub fn unit(&mut self, unit: usize, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        while self.unit < unit {
-            self.counts.visit(self.session.machine().rip());
-            self.session.advance(Advance::Step)?;
-            self.unit += 1;
-        }
+        self.go_to(unit)?;
         let mark = self.counts.path.len();
         let at = self.stand();
         let out = self.fork(at, 0, on_case);
         self.counts.rewind(mark);
         out
+    }
+
+    /// Runs cases whose first NMI arrives at the golden run's boundary number `unit`.
+    /// Each list holds the boundaries from one NMI to the next; a run that ends before
+    /// has fewer NMIs.
+    pub fn unit_with_gaps(
+        &mut self,
+        unit: usize,
+        cases: &[Vec<u32>],
+        on_case: &mut OnCase,
+    ) -> Result<ControlFlow<()>, RunError> {
+        self.go_to(unit)?;
+        for gaps in cases {
+            let mark = self.counts.path.len();
+            let at = self.stand();
+            self.session.save(&mut self.saved[0]);
+            self.arrive(at);
+            let verdict = self.walk_gaps(gaps)?;
+            let out = self.case(&verdict, on_case);
+            self.events.clear();
+            self.counts.rewind(mark);
+            self.session.restore(&self.saved[0]);
+            if out?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn walk_gaps(&mut self, gaps: &[u32]) -> Result<Verdict, RunError> {
+        for gap in gaps {
+            let mut at = At { addr: 0, n: 0 };
+            for _ in 0..*gap {
+                self.go_on(&Places::All)?;
+                if let Some(verdict) = self.session.take_verdict() {
+                    return Ok(verdict);
+                }
+                at = self.stand();
+            }
+            self.arrive(at);
+        }
+        Ok(finish(self.session, &mut self.passed)?)
+    }
+
+    /// Steps the golden run on to a unit's boundary.
+    fn go_to(&mut self, unit: usize) -> Result<(), RunError> {
+        while self.unit < unit {
+            self.counts.visit(self.session.machine().rip());
+            self.session.advance(Advance::Step)?;
+            self.unit += 1;
+        }
+        self.index = 0;
+        Ok(())
+    }
+
+    fn arrive(&mut self, at: At) {
+        self.events.push(Event { kind: Kind::Nmi, at });
+        self.session.arrive();
+    }
+
+    /// Moves to the next boundary of `places`, or to one where the oracle looks.
+    fn go_on(&mut self, places: &Places) -> Result<(), Error> {
+        if self.session.deliverable() {
+            return self.session.deliver(Raise::Events);
+        }
+        let shadowed = self.session.machine().pending() && self.session.machine().in_shadow();
+        match places {
+            Places::Only(list) if !shadowed => self.session.advance(Advance::To(list)),
+            _ => self.session.advance(Advance::Step),
+        }
     }
 
     /// The boundary that the session stands at, counted.
@@ -141,9 +202,8 @@ impl<'a> Sweep<'a> {
     fn fork(&mut self, at: At, level: usize, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
         self.session.save(&mut self.saved[level]);
         let mark = self.counts.path.len();
-        self.events.push(Event { kind: Kind::Nmi, at });
-        self.session.arrive();
-        let out = if level + 1 == self.depth {
+        self.arrive(at);
+        let out = if level + 1 == self.limits.depth {
             finish(self.session, &mut self.passed)
                 .map_err(RunError::from)
                 .and_then(|verdict| self.case(&verdict, on_case))
@@ -156,36 +216,37 @@ impl<'a> Sweep<'a> {
         out
     }
 
-    /// Steps the path to its end, and forks at each boundary.
+    /// Follows the path to its end, and forks at each boundary where NMIs are placed.
     fn walk(&mut self, level: usize, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
+        let places = Arc::clone(&self.limits.later);
         loop {
-            if self.session.deliverable() {
-                self.session.deliver(Raise::Events)?;
-            } else {
-                self.session.advance(Advance::Step)?;
-            }
+            self.go_on(&places)?;
             if let Some(verdict) = self.session.take_verdict() {
                 return self.case(&verdict, on_case);
             }
             let at = self.stand();
-            if self.fork(at, level, on_case)?.is_break() {
+            if places.has(at.addr) && self.fork(at, level, on_case)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
     }
 
     fn case(&mut self, verdict: &Verdict, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        self.stats.cases += 1;
-        if self.recheck > 0 && self.stats.cases.is_multiple_of(self.recheck) {
-            self.stats.rechecked += 1;
-            let again = run(self.session, &Schedule(self.events.clone()), Gear::Arm, &mut ())?;
-            if again != *verdict {
-                self.stats.disagreed += 1;
-                let schedule = Schedule(self.events.clone()).show(self.session.rules().names());
-                log::error!("gears disagree on {schedule}: jump says {verdict}, arm says {again}");
+        // Which cases are run again depends on their place only, so that it is the same
+        // however the units are shared out.
+        let place = self.unit as u64 + self.index;
+        let again = if self.limits.recheck > 0 && place.is_multiple_of(self.limits.recheck) {
+            match run(self.session, &Schedule(self.events.clone()), Gear::Arm, &mut ()) {
+                Ok(verdict) => Some(verdict.to_string()),
+                Err(RunError::NeverReached { event, why }) => Some(format!("{event} is never reached: {why}")),
+                Err(e) => return Err(e),
             }
-        }
-        Ok(on_case(&CaseResult { events: &self.events, verdict }))
+        } else {
+            None
+        };
+        let case = CaseResult { events: &self.events, verdict, index: self.index, again: again.as_deref() };
+        self.index += 1;
+        Ok(on_case(&case))
     }
 }
 

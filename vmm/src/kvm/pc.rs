@@ -8,7 +8,7 @@ use super::{Error, Host, Vm};
 /// The model-specific registers of a snapshot (SDM vol. 4, table 2-2). Those that a
 /// host lacks are left out.
 const MSRS: &[u32] = &[
-    0x10,        // IA32_TIME_STAMP_COUNTER
+    TSC,
     0x174,       // IA32_SYSENTER_CS
     0x175,       // IA32_SYSENTER_ESP
     0x176,       // IA32_SYSENTER_EIP
@@ -22,6 +22,8 @@ const MSRS: &[u32] = &[
     0xc000_0103, // IA32_TSC_AUX
 ];
 
+/// IA32_TIME_STAMP_COUNTER.
+const TSC: u32 = 0x10;
 /// IA32_LSTAR: where SYSCALL goes.
 pub const MSR_LSTAR: u32 = 0xc000_0082;
 /// IA32_MISC_ENABLE.
@@ -140,6 +142,14 @@ impl Vm {
         self.vcpu.set_debug_regs(&state.debug).map_err(Error::ioctl("KVM_SET_DEBUGREGS"))
     }
 
+    /// Loads the time-stamp counter alone.
+    pub fn load_tsc(&mut self, state: &DeepState) -> Result<(), Error> {
+        match state.msrs.as_slice().iter().find(|m| m.index == TSC) {
+            Some(tsc) => self.set_msr(TSC, tsc.data).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// A model-specific register; `None` where this host has none of that number.
     pub fn msr(&self, index: u32) -> Result<Option<u64>, Error> {
         let entry = kvm_msr_entry { index, ..Default::default() };
@@ -170,7 +180,6 @@ impl Vm {
 
     /// Moves the time-stamp counter on, as if so much time had gone by.
     pub fn advance_tsc(&mut self, nanos: u64) {
-        const TSC: u32 = 0x10;
         let Some(khz) = self.tsc_khz() else { return };
         if let Ok(Some(now)) = self.msr(TSC) {
             let ticks = u128::from(nanos) * u128::from(khz) / 1_000_000;

@@ -37,6 +37,23 @@ pub struct Outcome {
     pub unreached: u32,
 }
 
+impl Outcome {
+    /// As JSON.
+    pub fn to_json(&self, schedule: &str) -> serde_json::Value {
+        serde_json::json!({
+            "schedule": schedule,
+            "verdict": self.verdict.word(),
+            "invariant": self.verdict.invariant(),
+            "detail": self.verdict.detail(),
+            "arrived": self.arrived,
+            "coalesced": self.coalesced,
+            "delivered": self.delivered,
+            "handled": self.handled,
+            "unreached": self.unreached,
+        })
+    }
+}
+
 /// A case under way.
 pub(super) struct Run<'a> {
     pub(super) lab: &'a mut Lab,
@@ -311,7 +328,8 @@ impl<'a> Run<'a> {
 
     fn hung(&self) -> Verdict {
         let at = self.lab.show(self.lab.pc.rip());
-        Verdict::Livelock { detail: format!("not over after {} ms, near {at}", self.lab.limit.as_millis()) }
+        let from = self.lab.pc.callers(4).join(" < ");
+        Verdict::Livelock { detail: format!("not over after {} ms, near {at} < {from}", self.lab.limit.as_millis()) }
     }
 }
 

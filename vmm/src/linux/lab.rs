@@ -25,6 +25,17 @@ pub enum LabError {
     Single(String, String),
 }
 
+impl LabError {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            LabError::Machine(e) => e.exit_code(),
+            LabError::Schedule(_) | LabError::Mutation(_) => 65,
+            LabError::Single(..) => 1,
+        }
+    }
+}
+
 /// What a lab is made of.
 pub struct Setup {
     /// The unpacked kernel.
@@ -67,6 +78,7 @@ impl Lab {
         for mutation in &setup.mutations {
             mutate(&mut pc, mutation)?;
         }
+        quieten(&mut pc);
         let irets = entry_irets(&pc, &path);
         let home = pc.snapshot()?;
         let site = Site::parse(site, &pc)?;
@@ -159,6 +171,15 @@ fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
     match pc.write_kernel(addr, &bytes) {
         true => Ok(()),
         false => Err(bad("that place is not mapped")),
+    }
+}
+
+/// What is less than a warning no longer goes to the console: on a slow host the
+/// kernel keeps saying how long its NMI handlers took.
+fn quieten(pc: &mut Pc) {
+    const WARNINGS: u32 = 5; // levels below go out; KERN_WARNING is 4
+    if let Some(addr) = pc.symbols.get("console_printk") {
+        pc.write_kernel(addr, &WARNINGS.to_le_bytes());
     }
 }
 

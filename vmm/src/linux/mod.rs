@@ -5,6 +5,8 @@
 //! count of NMIs, the interrupted context, the console, and a user program that
 //! computes a checksum and lives.
 
+mod bench;
+mod campaign;
 mod case;
 mod expect;
 mod lab;
@@ -13,6 +15,8 @@ mod sweep;
 mod table;
 mod walk;
 
+pub use bench::{Measured, bench};
+pub use campaign::{Campaign, CampaignRun, Part};
 pub use case::{Outcome, Which};
 pub use expect::Expected;
 pub use lab::{Lab, LabError, Setup};

@@ -16,6 +16,15 @@ pub enum Kind {
     Unmasked,
 }
 
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Masked => "as the CPU left them",
+            Kind::Unmasked => "unblocked there",
+        })
+    }
+}
+
 /// One case of a sweep.
 #[derive(Clone, Debug)]
 pub struct Row {

@@ -76,6 +76,7 @@ impl Lab {
             };
             reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
             run.restart_clock();
+            run.lab.pc.hold_time(&run.lab.snapshot)?;
         }
         path.mark_frames(&reads);
         Ok(path)

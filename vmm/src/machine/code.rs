@@ -111,6 +111,7 @@ impl Decoded {
         formatter.options_mut().set_space_after_operand_separator(true);
         formatter.options_mut().set_hex_prefix("0x");
         formatter.options_mut().set_hex_suffix("");
+        formatter.options_mut().set_uppercase_hex(false);
         let mut out = String::new();
         formatter.format(&self.insn, &mut out);
         out

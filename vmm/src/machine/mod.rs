@@ -20,3 +20,4 @@ pub use idt::Idt;
 pub use image::Image;
 pub use lab::{Checkpoint, Error, Guest, Knobs, Machine, Raise, Stop};
 pub use manifest::Mode;
+pub use step::register;

@@ -8,6 +8,9 @@ use super::memory::GuestMemoryMut;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 
 const HLT: u8 = 0xf4;
+/// How often one instruction may be interrupted: by a signal, or by the watchdog where
+/// the machine is so loaded that this thread was not run for that long.
+const PATIENCE: u32 = 10;
 
 impl Machine {
     /// Puts a stop at `addr` for the next run. One that is not mapped is left out:
@@ -47,7 +50,18 @@ impl Machine {
 
     /// Runs with the stops that were put, and takes them away again.
     pub(super) fn resume_patched(&mut self) -> Result<Stop, Error> {
-        let stop = self.resume();
+        self.resume_patiently(PATIENCE)
+    }
+
+    /// The same; a run that was interrupted is taken up again up to `patience` times.
+    fn resume_patiently(&mut self, patience: u32) -> Result<Stop, Error> {
+        let mut stop = self.resume();
+        for _ in 0..patience {
+            if !matches!(stop, Ok(Stop::Interrupted)) {
+                break;
+            }
+            stop = self.resume();
+        }
         let ram = self.vm.ram_mut();
         for (paddr, _, old) in self.patches.iter().rev() {
             ram[*paddr] = *old;
@@ -287,7 +301,8 @@ impl Machine {
                     self.patch(caster);
                 }
             }
-            let stop = self.resume_patched()?;
+            // A run that does not end is looked at by the caller.
+            let stop = self.resume_patiently(0)?;
             if stop != Stop::Boundary || stops.contains(&self.rip()) {
                 return Ok(stop);
             }
@@ -295,8 +310,8 @@ impl Machine {
     }
 }
 
-/// The general register `register`, if it is one.
-pub(super) fn register(regs: &kvm_bindings::kvm_regs, register: iced_x86::Register) -> Option<u64> {
+/// The value of a 64-bit general register.
+pub fn register(regs: &kvm_bindings::kvm_regs, register: iced_x86::Register) -> Option<u64> {
     use iced_x86::Register::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
     Some(match register {
         RAX => regs.rax,

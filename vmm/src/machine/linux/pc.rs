@@ -237,6 +237,15 @@ impl Pc {
         }
     }
 
+    /// Who seems to have called the function under way: the first words on the stack
+    /// that are addresses in the kernel's code.
+    pub fn callers(&self, most: usize) -> Vec<String> {
+        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
+        let text = self.symbols.get("_stext")..self.symbols.get("_etext");
+        let words = (0..512).filter_map(|i| self.memory().word(cr3, rsp.wrapping_add(8 * i)));
+        words.filter(|w| text.contains(&Some(*w))).take(most).map(|w| self.symbols.show(w)).collect()
+    }
+
     /// Overwrites bytes of the kernel; `false` where they are not mapped.
     pub fn write_kernel(&mut self, addr: u64, bytes: &[u8]) -> bool {
         let Some(at) = self.physical(addr).map(|p| p as usize) else { return false };

@@ -1,0 +1,78 @@
+//! Why a campaign cannot be run, or its results not be used.
+
+use std::path::{Path, PathBuf};
+
+/// Why a campaign cannot be run, or its results not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("cannot read {}: {why}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {why}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: std::io::Error,
+    },
+    /// The campaign file says something that cannot be.
+    #[error("{path}:{line}: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// A result folder that cannot be used.
+    #[error("{}: {why}", dir.display())]
+    Results {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A scheme and scenario could not be run.
+    #[error("{scheme} / {scenario}: {why}")]
+    Machine {
+        /// The scheme.
+        scheme: String,
+        /// The scenario.
+        scenario: String,
+        /// Why not.
+        why: crate::machine::Error,
+    },
+    /// A schedule of the campaign cannot be carried out.
+    #[error("{path}: schedules: {scheme} / {scenario}: {why}")]
+    Schedule {
+        /// The file.
+        path: String,
+        /// The scheme.
+        scheme: String,
+        /// The scenario.
+        scenario: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Error {
+    /// For a file that cannot be read.
+    pub(super) fn reading(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        |why| Error::Read { path, why }
+    }
+
+    /// For a file that cannot be written.
+    pub(super) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        |why| Error::Write { path, why }
+    }
+}

@@ -1,0 +1,219 @@
+//! The results of a campaign, whole or in part, and what they say.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::expect::{Expectation, Word};
+use super::generate::{Generate, Window};
+use super::plan::Plan;
+use super::shard::Shard;
+use super::tally::{Found, Tally};
+use crate::host_id::HostId;
+use crate::inject::Replay;
+use crate::machine::{Knobs, Mode};
+use crate::report::{CampaignInfo, Document, FailureRow, Row, Summary};
+
+/// Version of the result folder's format.
+const FORMAT: u32 = 1;
+
+/// What results are about. Results can be put together, and a run resumed, only where
+/// all of this is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    format: u32,
+    /// Version of this program, and a hash of its file.
+    program: String,
+    /// The guest image's hash.
+    pub image: String,
+    /// Where it was measured.
+    pub host: HostId,
+    /// The campaign's name.
+    pub name: String,
+    about: String,
+    generate: Generate,
+    window: Option<Window>,
+    recheck: u64,
+    faulting_iret_unblocks: bool,
+    /// The part of the units that is run.
+    pub shard: Shard,
+    /// Schemes and scenarios.
+    pub cells: Vec<CellHeader>,
+}
+
+/// A scheme and scenario of the campaign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellHeader {
+    /// The scheme.
+    pub scheme: String,
+    /// The scenario.
+    pub scenario: String,
+    mode: Mode,
+    /// The verdict expected.
+    pub expected: Expectation,
+    first_unit: u64,
+    units: u64,
+}
+
+impl Header {
+    /// For a campaign that is about to be run here.
+    pub fn new(plan: &Plan, shard: Shard) -> Self {
+        let c = &plan.campaign;
+        let cell = |cell: &super::plan::Cell| CellHeader {
+            scheme: cell.target.scheme.name.clone(),
+            scenario: cell.target.scenario.name.clone(),
+            mode: cell.target.scheme.mode,
+            expected: cell.expected.clone(),
+            first_unit: cell.first_unit,
+            units: cell.units,
+        };
+        Self {
+            format: FORMAT,
+            program: program(),
+            image: plan.guest.image.hash.clone(),
+            host: HostId::here(),
+            name: c.name.clone(),
+            about: c.about.clone(),
+            generate: c.generate.value.clone(),
+            window: c.window.as_ref().map(|w| w.value.clone()),
+            recheck: c.recheck,
+            faulting_iret_unblocks: c.knobs.faulting_iret_unblocks,
+            shard,
+            cells: plan.cells.iter().map(cell).collect(),
+        }
+    }
+
+    /// What of it is not as in `other`, in words; `None` where results of both are of
+    /// one campaign. What is expected of them may differ, and so may the shard.
+    pub fn difference(&self, other: &Header) -> Option<String> {
+        let differs = |what: &str, a: &str, b: &str| (a != b).then(|| format!("{what} {a}, and not of {b}"));
+        let cells = |h: &Header| {
+            let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
+            h.cells.iter().map(cell).collect::<Vec<_>>()
+        };
+        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks);
+        differs("guest image", &self.image, &other.image)
+            .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
+            .or_else(|| differs("program", &self.program, &other.program))
+            .or_else(|| (self.format != other.format).then(|| "another version of the format".into()))
+            .or_else(|| differs("the campaign", &self.name, &other.name))
+            .or_else(|| (how(self) != how(other)).then(|| "a campaign that generates other schedules".into()))
+            .or_else(|| (cells(self) != cells(other)).then(|| "a campaign with other schemes or scenarios".into()))
+    }
+
+    /// How many units all shards have together.
+    pub fn units(&self) -> u64 {
+        self.cells.last().map_or(0, |c| c.first_unit + c.units)
+    }
+
+    fn generate_words(&self) -> String {
+        let knob = if self.faulting_iret_unblocks { "" } else { "; a faulting iret keeps NMIs blocked" };
+        match self.window.as_ref().map(Window::to_string).filter(|w| !w.is_empty()) {
+            Some(window) => format!("{}; {window}{knob}", self.generate),
+            None => format!("{}{knob}", self.generate),
+        }
+    }
+}
+
+/// The version, and a hash of the program's file: what was judged by another oracle is
+/// not mixed with what is judged by this one.
+fn program() -> String {
+    let hash = std::env::current_exe().and_then(std::fs::read).map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes));
+    format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hash.unwrap_or(0))
+}
+
+/// Results of the units that were run.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// What they are about.
+    pub header: Header,
+    /// By unit.
+    pub units: BTreeMap<u64, Tally>,
+    /// Units that were stopped before their end; what they found counts, but they are
+    /// run again.
+    pub partial: BTreeMap<u64, Tally>,
+}
+
+impl Results {
+    /// Whether every unit of every shard was run.
+    pub fn complete(&self) -> bool {
+        self.units.len() as u64 == self.header.units()
+    }
+
+    /// The document that is printed.
+    pub fn document(&self) -> Document {
+        let rows: Vec<Row> = self.header.cells.iter().map(|c| self.row(c)).collect();
+        Document {
+            host: self.header.host.clone(),
+            image: self.header.image.clone(),
+            campaign: Some(CampaignInfo {
+                name: self.header.name.clone(),
+                about: self.header.about.clone(),
+                generate: self.header.generate_words(),
+            }),
+            complete: self.complete(),
+            summary: Summary::of(&rows),
+            rows,
+            timings: None,
+            trace: None,
+        }
+    }
+
+    fn row(&self, cell: &CellHeader) -> Row {
+        let range = cell.first_unit..cell.first_unit + cell.units;
+        let mut tally = Tally::default();
+        let mut whole = 0;
+        for unit in self.units.range(range.clone()) {
+            tally.merge(unit.1);
+            whole += 1;
+        }
+        self.partial.range(range).for_each(|unit| tally.merge(unit.1));
+        let failure = |f: &Found| self.failure_row(cell, f);
+        let worst = tally.worst().map(failure);
+        let verdict = tally.worst().map_or(Word::Pass, |f| f.kind.verdict);
+        let invariant = worst.as_ref().and_then(|w| w.invariant.clone());
+        let fits = cell.expected.fits(verdict, invariant.as_deref());
+        let as_expected = match () {
+            () if whole == cell.units => Some(fits),
+            // More cases can only add failures.
+            () if cell.expected.is_pass() && !fits => Some(false),
+            () => None,
+        };
+        Row {
+            scheme: cell.scheme.clone(),
+            scenario: cell.scenario.clone(),
+            mode: cell.mode,
+            cases: tally.cases,
+            verdict: verdict.as_str(),
+            expected: cell.expected.to_string(),
+            as_expected,
+            invariant,
+            detail: worst.as_ref().map(|w| w.detail.clone()),
+            schedule: worst.as_ref().map(|w| w.schedule.clone()),
+            replay: worst.map(|w| w.replay),
+            counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
+            failures: tally.failures.iter().map(failure).collect(),
+            rechecked: tally.rechecked,
+            disagreements: tally.disagreements,
+        }
+    }
+
+    fn failure_row(&self, cell: &CellHeader, f: &Found) -> FailureRow {
+        let replay = Replay {
+            scheme: cell.scheme.clone(),
+            scenario: cell.scenario.clone(),
+            mode: cell.mode,
+            image: self.header.image.clone(),
+            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks },
+            schedule: f.schedule.clone(),
+        };
+        FailureRow {
+            verdict: f.kind.verdict.as_str(),
+            invariant: f.kind.invariant.clone(),
+            detail: f.detail.clone(),
+            cases: f.cases,
+            schedule: f.schedule.clone(),
+            replay: replay.to_string(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What came of cases: counts, and for each kind of failure its shortest schedule.
+//! Tallies can be added in any order, with the same result.
+
+use std::collections::BTreeMap;
+
+use super::expect::Word;
+use crate::inject::Schedule;
+use crate::oracle::Verdict;
+use crate::report::Disagreement;
+
+/// A kind of failure: its verdict and the invariant broken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Kind {
+    /// The verdict's word.
+    pub verdict: Word,
+    /// The invariant.
+    pub invariant: Option<String>,
+}
+
+/// Which of two cases is the better witness: the one with fewer events, then the one
+/// that comes first in the order of the golden run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Rank {
+    /// Events in the schedule.
+    pub events: usize,
+    /// The unit of work it belongs to.
+    pub unit: u64,
+    /// Its number in the unit.
+    pub index: u64,
+}
+
+/// A kind of failure that was found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Found {
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Cases that failed so.
+    pub cases: u64,
+    /// Of the witness.
+    pub rank: Rank,
+    /// The witness.
+    pub schedule: String,
+    /// What the witness's verdict says.
+    pub detail: String,
+}
+
+/// What came of a set of cases.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tally {
+    /// Cases run.
+    pub cases: u64,
+    /// By verdict.
+    pub counts: BTreeMap<Word, u64>,
+    /// Each kind of failure, sorted by kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Found>,
+    /// Cases that were run again in another gear.
+    pub rechecked: u64,
+    /// Those that came to another verdict, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disagreements: Vec<Disagreement>,
+}
+
+impl Tally {
+    /// Adds one case. Its schedule is turned into words only where it is a witness.
+    pub fn add(&mut self, verdict: &Verdict, rank: Rank, schedule: impl FnOnce() -> String) {
+        self.cases += 1;
+        *self.counts.entry(Word::of(verdict)).or_default() += 1;
+        if verdict.is_pass() {
+            return;
+        }
+        let kind = Kind { verdict: Word::of(verdict), invariant: verdict.invariant().map(|i| i.to_string()) };
+        let i = match self.failures.binary_search_by(|f| f.kind.cmp(&kind)) {
+            Ok(i) => i,
+            Err(i) => {
+                let found = Found { kind, cases: 1, rank, schedule: schedule(), detail: verdict.detail().to_owned() };
+                return self.failures.insert(i, found);
+            }
+        };
+        let found = &mut self.failures[i];
+        found.cases += 1;
+        if rank < found.rank {
+            (found.rank, found.schedule, found.detail) = (rank, schedule(), verdict.detail().to_owned());
+        }
+    }
+
+    /// A case was run again in the arm gear: `again` says what came of it.
+    pub fn recheck(&mut self, verdict: &Verdict, again: &str, schedule: impl FnOnce() -> String) {
+        self.rechecked += 1;
+        let words = verdict.to_string();
+        if words != again {
+            let verdicts = vec![("jump".to_owned(), words), ("arm".to_owned(), again.to_owned())];
+            self.disagreements.push(Disagreement { schedule: schedule(), verdicts });
+            self.disagreements.sort();
+        }
+    }
+
+    /// Adds what another set of cases came to.
+    pub fn merge(&mut self, other: &Tally) {
+        self.cases += other.cases;
+        self.rechecked += other.rechecked;
+        for (word, n) in &other.counts {
+            *self.counts.entry(*word).or_default() += n;
+        }
+        for theirs in &other.failures {
+            match self.failures.binary_search_by(|f| f.kind.cmp(&theirs.kind)) {
+                Err(i) => self.failures.insert(i, theirs.clone()),
+                Ok(i) => {
+                    let cases = self.failures[i].cases + theirs.cases;
+                    if theirs.rank < self.failures[i].rank {
+                        self.failures[i] = theirs.clone();
+                    }
+                    self.failures[i].cases = cases;
+                }
+            }
+        }
+        self.disagreements.extend(other.disagreements.iter().cloned());
+        self.disagreements.sort();
+    }
+
+    /// The failure that stands for all: the one with the best witness. What the host
+    /// cannot show stands for a set only where nothing worse was found.
+    pub fn worst(&self) -> Option<&Found> {
+        self.failures.iter().min_by_key(|f| (f.kind.verdict == Word::HostLimit, f.rank))
+    }
+}
+
+/// The words of a schedule.
+pub fn words(events: &[crate::inject::Event], names: crate::inject::Names) -> String {
+    Schedule(events.to_vec()).show(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Invariant;
+
+    fn violation(invariant: Invariant) -> Verdict {
+        Verdict::Violation { invariant, detail: format!("{invariant} broke") }
+    }
+
+    fn rank(events: usize, unit: u64) -> Rank {
+        Rank { events, unit, index: 0 }
+    }
+
+    #[test]
+    fn the_witness_has_fewest_events_then_comes_first() {
+        let mut t = Tally::default();
+        t.add(&violation(Invariant::I5), rank(2, 1), || "a".into());
+        t.add(&violation(Invariant::I5), rank(1, 9), || "b".into());
+        t.add(&violation(Invariant::I5), rank(1, 10), || "c".into());
+        t.add(&violation(Invariant::I8), rank(1, 8), || "d".into());
+        t.add(&Verdict::HostLimit { why: "no".into() }, rank(1, 0), || "e".into());
+        t.add(&Verdict::Pass, rank(1, 0), || unreachable!());
+        let five = t.failures.iter().find(|f| f.kind.invariant.as_deref() == Some("I5")).unwrap();
+        assert_eq!((five.cases, five.schedule.as_str()), (3, "b"));
+        assert_eq!(t.worst().unwrap().schedule, "d");
+        assert_eq!((t.cases, t.counts[&Word::Pass]), (6, 1));
+    }
+
+    #[test]
+    fn a_tally_survives_json() {
+        let mut t = Tally::default();
+        t.add(&violation(Invariant::I5), rank(2, 1), || "a".into());
+        t.recheck(&violation(Invariant::I5), "pass", || "a".into());
+        let text = serde_json::to_string(&t).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), t);
+    }
+}

@@ -1,0 +1,179 @@
+//! Runs units of work on several threads, each with machines of its own.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::plan::{Cell, Plan, Work, open};
+use super::tally::{Rank, Tally, words};
+use crate::inject::{CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
+use crate::kvm::Host;
+
+/// What came of one unit.
+pub struct UnitResult {
+    /// Its number.
+    pub unit: u64,
+    /// What came of its cases.
+    pub tally: Tally,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether all of its cases were run.
+    pub whole: bool,
+}
+
+/// Runs `pending` units, ascending, on `jobs` threads, until they are done or `stop` is
+/// set. `on_unit` is called on this thread, in the order in which units end.
+pub fn run_units(
+    plan: &Plan,
+    host: &Host,
+    pending: &[u64],
+    jobs: usize,
+    stop: &AtomicBool,
+    on_unit: &mut dyn FnMut(UnitResult) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    let pool = Pool { plan, host, pending, next: &next, stop };
+    std::thread::scope(|scope| {
+        let (send, receive) = channel();
+        for _ in 0..jobs.min(pending.len()) {
+            let send = send.clone();
+            scope.spawn(move || pool.work(&send));
+        }
+        drop(send);
+        let mut failure = None;
+        for message in receive {
+            let ended = message.and_then(|unit| if failure.is_none() { on_unit(unit) } else { Ok(()) });
+            if let Err(e) = ended {
+                stop.store(true, Relaxed);
+                failure.get_or_insert(e);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Pool<'a> {
+    plan: &'a Plan,
+    host: &'a Host,
+    pending: &'a [u64],
+    next: &'a AtomicUsize,
+    stop: &'a AtomicBool,
+}
+
+type Message = Result<UnitResult, Error>;
+
+impl Pool<'_> {
+    fn take(&self) -> Option<u64> {
+        if self.stop.load(Relaxed) {
+            return None;
+        }
+        self.pending.get(self.next.fetch_add(1, Relaxed)).copied()
+    }
+
+    /// One thread: takes units until there are no more. Those of one cell come in
+    /// ascending order, and share a session.
+    fn work(&self, send: &Sender<Message>) {
+        let mut unit = self.take();
+        while let Some(first) = unit {
+            match self.cell(first, send) {
+                Ok(next) => unit = next,
+                Err(e) => {
+                    let _ = send.send(Err(e));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs units of the cell that `first` belongs to; returns the first of another.
+    fn cell(&self, first: u64, send: &Sender<Message>) -> Result<Option<u64>, Error> {
+        let cell = &self.plan.cells[self.plan.cell_of(first)];
+        let knobs = self.plan.campaign.knobs;
+        let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
+        let mut runner = Runner::new(cell, &mut session, self.plan.campaign.recheck);
+        let mut unit = Some(first);
+        while let Some(number) = unit.filter(|u| *u < cell.first_unit + cell.units) {
+            let begin = Instant::now();
+            let mut tally = Tally::default();
+            let whole = runner.unit(number, &mut tally, self.stop).map_err(|e| self.failed(cell, e))?.is_continue();
+            // The receiver outlives us; were it gone, nobody would want the result.
+            let _ = send.send(Ok(UnitResult { unit: number, tally, took: begin.elapsed(), whole }));
+            unit = self.take();
+        }
+        Ok(unit)
+    }
+
+    fn failed(&self, cell: &Cell, e: RunError) -> Error {
+        let (scheme, scenario) = (cell.target.scheme.name.clone(), cell.target.scenario.name.clone());
+        match e {
+            RunError::Machine(why) => Error::Machine { scheme, scenario, why },
+            other => {
+                Error::Schedule { path: self.plan.campaign.path.clone(), scheme, scenario, why: other.to_string() }
+            }
+        }
+    }
+}
+
+/// Runs the units of one cell on one session.
+enum Runner<'a> {
+    Sweep { cell: &'a Cell, sweep: Sweep<'a> },
+    Schedules { cell: &'a Cell, session: &'a mut Session, recheck: u64 },
+}
+
+impl<'a> Runner<'a> {
+    fn new(cell: &'a Cell, session: &'a mut Session, recheck: u64) -> Self {
+        let limits = match &cell.work {
+            Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
+            Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
+            Work::Random(_) => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
+        };
+        Runner::Sweep { cell, sweep: Sweep::new(session, limits) }
+    }
+
+    /// Runs one unit; `Break` where it was stopped before its end.
+    fn unit(&mut self, unit: u64, tally: &mut Tally, stop: &AtomicBool) -> Result<ControlFlow<()>, RunError> {
+        match self {
+            Runner::Schedules { cell, session, recheck } => {
+                let number = unit - cell.first_unit;
+                let Work::Schedules(list) = &cell.work else { return Ok(ControlFlow::Continue(())) };
+                let schedule = &list[number as usize];
+                let verdict = run(session, schedule, Gear::Jump, &mut ())?;
+                let names = session.rules().names();
+                tally.add(&verdict, Rank { events: schedule.0.len(), unit, index: 0 }, || schedule.show(names));
+                if *recheck > 0 && number.is_multiple_of(*recheck) {
+                    let again = run(session, schedule, Gear::Arm, &mut ())?;
+                    tally.recheck(&verdict, &again.to_string(), || schedule.show(session.rules().names()));
+                }
+                Ok(ControlFlow::Continue(()))
+            }
+            Runner::Sweep { cell, sweep } => {
+                let boundary = (unit - cell.first_unit) as usize;
+                let rules = sweep.rules();
+                let mut on_case = |case: &CaseResult| {
+                    let show = || words(case.events, rules.names());
+                    let rank = Rank { events: case.events.len(), unit, index: case.index };
+                    tally.add(case.verdict, rank, show);
+                    if let Some(again) = case.again {
+                        tally.recheck(case.verdict, again, show);
+                    }
+                    if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                match &cell.work {
+                    Work::Random(drawn) => sweep.unit_with_gaps(boundary, &drawn[boundary], &mut on_case),
+                    Work::Sweep { first, every, .. } => {
+                        let visit = &rules.golden.visits[boundary];
+                        if !first.has(visit.addr) || !boundary.is_multiple_of(*every) {
+                            return Ok(ControlFlow::Continue(()));
+                        }
+                        sweep.unit(boundary, &mut on_case)
+                    }
+                    Work::Schedules(_) => Ok(ControlFlow::Continue(())),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::help;
+use crate::inject::Gear;
+use crate::machine::{Knobs, Mode};
+
+/// A laboratory for x86-64 NMI entry code, on KVM
+///
+/// Runs a small kernel in a virtual machine, lets NMIs arrive at chosen instruction
+/// boundaries, and judges from outside whether the kernel's NMI entry code survived.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmm",
+    version,
+    after_help = help::SHORT,
+    after_long_help = help::LONG,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true
+)]
+pub struct Cli {
+    /// What is the same for every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Say more on stderr: -v, -vv, -vvv
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
+    pub verbose: u8,
+    /// Test this ELF image instead of the built-in micro-kernel
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
+    pub image: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List what there is: schemes, scenarios, or the boundaries of a run
+    #[command(subcommand, after_help = help::LIST)]
+    List(List),
+    /// Run one schedule and judge it
+    #[command(after_help = help::RUN)]
+    Run(Run),
+    /// Run again what a failure printed
+    #[command(after_help = help::REPLAY)]
+    Replay(Replay),
+    /// Run every case of a campaign file and compare with what it expects
+    #[command(after_help = help::CAMPAIGN)]
+    Campaign(Campaign),
+    /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
+    #[command(after_help = help::EXPLORE)]
+    Explore(super::explore::Explore),
+    /// Put result folders of a campaign's shards together
+    #[command(after_help = help::MERGE)]
+    Merge(Merge),
+    /// Inject NMIs into a real Linux kernel
+    #[command(after_help = super::linux::HELP)]
+    Linux(Box<super::linux::Linux>),
+}
+
+/// What `list` lists.
+#[derive(Debug, Subcommand)]
+pub enum List {
+    /// Ways to enter and leave an NMI
+    Schemes {
+        /// Those that are broken on purpose, too
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the guest does while NMIs arrive
+    Scenarios {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every boundary that a run comes to: where an NMI can arrive
+    #[command(after_help = help::BOUNDARIES)]
+    Boundaries {
+        /// Whose boundaries.
+        #[command(flatten)]
+        target: TargetArgs,
+        /// List the boundaries on the path of this schedule [default: the golden run, then
+        /// what one NMI at its first boundary adds]
+        #[arg(long, value_name = "SCHEDULE")]
+        path: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to run.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// The scheme (see `vmm list schemes`)
+    #[arg(long, value_name = "S")]
+    pub scheme: String,
+    /// The scenario (see `vmm list scenarios`)
+    #[arg(long, value_name = "C")]
+    pub scenario: String,
+    /// Insist on a mode; each scheme has one
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<Mode>,
+    /// Whether an IRET that faults unblocks NMIs all the same
+    #[arg(long, value_name = "WHAT", default_value = "unblocks")]
+    pub faulting_iret: FaultingIret,
+}
+
+/// The model's choice for an IRET that faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FaultingIret {
+    /// It unblocks NMIs (Intel's manual).
+    Unblocks,
+    /// It leaves them blocked.
+    Keeps,
+}
+
+impl TargetArgs {
+    /// The knobs that the arguments set.
+    pub fn knobs(&self) -> Knobs {
+        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks }
+    }
+}
+
+/// `vmm run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What to run.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// What arrives where, as in 'nmi@exit_iret#1 nmi@body+0x4#2' [default: nothing]
+    #[arg(long, value_name = "SCHEDULE", default_value = "", hide_default_value = true)]
+    pub schedule: String,
+    /// How to run and show it.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `vmm replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The line, as it was printed
+    #[arg(value_name = "LINE", required = true)]
+    pub line: Vec<String>,
+    /// How to run and show it.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// How one schedule is run and shown.
+#[derive(Debug, Args)]
+pub struct How {
+    /// How the schedule is carried out [default: arm, or step with --trace]
+    #[arg(long, value_name = "GEAR")]
+    pub gear: Option<GearArg>,
+    /// Show every instruction with what it changed, NMIs, nesting depth, blocked (B) and
+    /// pending (P)
+    #[arg(long)]
+    pub trace: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A gear, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GearArg {
+    /// Run freely to each boundary and raise a real NMI there: the reference
+    Arm,
+    /// One instruction at a time
+    Step,
+    /// From a checkpoint at the boundary, with the NMI pending in the vCPU events
+    Jump,
+    /// Each in turn; exit 70 if they disagree
+    All,
+}
+
+impl GearArg {
+    /// The gears it stands for.
+    pub fn gears(self) -> &'static [Gear] {
+        match self {
+            GearArg::Arm => &[Gear::Arm],
+            GearArg::Step => &[Gear::Step],
+            GearArg::Jump => &[Gear::Jump],
+            GearArg::All => &[Gear::Arm, Gear::Step, Gear::Jump],
+        }
+    }
+}
+
+/// `vmm campaign`.
+#[derive(Debug, Args)]
+pub struct Campaign {
+    /// The campaign (see scripts/campaigns/)
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// Threads, each with machines of its own [default: one per CPU]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// Keep results in this folder, and resume from what is there
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Throw away what --out holds of another campaign, image or host
+    #[arg(long, requires = "out")]
+    pub fresh: bool,
+    /// Run only every N-th unit, beginning with number I (from 0)
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<crate::campaign::Shard>,
+    /// How to show it.
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// Say how long each scheme and scenario took
+    #[arg(long)]
+    pub timings: bool,
+}
+
+/// `vmm merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Result folders, in any order
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// Write the whole as one result folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How to show it.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// How results are shown.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write a JUnit report, too
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}

@@ -1,0 +1,89 @@
+//! `vmm campaign` and `vmm merge`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::{self, ReportArgs};
+use super::failure::{Ending, Failure};
+use super::interrupt::on_interrupt;
+use super::out::Out;
+use super::progress::Bar;
+use crate::campaign::{self, Options, Shard};
+use crate::kvm::Host;
+use crate::machine::Guest;
+use crate::report::{self, Document};
+
+/// Carries out `vmm campaign`.
+pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let campaign = campaign::read(&args.file)?;
+    let host = Host::open()?;
+    let stop = on_interrupt();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = Options {
+        jobs: args.jobs.map_or(cpus, usize::from),
+        shard: args.shard.unwrap_or(Shard::WHOLE),
+        out: args.out.as_deref(),
+        fresh: args.fresh,
+        stop: &stop,
+    };
+    let outcome = campaign::run(campaign, guest, &host, &options, &mut Bar::new())?;
+    let mut document = outcome.results.document();
+    if args.timings {
+        if let Some(dir) = &args.out {
+            campaign::write_timings(dir, &outcome.timings)?;
+        }
+        document.timings = Some(outcome.timings);
+    }
+    show(&document, &args.report, out)?;
+    match (outcome.finished, ending(&document)) {
+        (_, Ending::Defect) => Ok(Ending::Defect),
+        (false, _) => {
+            let kept = match &args.out {
+                Some(dir) => format!("the same command line goes on from {}", dir.display()),
+                None => "with --out DIR they would be kept for the next run".to_owned(),
+            };
+            eprintln!("vmm: interrupted; these are the results so far ({kept})");
+            Ok(Ending::Interrupted)
+        }
+        (true, ending) => Ok(ending),
+    }
+}
+
+/// Carries out `vmm merge`.
+pub fn merge(args: &args::Merge, out: &mut Out) -> Result<Ending, Failure> {
+    let results = campaign::merge(&args.dirs)?;
+    if let Some(dir) = &args.out {
+        campaign::write(dir, &results)?;
+    }
+    let document = results.document();
+    show(&document, &args.report, out)?;
+    if !document.complete {
+        let (have, all) = (results.units.len(), results.header.units());
+        eprintln!("vmm: not complete: {have} of {all} units of work are there");
+    }
+    Ok(ending(&document))
+}
+
+fn show(document: &Document, how: &ReportArgs, out: &mut Out) -> Result<(), Failure> {
+    if let Some(path) = &how.junit {
+        write_junit(path, document)?;
+    }
+    match how.json {
+        true => out.json(document),
+        false => out.text(&report::terminal(document)),
+    }
+}
+
+fn write_junit(path: &Path, document: &Document) -> Result<(), Failure> {
+    std::fs::write(path, report::junit(document)).map_err(Failure::writing(path))
+}
+
+/// How a command ends that has this to report.
+fn ending(document: &Document) -> Ending {
+    let s = &document.summary;
+    match () {
+        () if s.disagreed > 0 => Ending::Defect,
+        () if s.unexpected > 0 => Ending::Unexpected,
+        () => Ending::Expected,
+    }
+}

@@ -1,0 +1,134 @@
+//! What can go wrong, and which exit code it has.
+
+use std::path::PathBuf;
+
+use crate::inject::{ReplayError, RunError, ScheduleError};
+use crate::target::TargetError;
+use crate::{campaign, explore, kvm, machine};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every verdict is as expected.
+    Expected,
+    /// Not every verdict is.
+    Unexpected,
+    /// A defect of ours showed itself in the results.
+    Defect,
+    /// Interrupted, with results kept.
+    Interrupted,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line does not fit the image or itself.
+    #[error("{0}")]
+    Usage(String),
+    /// Names on the command line that the image does not have.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A replay line's names.
+    #[error("the replay line does not fit this image: {0}")]
+    ReplayTarget(TargetError),
+    /// The schedule.
+    #[error("schedule: {0}")]
+    Schedule(#[from] ScheduleError),
+    /// The replay line.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The image.
+    #[error("image {name}: {why}")]
+    Image {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The campaign, or its results.
+    #[error(transparent)]
+    Campaign(#[from] campaign::Error),
+    /// The machine, or an event that is never reached.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A Linux kernel, or what was asked of it.
+    #[error(transparent)]
+    Linux(#[from] crate::linux::LabError),
+    /// Output could not be written.
+    #[error("cannot write {what}: {why}")]
+    Write {
+        /// What.
+        what: String,
+        /// Why not.
+        why: std::io::Error,
+    },
+}
+
+impl Failure {
+    /// A file that could not be written.
+    pub fn writing(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let what = PathBuf::from(path).display().to_string();
+        |why| Failure::Write { what, why }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::Target(_) => 2,
+            Failure::ReplayTarget(_) | Failure::Schedule(_) | Failure::Replay(_) | Failure::Image { .. } => 65,
+            Failure::Run(RunError::NeverReached { .. }) => 65,
+            Failure::Run(RunError::Machine(e)) => machine_code(e),
+            Failure::Campaign(e) => campaign_code(e),
+            Failure::Linux(e) => e.exit_code(),
+            Failure::Write { .. } => 74,
+        }
+    }
+}
+
+impl Ending {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Ending::Expected => 0,
+            Ending::Unexpected => 1,
+            Ending::Defect => 70,
+            Ending::Interrupted => 75,
+        }
+    }
+}
+
+fn machine_code(e: &machine::Error) -> u8 {
+    match e {
+        machine::Error::Kvm(_) | machine::Error::Host(_) => 69,
+        machine::Error::Boot(_) | machine::Error::NotReady(_) => 65,
+    }
+}
+
+fn campaign_code(e: &campaign::Error) -> u8 {
+    match e {
+        campaign::Error::Machine { why, .. } => machine_code(why),
+        campaign::Error::Write { .. } => 74,
+        _ => 65,
+    }
+}
+
+impl From<explore::Error> for Failure {
+    fn from(e: explore::Error) -> Self {
+        match e {
+            explore::Error::Machine(e) => e.into(),
+            explore::Error::Path(e) => e.into(),
+        }
+    }
+}
+
+impl From<machine::Error> for Failure {
+    fn from(e: machine::Error) -> Self {
+        Failure::Run(RunError::Machine(e))
+    }
+}
+
+impl From<kvm::Error> for Failure {
+    fn from(e: kvm::Error) -> Self {
+        machine::Error::from(e).into()
+    }
+}

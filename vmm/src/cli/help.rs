@@ -1,0 +1,110 @@
+//! The longer texts of `--help`.
+
+pub const SHORT: &str = "\
+Examples:
+  vmm list schemes
+  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@body#1' --trace
+  vmm campaign scripts/campaigns/quick.toml
+
+`vmm --help` tells words and exit codes; `vmm COMMAND --help` has examples of each command.";
+
+pub const LONG: &str = "\
+Examples:
+  vmm list schemes                                 what there is to test
+  vmm list boundaries --scheme naive --scenario quiet
+                                                   where an NMI can arrive
+  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@body#1' --trace
+                                                   one run, instruction by instruction
+  vmm campaign scripts/campaigns/quick.toml        every scheme, every boundary
+  vmm replay 'LINE'                                the line that a failure printed
+
+Words:
+  boundary   the point between two retired guest instructions, written label+offset#n:
+             the n-th time execution stands there
+  scheme     one way to enter and leave an NMI
+  scenario   what the guest does while NMIs arrive
+  mode       native: the CPU, through KVM, owns the NMI mask; pv: the VMM owns it
+  schedule   what arrives where: 'nmi@first+0x10#1 unmask@copy_frame#1'
+  verdict    pass, violation(I5: …) of an invariant, livelock, shutdown, or host-limit
+             (this KVM cannot show it)
+
+Exit codes:
+  0   every verdict is as expected (run and replay expect pass)
+  1   not every verdict is
+  2   the command line is wrong
+  65  a bad campaign file, schedule, replay line or image
+  69  no usable KVM
+  70  a defect of this program, such as gears that disagree
+  74  a result could not be written
+  75  interrupted; what was found is kept and reported";
+
+pub const LIST: &str = "\
+Examples:
+  vmm list schemes --all
+  vmm list scenarios --json
+  vmm list boundaries --scheme naive --scenario quiet";
+
+pub const BOUNDARIES: &str = "\
+Without --path, first the boundaries of the golden run (the run without NMIs), then those
+that one NMI at its first boundary adds: the scheme's own code.
+
+Columns: the address; the boundary as a schedule names it, with the visits it has (#1..#9);
+whether NMIs are blocked there (open, masked, or both in turn; `shadow` marks the
+instruction after mov %ss or sti, where nothing is delivered); the instruction that comes next.
+
+Examples:
+  vmm list boundaries --scheme naive --scenario vmalloc-fault
+  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@0xffffffff80101234#3'";
+
+pub const RUN: &str = "\
+A schedule is a list of events, nmi@PLACE or unmask@PLACE, separated by spaces. A place is a
+label, label+offset or address, then #n for the n-th time execution stands there (#1 unless
+told). `vmm list boundaries` shows all of them.
+
+Examples:
+  vmm run --scheme naive --scenario quiet
+  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@body#1' --trace
+  vmm run --scheme naive --scenario ud-fault --schedule 'nmi@exit_iret#1' --gear all --json
+
+Exits 0 for a pass, 1 for any other verdict.";
+
+pub const REPLAY: &str = "\
+The line holds scheme, scenario, mode, the guest image's hash, model knobs and the schedule.
+A line about another image is refused: its labels and offsets may mean something else.
+
+Example:
+  vmm replay 'naive/vmalloc-fault/native@0123456789abcdef nmi@body#1' --trace
+
+Exits 1 where the failure is reproduced, 0 where the run passes.";
+
+pub const CAMPAIGN: &str = "\
+A campaign is a TOML file: schemes and scenarios, how to generate schedules, and the verdicts
+expected. scripts/campaigns/ has examples, docs/campaigns.md tells every key.
+
+Results do not depend on --jobs. With --out, every finished unit of work is kept: a campaign
+that was stopped, killed or crashed goes on where it was. Ctrl-C stops at the next case and
+reports what was found (exit 75); a second Ctrl-C ends at once.
+
+Examples:
+  vmm campaign scripts/campaigns/quick.toml
+  vmm campaign scripts/campaigns/iret-window.toml --out results --jobs 4
+  vmm campaign big.toml --shard 3/16 --out shard-3      one of sixteen machines
+  vmm merge shard-*                                     all of them together";
+
+pub const EXPLORE: &str = "\
+Examples:
+  vmm explore --scheme mainline --scenario vmalloc-fault
+  vmm explore --scheme naive --scenario vmalloc-fault --keep-going
+  vmm explore --scheme mainline --scenario quiet --events nmi,unmask
+  vmm explore --scheme naive --scenario quiet --graph states.dot
+
+A search that closes has covered every number, timing and nesting of arrivals: its
+verdict holds for all of them. One that hits a bound says so, and is no pass.
+Each kind of violation is shown by a shortest schedule: fewest arrivals first.";
+
+pub const MERGE: &str = "\
+Every folder must come from the same campaign, image and host. The result has the same bytes
+in whatever order the folders are named, and the same as an undivided run.
+
+Example:
+  vmm merge shard-0 shard-1 --json";

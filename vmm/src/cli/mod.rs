@@ -1,0 +1,89 @@
+//! The command line: arguments, progress, exit codes.
+
+pub mod args;
+mod campaign;
+mod explore;
+mod failure;
+mod help;
+mod interrupt;
+mod linux;
+mod list;
+mod out;
+mod progress;
+mod run;
+mod trace;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::machine::{Guest, Image};
+pub use failure::{Ending, Failure};
+use out::Out;
+
+/// Exit code of a defect of ours.
+const DEFECT: i32 = 70;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("vmm: this is a defect of vmm itself, please report it: {panic}");
+        // Whichever thread it was, no result of this process is to be trusted.
+        std::process::exit(DEFECT);
+    }));
+    let cli = args::Cli::parse();
+    start_log(cli.common.verbose);
+    let mut out = Out::new();
+    let ending = dispatch(&cli, &mut out).and_then(|ending| out.flush().map(|()| ending));
+    match ending {
+        Ok(ending) => ExitCode::from(ending.code()),
+        Err(failure) => {
+            let _ = out.flush();
+            eprintln!("vmm: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
+    let image = || load(&cli.common);
+    match &cli.command {
+        args::Command::List(what) => list::list(what, &image()?, out),
+        args::Command::Run(args) => run::run(args, &image()?, out),
+        args::Command::Replay(args) => run::replay(args, &image()?, out),
+        args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
+        args::Command::Explore(args) => explore::run(args, &image()?, out),
+        args::Command::Merge(args) => campaign::merge(args, out),
+        args::Command::Linux(args) => linux::run(args, out),
+    }
+}
+
+/// The image to test.
+fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
+    let image = match &common.image {
+        None => Image::builtin().map_err(|e| ("(built in)".to_owned(), e.to_string())),
+        Some(path) => {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path).map_err(|e| Failure::Image { name: name.clone(), why: e.to_string() })?;
+            Image::parse(&bytes).map_err(|e| (name, e.to_string()))
+        }
+    };
+    image.map(Guest::new).map_err(|(name, why)| Failure::Image { name, why })
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).format_timestamp_millis();
+    if verbose == 0 {
+        builder.parse_default_env();
+    }
+    // Fails only where a logger is set already.
+    let _ = builder.try_init();
+}

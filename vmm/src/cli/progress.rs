@@ -1,0 +1,49 @@
+//! How a campaign gets on, on standard error, where that is a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::campaign::Watcher;
+
+/// A progress bar; hidden where nobody looks.
+pub struct Bar {
+    bar: ProgressBar,
+    cases: u64,
+}
+
+impl Bar {
+    /// Shows nothing yet.
+    pub fn new() -> Self {
+        // Draws only where standard error is a terminal.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self { bar, cases: 0 }
+    }
+}
+
+impl Watcher for Bar {
+    fn begin(&mut self, units: u64, done: u64) {
+        self.bar.set_length(units);
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+        if done > 0 {
+            self.bar.println(format!("vmm: {done} of {units} units were run before; going on from there"));
+        }
+    }
+
+    fn unit(&mut self, scheme: &str, scenario: &str, cases: u64) {
+        self.cases += cases;
+        let rate = self.cases as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_message(format!("{} cases, {rate:.0}/s · {scheme} / {scenario}", self.cases));
+        self.bar.inc(1);
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

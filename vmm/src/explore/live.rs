@@ -1,0 +1,307 @@
+//! Dead stack words: bytes that no run from a state reads before it writes them.
+//!
+//! A nested NMI leaves its frame behind on the NMI stack, and an outer one its saved
+//! registers. Nothing ever reads them, but they tell states apart that are the same
+//! in all that follows, a hundredfold for each level of nesting. This module finds
+//! out which stack words are read, from what was executed:
+//!
+//! A *point* is an instruction with a stack pointer. For every instruction that the
+//! search executes, the stack words it reads and writes are decoded and kept as an
+//! edge between points; so are deliveries and faults, which write frames. A word is
+//! live at a point if some path of edges from there reads it before every write of
+//! it. The hash of a state leaves out the words that are dead at its point.
+//!
+//! That is sound once the search closes with no edge that the liveness in use had not
+//! seen: then every read that was executed was of a live word, so states that differ
+//! in dead words only have equal futures. Until then the search is run again. Chains
+//! that were run freely are stepped once for each way they begin, end and change
+//! memory; the fully stepped search leaves nothing to that.
+
+use std::collections::HashMap;
+
+use guest::abi;
+use iced_x86::{InstructionInfoFactory, OpAccess, Register};
+
+use crate::inject::Session;
+use crate::machine::declare::has_error_code;
+use crate::machine::{Flow, Mode};
+use crate::oracle::Rules;
+
+/// Stack words that can be told apart: 32 KiB of declared stacks.
+const BLOCKS: usize = 64;
+
+/// A set of stack words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Words([u64; BLOCKS]);
+
+impl Words {
+    const NONE: Self = Self([0; BLOCKS]);
+
+    fn set(&mut self, word: usize) {
+        self.0[word / 64] |= 1 << (word % 64);
+    }
+
+    fn has(&self, word: usize) -> bool {
+        self.0[word / 64] >> (word % 64) & 1 != 0
+    }
+
+    fn union(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
+    }
+
+    fn intersect(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= b);
+    }
+
+    fn minus(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= !b);
+        self
+    }
+
+    fn within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a & !b == 0)
+    }
+}
+
+/// An instruction with a stack pointer.
+pub type Point = (u64, u64);
+
+struct Edge {
+    to: Point,
+    /// Words that it may read.
+    reads: Words,
+    /// Words that it always writes whole.
+    writes: Words,
+}
+
+/// What is known of the words of one image's stacks.
+pub struct Liveness {
+    /// `(first address, bytes, first word's number)` of each declared stack.
+    stacks: Vec<(u64, u64, usize)>,
+    edges: HashMap<Point, Vec<Edge>>,
+    live: HashMap<Point, Words>,
+    /// An edge was seen that `live` does not know.
+    dirty: bool,
+    info: InstructionInfoFactory,
+    /// Words that the oracle reads at any time.
+    always: Words,
+}
+
+impl Liveness {
+    /// With nothing seen; `None` where the stacks are too large for it.
+    pub fn new(rules: &Rules) -> Option<Self> {
+        let mut next = 0;
+        let mut stacks = Vec::new();
+        for s in &rules.guest.image.declared.stacks {
+            let start = s.range.start & !7;
+            let bytes = s.range.end.next_multiple_of(8) - start;
+            stacks.push((start, bytes, next));
+            next += bytes as usize / 8;
+        }
+        let mut out = Self {
+            stacks,
+            edges: HashMap::new(),
+            live: HashMap::new(),
+            dirty: false,
+            info: InstructionInfoFactory::new(),
+            always: Words::NONE,
+        };
+        if next > BLOCKS * 64 {
+            return None;
+        }
+        for byte in rules.scheme.idle.iter().cloned().flatten() {
+            if let Some(word) = out.word(byte) {
+                out.always.set(word);
+            }
+        }
+        Some(out)
+    }
+
+    /// The number of the stack word at `addr`.
+    fn word(&self, addr: u64) -> Option<usize> {
+        let (start, _, first) = self.stacks.iter().find(|(start, bytes, _)| addr.wrapping_sub(*start) < *bytes)?;
+        Some(first + (addr - start) as usize / 8)
+    }
+
+    fn range(&self, from: u64, bytes: u64, whole: bool) -> Words {
+        let mut out = Words::NONE;
+        let (mut at, end) =
+            if whole { (from.next_multiple_of(8), (from + bytes) & !7) } else { (from & !7, from + bytes) };
+        while at < end {
+            if let Some(word) = self.word(at) {
+                out.set(word);
+            }
+            at += 8;
+        }
+        out
+    }
+
+    /// Whether the word at `addr` is live at `point`. What is no stack word is.
+    /// `keep` is the stack pointer of interrupted work: at and above it on its stack
+    /// the oracle compares memory.
+    pub fn is_live(&self, point: Point, addr: u64, keep: u64) -> bool {
+        let Some(word) = self.word(addr) else { return true };
+        let kept = |(start, bytes, _): &(u64, u64, usize)| {
+            keep.wrapping_sub(*start) <= *bytes && addr.wrapping_sub(*start) < *bytes
+        };
+        if self.stacks.iter().any(kept) && addr >= keep & !7 {
+            return true;
+        }
+        self.always.has(word) || self.live.get(&point).is_some_and(|live| live.has(word))
+    }
+
+    /// Reads and writes of the instruction that comes next, before it is executed.
+    pub fn before(&mut self, session: &Session) -> Access {
+        let m = session.machine();
+        let state = m.state();
+        let (rip, rsp) = (state.regs.rip, state.regs.rsp);
+        let mut out = Access { from: (rip, rsp), reads: Words::NONE, writes: Words::NONE };
+        let Some(d) = m.next_instruction() else { return out };
+        let info = self.info.info(&d.insn);
+        let mut uses: [(u64, u64, bool, bool); 8] = [(0, 0, false, false); 8];
+        let mut n = 0;
+        for used in info.used_memory() {
+            let addr = used.virtual_address(0, |reg, _, _| match reg {
+                Register::GS => Some(state.sregs.gs.base),
+                Register::FS => Some(state.sregs.fs.base),
+                reg if reg.is_segment_register() => Some(0),
+                reg => crate::machine::register(&state.regs, reg),
+            });
+            let (Some(addr), true) = (addr, n < uses.len()) else { continue };
+            let reads = !matches!(
+                used.access(),
+                OpAccess::None | OpAccess::Write | OpAccess::CondWrite | OpAccess::NoMemAccess
+            );
+            let writes = matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite);
+            uses[n] = (addr, used.memory_size().size() as u64, reads, writes);
+            n += 1;
+        }
+        for (addr, bytes, reads, writes) in &uses[..n] {
+            if *reads {
+                out.reads.union(&self.range(*addr, *bytes, false));
+            }
+            if *writes {
+                out.writes.union(&self.range(*addr, *bytes, true));
+            }
+        }
+        // What the CPU or the VMM reads beyond the operands.
+        match d.flow {
+            Flow::Iret => out.reads.union(&self.range(rsp, 40, false)),
+            _ if d.insn.mnemonic() == iced_x86::Mnemonic::Out => match d.insn.immediate8() {
+                abi::PORT_BODY_BEGIN => {
+                    out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
+                }
+                abi::PORT_PV => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
+                _ => {}
+            },
+            _ => {}
+        }
+        out
+    }
+
+    /// The instruction was executed and led here. A fault's handler has a frame
+    /// written for it.
+    pub fn after(&mut self, mut access: Access, session: &Session) {
+        let m = session.machine();
+        let to = (m.rip(), m.state().regs.rsp);
+        if let Some(vector) = m.idt().vector_of(to.0).filter(|v| *v != 2) {
+            let bytes = if has_error_code(vector) { 48 } else { 40 };
+            access.writes = self.range(to.1, bytes, true); // the instruction itself wrote nothing
+        }
+        self.see(access, to);
+    }
+
+    /// Execution still stands where it did: an arrival was kept, or the instruction
+    /// leads to itself.
+    pub fn stayed(&mut self, access: Access, session: &Session) {
+        self.after(access, session);
+    }
+
+    /// An NMI was delivered at `from`.
+    pub fn delivered(&mut self, from: Point, session: &Session) {
+        let m = session.machine();
+        let to = (m.rip(), m.state().regs.rsp);
+        let bytes = if m.mode() == Mode::Pv { 56 } else { 40 };
+        self.see(Access { from, reads: Words::NONE, writes: self.range(to.1, bytes, true) }, to);
+    }
+
+    fn see(&mut self, access: Access, to: Point) {
+        let Access { from, reads, writes } = access;
+        let edges = self.edges.entry(from).or_default();
+        match edges.iter_mut().find(|e| e.to == to) {
+            None => {
+                edges.push(Edge { to, reads, writes });
+                self.dirty = true;
+            }
+            Some(e) if reads.within(&e.reads) && e.writes.within(&writes) => {}
+            Some(e) => {
+                e.reads.union(&reads);
+                e.writes.intersect(&writes);
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// Takes over what another has seen.
+    pub fn absorb(&mut self, other: &Self) {
+        for (from, edges) in &other.edges {
+            for e in edges {
+                self.see(Access { from: *from, reads: e.reads, writes: e.writes }, e.to);
+            }
+        }
+    }
+
+    /// Uses what `other` has worked out, and knows what it knows.
+    pub fn adopt(&mut self, other: &Self) {
+        self.absorb(other);
+        self.dirty = false;
+        self.live.clone_from(&other.live);
+    }
+
+    /// Works out what is live from all edges seen. `true` where that adds anything
+    /// to what was in use.
+    pub fn settle(&mut self) -> bool {
+        if !std::mem::take(&mut self.dirty) {
+            return false;
+        }
+        let mut live = HashMap::<Point, Words>::with_capacity(self.edges.len());
+        loop {
+            let mut grew = false;
+            for (from, edges) in &self.edges {
+                let mut now = live.get(from).copied().unwrap_or(Words::NONE);
+                let before = now;
+                for e in edges {
+                    now.union(&e.reads);
+                    if let Some(out) = live.get(&e.to) {
+                        now.union(&out.minus(&e.writes));
+                    }
+                }
+                if now != before {
+                    live.insert(*from, now);
+                    grew = true;
+                }
+            }
+            if !grew {
+                break;
+            }
+        }
+        let more = live.iter().any(|(p, words)| !words.within(self.live.get(p).unwrap_or(&Words::NONE)));
+        self.live = live;
+        more
+    }
+}
+
+impl Access {
+    /// Where the instruction stands.
+    pub fn point(&self) -> Point {
+        self.from
+    }
+}
+
+/// What an instruction touches.
+#[derive(Clone, Copy)]
+pub struct Access {
+    from: Point,
+    reads: Words,
+    writes: Words,
+}

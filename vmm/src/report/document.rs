@@ -1,0 +1,184 @@
+//! The JSON document that `run`, `replay`, `campaign` and `merge` print; docs/json.md
+//! describes it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::host_id::HostId;
+use crate::inject::Replay;
+use crate::machine::Mode;
+use crate::oracle::Verdict;
+
+/// The whole document.
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    /// Where it was measured.
+    pub host: HostId,
+    /// The guest image's hash.
+    pub image: String,
+    /// The campaign, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<CampaignInfo>,
+    /// Whether every case was run: `false` for an interrupted run, or a part of the shards.
+    pub complete: bool,
+    /// One for each scheme and scenario.
+    pub rows: Vec<Row>,
+    /// How many rows are as expected.
+    pub summary: Summary,
+    /// How long it took; only where asked for, since it is never the same twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Vec<Timing>>,
+    /// Each instruction of the run, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Vec<super::Step>>,
+}
+
+/// What was run.
+#[derive(Clone, Debug, Serialize)]
+pub struct CampaignInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub about: String,
+    /// How its schedules are generated, in words.
+    pub generate: String,
+}
+
+/// How many rows are as expected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// As expected.
+    pub expected: usize,
+    /// Not so.
+    pub unexpected: usize,
+    /// Not known yet.
+    pub open: usize,
+    /// Cases in all rows.
+    pub cases: u64,
+    /// Cases that were run again in another gear.
+    pub rechecked: u64,
+    /// Of these, how many came to another verdict: a defect of ours.
+    pub disagreed: u64,
+}
+
+/// One scheme and scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Scheme.
+    pub scheme: String,
+    /// Scenario.
+    pub scenario: String,
+    /// Who owns the NMI mask.
+    pub mode: Mode,
+    /// Cases run.
+    pub cases: u64,
+    /// `pass`, `violation`, `livelock`, `shutdown` or `host-limit`: of the failure with the
+    /// shortest schedule, where there is one.
+    pub verdict: &'static str,
+    /// The verdict expected, as `violation(I5)`.
+    pub expected: String,
+    /// Whether the verdict is as expected; not known while more cases could change it.
+    pub as_expected: Option<bool>,
+    /// The invariant broken.
+    pub invariant: Option<String>,
+    /// How, in one line.
+    pub detail: Option<String>,
+    /// The schedule that shows it.
+    pub schedule: Option<String>,
+    /// The line for `vmm replay`.
+    pub replay: Option<String>,
+    /// Cases by verdict.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Every kind of failure, each with its shortest schedule.
+    pub failures: Vec<FailureRow>,
+    /// Cases that were run again in another gear.
+    pub rechecked: u64,
+    /// Those that came to another verdict there.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// One kind of failure: a verdict and an invariant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailureRow {
+    /// The verdict's word.
+    pub verdict: &'static str,
+    /// The invariant broken.
+    pub invariant: Option<String>,
+    /// How, in the case that the schedule shows.
+    pub detail: String,
+    /// Cases that failed so.
+    pub cases: u64,
+    /// The shortest schedule.
+    pub schedule: String,
+    /// The line for `vmm replay`.
+    pub replay: String,
+}
+
+/// Two gears that came to different verdicts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+pub struct Disagreement {
+    /// The schedule.
+    pub schedule: String,
+    /// Each gear with its verdict, in words.
+    pub verdicts: Vec<(String, String)>,
+}
+
+/// How long a scheme and scenario took.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct Timing {
+    /// Scheme.
+    pub scheme: String,
+    /// Scenario.
+    pub scenario: String,
+    /// Cases run now; those of an earlier, resumed run are not among them.
+    pub cases: u64,
+    /// Seconds of all threads together.
+    pub seconds: f64,
+}
+
+impl Row {
+    /// The row of a single run.
+    pub fn of_run(replay: &Replay, verdict: &Verdict, gears: usize, disagreements: Vec<Disagreement>) -> Self {
+        let failure = (!verdict.is_pass()).then(|| FailureRow {
+            verdict: verdict.word(),
+            invariant: verdict.invariant().map(|i| i.to_string()),
+            detail: verdict.detail().to_owned(),
+            cases: 1,
+            schedule: replay.schedule.clone(),
+            replay: replay.to_string(),
+        });
+        Self {
+            scheme: replay.scheme.clone(),
+            scenario: replay.scenario.clone(),
+            mode: replay.mode,
+            cases: 1,
+            verdict: verdict.word(),
+            expected: "pass".into(),
+            as_expected: Some(verdict.is_pass()),
+            invariant: verdict.invariant().map(|i| i.to_string()),
+            detail: failure.as_ref().map(|f| f.detail.clone()),
+            schedule: Some(replay.schedule.clone()),
+            replay: Some(replay.to_string()),
+            counts: BTreeMap::from([(verdict.word(), 1)]),
+            failures: failure.into_iter().collect(),
+            rechecked: gears as u64 - 1,
+            disagreements,
+        }
+    }
+}
+
+impl Summary {
+    /// Counts rows.
+    pub fn of(rows: &[Row]) -> Self {
+        let count = |what: Option<bool>| rows.iter().filter(|r| r.as_expected == what).count();
+        Self {
+            expected: count(Some(true)),
+            unexpected: count(Some(false)),
+            open: count(None),
+            cases: rows.iter().map(|r| r.cases).sum(),
+            rechecked: rows.iter().map(|r| r.rechecked).sum(),
+            disagreed: rows.iter().map(|r| r.disagreements.len() as u64).sum(),
+        }
+    }
+}

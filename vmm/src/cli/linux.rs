@@ -65,8 +65,8 @@ pub struct Linux {
     /// Print JSON, a line for each case
     #[arg(long)]
     pub json: bool,
-    /// Where the first NMI of a sweep arrives [default: the function of getppid]
-    #[arg(long, value_name = "PLACE", requires = "sweep")]
+    /// Where the first NMI arrives [default: the function of getppid]
+    #[arg(long, value_name = "PLACE")]
     pub site: Vec<String>,
     /// Which NMI of a sweep goes from boundary to boundary
     #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third")]

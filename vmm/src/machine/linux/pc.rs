@@ -78,8 +78,6 @@ struct Hooks {
     syscall: Option<u64>,
     unknown_nmi: Option<u64>,
     printk: Option<u64>,
-    /// The function that complains of an NMI without a source, and where it ends.
-    complainer: Option<(u64, u64)>,
 }
 
 impl Pc {
@@ -117,9 +115,6 @@ impl Pc {
             syscall: symbols.get("entry_SYSCALL_64"),
             unknown_nmi: symbols.any(&["unknown_nmi_error", "unknown_nmi_error.constprop.0"]),
             printk: symbols.any(&["_printk", "printk"]),
-            complainer: symbols
-                .any(&["default_do_nmi", "exc_nmi", "do_nmi"])
-                .and_then(|start| Some((start, symbols.next_after(start)?))),
         };
         Ok(Self {
             vm,
@@ -450,8 +445,10 @@ impl Pc {
             Some(function) => function == addr,
             None if self.hooks.printk == Some(addr) => {
                 let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
-                let caller = self.memory().word(cr3, rsp).unwrap_or(0);
-                self.hooks.complainer.is_some_and(|(start, end)| (start..end).contains(&caller))
+                let caller = self.symbols.show(self.memory().word(cr3, rsp).unwrap_or(0));
+                // Without the offset, and without `.cold` and its like.
+                let function = caller.split(['+', '.']).next().unwrap_or("");
+                ["default_do_nmi", "exc_nmi", "do_nmi"].contains(&function)
             }
             None => false,
         }

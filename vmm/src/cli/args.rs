@@ -70,6 +70,9 @@ pub enum Command {
     /// Compare the results of several hosts
     #[command(after_help = agree::HELP)]
     Agree(agree::Args),
+    /// Inject NMIs into a real Linux kernel
+    #[command(after_help = super::linux::HELP)]
+    Linux(Box<super::linux::Linux>),
 }
 
 /// What `list` lists.

@@ -7,11 +7,12 @@ pub mod declare;
 mod idt;
 pub mod image;
 mod lab;
+pub mod linux;
 pub mod manifest;
 pub mod memory;
 pub mod paging;
 pub mod pv;
-mod step;
+pub(in crate::machine) mod step;
 pub mod symbols;
 
 pub use code::{Code, Decoded, Flow};

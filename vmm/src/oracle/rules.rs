@@ -177,7 +177,7 @@ impl Oracle {
         let state = machine.state();
         let addr = match machine.mode() {
             Mode::Native => state.regs.rsp,
-            Mode::Pv => state.regs.rsp + 16, // behind RCX and R11
+            Mode::Pv => state.regs.rsp.wrapping_add(16), // behind RCX and R11
         };
         if let Some(words) = frame_at(machine, addr) {
             self.ghost.frames.push(Live { addr, words, vector: 2 });
@@ -189,7 +189,7 @@ impl Oracle {
         if from_iret && self.rules.faulting_iret_unblocks {
             self.ghost.blocked = false;
         }
-        let addr = machine.state().regs.rsp + if has_error_code(vector) { 8 } else { 0 };
+        let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let Some(words) = frame_at(machine, addr) else {
             return self
                 .breaks(Invariant::I9, |_| format!("{}'s frame at {addr:#x} is not mapped", vector_name(vector)));
@@ -227,7 +227,7 @@ impl Oracle {
 
     /// An exception went to a vector that the guest does not handle.
     pub fn undeclared(&mut self, machine: &Machine, vector: u8) {
-        let addr = machine.state().regs.rsp + if has_error_code(vector) { 8 } else { 0 };
+        let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let from = frame_at(machine, addr).map(|f| f.rip);
         let cr2 = machine.state().sregs.cr2;
         self.breaks(Invariant::I18, |r| {

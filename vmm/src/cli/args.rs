@@ -57,6 +57,9 @@ pub enum Command {
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(Campaign),
+    /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
+    #[command(after_help = help::EXPLORE)]
+    Explore(super::explore::Explore),
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::inject::{ReplayError, RunError, ScheduleError};
 use crate::target::TargetError;
-use crate::{campaign, kvm, machine};
+use crate::{campaign, explore, kvm, machine};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,15 @@ fn campaign_code(e: &campaign::Error) -> u8 {
         campaign::Error::Machine { why, .. } => machine_code(why),
         campaign::Error::Write { .. } => 74,
         _ => 65,
+    }
+}
+
+impl From<explore::Error> for Failure {
+    fn from(e: explore::Error) -> Self {
+        match e {
+            explore::Error::Machine(e) => e.into(),
+            explore::Error::Path(e) => e.into(),
+        }
     }
 }
 

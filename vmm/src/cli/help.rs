@@ -91,6 +91,17 @@ Examples:
   vmm campaign big.toml --shard 3/16 --out shard-3      one of sixteen machines
   vmm merge shard-*                                     all of them together";
 
+pub const EXPLORE: &str = "\
+Examples:
+  vmm explore --scheme mainline --scenario vmalloc-fault
+  vmm explore --scheme naive --scenario vmalloc-fault --keep-going
+  vmm explore --scheme mainline --scenario quiet --events nmi,unmask
+  vmm explore --scheme naive --scenario quiet --graph states.dot
+
+A search that closes has covered every number, timing and nesting of arrivals: its
+verdict holds for all of them. One that hits a bound says so, and is no pass.
+Each kind of violation is shown by a shortest schedule: fewest arrivals first.";
+
 pub const MERGE: &str = "\
 Every folder must come from the same campaign, image and host. The result has the same bytes
 in whatever order the folders are named, and the same as an undivided run.

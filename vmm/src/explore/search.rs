@@ -179,7 +179,7 @@ impl Worker {
         self.packer.unpack(state, &mut self.session);
         let from = self.session.machine().rip();
         let outermost = self.session.oracle().ghost.outer.is_none();
-        let left_out = edge == Edge::Nmi && outermost && id % self.sample != 0;
+        let left_out = edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample);
         if left_out || !path::exists(&self.session, edge, moves) {
             return Ok(None);
         }

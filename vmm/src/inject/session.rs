@@ -15,6 +15,9 @@ use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit}
 const GOLDEN_STEPS: usize = 2_000_000;
 /// Instructions after which a run that neither ends nor repeats itself is given up.
 const HUNT_STEPS: u64 = 200_000;
+/// Free runs after which a case that has not ended is looked at closely: one that goes
+/// round through the oracle's stops is never interrupted.
+const MOST_LEGS: u64 = 10_000;
 
 /// How far to move.
 #[derive(Clone, Copy)]
@@ -225,10 +228,10 @@ impl Session {
     /// Moves on. Afterwards the machine stands at another boundary, or the run has a
     /// verdict.
     pub fn advance(&mut self, how: Advance) -> Result<(), Error> {
-        self.advances += 1;
         let iret = self.return_ahead();
         let stop = match how {
             Advance::To(places) if iret.is_none() => {
+                self.advances += 1;
                 self.stops.clear();
                 self.stops.extend_from_slice(places);
                 // With an NMI live, every return and every fault is looked at; without
@@ -239,11 +242,8 @@ impl Session {
             }
             _ => self.machine.step()?,
         };
-        match (&stop, how) {
-            _ if self.advances > HUNT_STEPS => return self.hunt(&[]),
-            (Stop::Interrupted, Advance::To(places)) => return self.hunt(places),
-            (Stop::Interrupted, Advance::Step) => return self.hunt(&[]),
-            _ => {}
+        if stop == Stop::Interrupted || self.advances > MOST_LEGS {
+            return self.hunt(stop == Stop::Interrupted);
         }
         self.observe(&stop, iret);
         Ok(())
@@ -309,9 +309,10 @@ impl Session {
         self.oracle.verdict()
     }
 
-    /// A run that does not end: steps it until a state comes back, which is a livelock,
-    /// or it ends after all or comes to one of `places` (the host was merely slow).
-    fn hunt(&mut self, places: &[u64]) -> Result<(), Error> {
+    /// A run that does not end: steps it until a state comes back, which is a
+    /// livelock, or it ends after all. Where the watchdog interrupted it, the host may
+    /// merely be slow: it may also come to where it was to stop.
+    fn hunt(&mut self, interrupted: bool) -> Result<(), Error> {
         let mut anchor = self.state_hash();
         let (mut lap, mut power) = (0u64, 1u64);
         for _ in 0..HUNT_STEPS {
@@ -322,7 +323,8 @@ impl Session {
                 let stop = self.machine.step()?;
                 self.observe(&stop, iret);
             }
-            if self.oracle.verdict().is_some() || places.contains(&self.machine.rip()) {
+            let arrived = interrupted && self.stops.contains(&self.machine.rip());
+            if arrived || self.oracle.verdict().is_some() {
                 return Ok(());
             }
             lap += 1;

@@ -50,13 +50,15 @@ impl Frames {
         self.len = len;
     }
 
-    /// A frame was pushed. What it overwrote or buried is no longer live: a fault's
-    /// frame is only ever returned from in place, so one at or below the new one on
-    /// the same stack is gone.
+    /// A frame was pushed. A fault's frame is only ever returned from in place, so it is
+    /// gone where the new one overwrites it, and where the interrupted code had its
+    /// stack pointer above it.
     pub fn push(&mut self, new: Live) {
         let base = usize::from(self.base);
-        let near = |old: &Live| old.addr >> 12 == new.addr >> 12 && old.addr < new.addr + 40;
-        self.retain(|i, old| i < base || old.vector == 2 || !near(old));
+        let rsp = new.words.rsp;
+        let overwritten = |old: &Live| old.addr < new.addr + 40 && new.addr < old.addr + 40;
+        let left = |old: &Live| old.addr >> 12 == rsp >> 12 && old.addr < rsp;
+        self.retain(|i, old| i < base || old.vector == 2 || !(overwritten(old) || left(old)));
         if self.live().contains(&new) {
             return; // the same context interrupted again at the same place
         }
@@ -125,7 +127,10 @@ mod tests {
         f.begin_episode();
         f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
         f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
-        f.push(Live { addr: 0x8fd8, words: frame(4), vector: 2 });
+        let inside = Frame { rsp: 0x8e80, ..frame(4) };
+        f.push(Live { addr: 0x8fd8, words: inside, vector: 2 });
+        assert!(f.clone().consume(0x8f00, &frame(2)), "an IST delivery leaves what lies below alone");
+        f.push(Live { addr: 0x8ef0, words: inside, vector: 14 });
         assert!(!f.consume(0x8f00, &frame(2)));
     }
 }

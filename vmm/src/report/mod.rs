@@ -2,12 +2,14 @@
 
 mod columns;
 mod document;
+mod exploration;
 mod junit;
 mod terminal;
 mod trace;
 
 pub use columns::columns;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
+pub use exploration::Exploration;
 pub use junit::junit;
 pub use terminal::terminal;
 pub use trace::{Step, header as trace_header};

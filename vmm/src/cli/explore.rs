@@ -1,0 +1,178 @@
+//! `vmm explore`: every pattern of NMIs, to closure.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::TargetArgs;
+use super::failure::{Ending, Failure};
+use super::interrupt::on_interrupt;
+use super::out::Out;
+use crate::explore::{Bound, Config, Moves, Report, explore};
+use crate::host_id::HostId;
+use crate::inject::{Names, Replay};
+use crate::kvm::Host;
+use crate::machine::Guest;
+use crate::report::Exploration;
+use crate::target::Target;
+
+/// `vmm explore`.
+#[derive(Debug, Args)]
+pub struct Explore {
+    /// What to explore.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// What may arrive, at any boundary and any number of times
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi")]
+    pub events: Vec<EventArg>,
+    /// Go on after the first violation, to find every kind
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Give up beyond so many states
+    #[arg(long, value_name = "N", default_value = "20000000")]
+    pub max_states: usize,
+    /// Give up beyond so many bytes of memory (suffixes K, M, G)
+    #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
+    pub max_memory: usize,
+    /// Threads, each with a VM of its own
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub jobs: std::num::NonZeroUsize,
+    /// Explored paths to run again in every gear, as a check
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub cross_check: usize,
+    /// Draw the state graph, merged by label, as Graphviz DOT
+    #[arg(long, value_name = "FILE")]
+    pub graph: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Check: arrivals at boundaries where NMIs are blocked, too
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub all_arrivals: bool,
+    /// Check: step through blocked chains instead of running them
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub stepped: bool,
+    /// Check: tell states apart by dead stack words, too
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub dead_words: bool,
+    /// Check: keep every state whole, and count different states with equal hashes
+    /// (needs --dead-words)
+    #[arg(long, help_heading = "Reductions off, to check them", requires = "dead_words")]
+    pub check_hashes: bool,
+}
+
+/// What may arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventArg {
+    /// NMIs
+    Nmi,
+    /// NMIs are unblocked from outside, as by an SMI whose handler executes IRET
+    Unmask,
+}
+
+/// `4G`, `512M`, `1000`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let (number, shift) = match text.trim_end_matches(['K', 'M', 'G']) {
+        n if n.len() == text.len() => (n, 0),
+        n if text.ends_with('K') => (n, 10),
+        n if text.ends_with('M') => (n, 20),
+        n => (n, 30),
+    };
+    let number: usize = number.parse().map_err(|_| "not a number of bytes, such as 4G or 512M".to_owned())?;
+    number.checked_shl(shift).filter(|b| b >> shift == number).ok_or_else(|| "too many bytes".to_owned())
+}
+
+/// Carries out `vmm explore`.
+pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let t = &args.target;
+    let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
+    if !args.events.contains(&EventArg::Nmi) {
+        return Err(Failure::Usage("--events must have nmi: without NMIs there is nothing to explore".into()));
+    }
+    let config = Config {
+        max_states: args.max_states,
+        max_memory: args.max_memory,
+        jobs: args.jobs.get(),
+        moves: Moves {
+            collapse: !args.stepped,
+            reduce: !args.all_arrivals,
+            unmask: args.events.contains(&EventArg::Unmask),
+            merge_dead: !args.dead_words,
+        },
+        keep_going: args.keep_going,
+        check_hashes: args.check_hashes,
+        cross_check: args.cross_check,
+        graph: args.graph.is_some(),
+    };
+    let host = Host::open()?;
+    let stop = on_interrupt();
+    let bar = bar();
+    let began = Instant::now();
+    let report = explore(&host, guest, (&target.scheme, &target.scenario), t.knobs(), config, &stop, &mut |p| {
+        let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);
+        bar.set_message(format!(
+            "{} states, {rate:.0}/s · {} not expanded · {} NMIs in a path",
+            p.states, p.frontier, p.arrivals
+        ));
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    let seconds = began.elapsed().as_secs_f64();
+    if let (Some(path), Some(dot)) = (&args.graph, &report.dot) {
+        std::fs::write(path, dot).map_err(Failure::writing(path))?;
+    }
+    let replay = |schedule: String| Replay {
+        scheme: target.scheme.name.clone(),
+        scenario: target.scenario.name.clone(),
+        mode: target.scheme.mode,
+        image: guest.image.hash.clone(),
+        knobs: t.knobs(),
+        schedule,
+    };
+    let names = Names::new(guest, &target.scheme.prefix);
+    let document = Exploration::new(HostId::here(), &replay(String::new()), &report, seconds, &|schedule| {
+        let text = schedule.show(names);
+        (text.clone(), replay(text).to_string())
+    });
+    match args.json {
+        true => out.json(&document)?,
+        false => out.text(&document.to_string())?,
+    }
+    Ok(ending(&report))
+}
+
+fn ending(report: &Report) -> Ending {
+    match report.bound {
+        _ if report.disagreements > 0 || report.collisions.is_some_and(|n| n > 0) => Ending::Defect,
+        Some(Bound::Interrupted) => Ending::Interrupted,
+        None if report.violations.is_empty() => Ending::Expected,
+        _ => Ending::Unexpected,
+    }
+}
+
+/// How far the search is cannot be known: a spinner, on a terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_have_suffixes_and_do_not_overflow() {
+        assert_eq!(bytes("4G"), Ok(4 << 30));
+        assert_eq!(bytes("512"), Ok(512));
+        assert!(bytes("G").is_err());
+        assert!(bytes("99999999999999999999").is_err());
+        assert!(bytes("17179869184G").is_err());
+    }
+}

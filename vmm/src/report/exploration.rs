@@ -1,0 +1,187 @@
+//! What an exploration found, for a reader and as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::explore::{Bound, Report};
+use crate::host_id::HostId;
+use crate::inject::{Replay, Schedule};
+
+/// A violation and how to see it again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// `violation`, `livelock` or `shutdown`.
+    pub verdict: String,
+    /// The rule that is broken.
+    pub invariant: Option<String>,
+    /// How.
+    pub detail: String,
+    /// A shortest schedule.
+    pub schedule: String,
+    /// The line that replays it.
+    pub replay: String,
+}
+
+/// Bytes of a stack that were used.
+#[derive(Clone, Debug, Serialize)]
+pub struct StackUse {
+    /// The stack's name.
+    pub stack: String,
+    /// The largest use over all states.
+    pub bytes: u64,
+}
+
+/// The report of one search.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exploration {
+    /// Where it was made.
+    pub host: HostId,
+    /// Hash of the guest image.
+    pub image: String,
+    /// Scheme.
+    pub scheme: String,
+    /// Scenario.
+    pub scenario: String,
+    /// Mode.
+    pub mode: String,
+    /// `pass`, `violation`, `livelock`, `shutdown`; `open` where nothing was found but
+    /// the search is not closed.
+    pub verdict: String,
+    /// Nothing new appeared: every pattern of arrivals is covered.
+    pub closed: bool,
+    /// Why not, where it is not.
+    pub bound: Option<String>,
+    /// Distinct states.
+    pub states: u64,
+    /// Edges followed.
+    pub edges: u64,
+    /// Edges to known states.
+    pub merged: u64,
+    /// States found and not expanded.
+    pub frontier: u64,
+    /// Most NMIs live at once.
+    pub max_nesting: u32,
+    /// Instructions that execution stood at with NMIs unblocked.
+    pub boundaries: u64,
+    /// Of these, those that had an NMI injected.
+    pub covered: u64,
+    /// Largest use of each declared stack.
+    pub stacks: Vec<StackUse>,
+    /// Explored paths that were run again in every gear.
+    pub cross_checked: u64,
+    /// Of these, those that came to another verdict.
+    pub disagreements: u64,
+    /// Different states with equal hashes, where that was checked.
+    pub collisions: Option<u64>,
+    /// Searches made until no more stack words were found to be live.
+    pub rounds: u32,
+    /// Bytes for a visited state, the frontier apart.
+    pub bytes_per_state: f64,
+    /// Wall time of everything.
+    pub seconds: f64,
+    /// By kind, each with a shortest schedule.
+    pub violations: Vec<Found>,
+}
+
+impl Exploration {
+    /// `words` gives a schedule's text and its replay line.
+    pub fn new(
+        host: HostId,
+        about: &Replay,
+        report: &Report,
+        seconds: f64,
+        words: &dyn Fn(&Schedule) -> (String, String),
+    ) -> Self {
+        let found = |f: &crate::explore::Found| {
+            let (schedule, replay) = words(&f.schedule);
+            Found {
+                verdict: f.verdict.word().into(),
+                invariant: f.verdict.invariant().map(|i| i.to_string()),
+                detail: f.verdict.detail().into(),
+                schedule,
+                replay,
+            }
+        };
+        let violations: Vec<Found> = report.violations.iter().map(found).collect();
+        let closed = report.bound.is_none();
+        let verdict = match violations.first() {
+            Some(f) => f.verdict.clone(),
+            None if closed => "pass".into(),
+            None => "open".into(),
+        };
+        Self {
+            host,
+            image: about.image.clone(),
+            scheme: about.scheme.clone(),
+            scenario: about.scenario.clone(),
+            mode: about.mode.to_string(),
+            verdict,
+            closed,
+            bound: report.bound.map(|b| why(b).to_owned()),
+            states: report.states,
+            edges: report.edges,
+            merged: report.merged,
+            frontier: report.frontier,
+            max_nesting: report.max_nesting,
+            boundaries: report.boundaries,
+            covered: report.covered,
+            stacks: report.stacks.iter().map(|(s, b)| StackUse { stack: s.clone(), bytes: *b }).collect(),
+            cross_checked: report.cross_checked,
+            disagreements: report.disagreements,
+            collisions: report.collisions,
+            rounds: report.rounds,
+            bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
+            seconds,
+            violations,
+        }
+    }
+}
+
+fn why(bound: Bound) -> &'static str {
+    match bound {
+        Bound::States => "the limit on states was hit (--max-states)",
+        Bound::Memory => "the limit on memory was hit (--max-memory)",
+        Bound::Violation => "it stopped at the first violation (--keep-going goes on)",
+        Bound::Interrupted => "it was interrupted",
+    }
+}
+
+impl fmt::Display for Exploration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "host   {}\nimage  {}", self.host, self.image)?;
+        writeln!(f, "\n{} / {} / {}", self.scheme, self.scenario, self.mode)?;
+        match &self.bound {
+            None if self.violations.is_empty() => {
+                writeln!(f, "verdict      pass, closed: every number, timing and nesting of NMIs is covered")?;
+            }
+            None => writeln!(f, "verdict      {}, closed: there is no other kind", self.verdict)?,
+            Some(why) if self.violations.is_empty() => {
+                writeln!(
+                    f,
+                    "verdict      none, not closed: {why}; {} states, frontier {}",
+                    self.states, self.frontier
+                )?;
+            }
+            Some(why) => writeln!(f, "verdict      {}, not closed: {why}", self.verdict)?,
+        }
+        writeln!(f, "states       {} by {} edges ({} led to known states)", self.states, self.edges, self.merged)?;
+        writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
+        writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;
+        let stacks: Vec<_> = self.stacks.iter().map(|s| format!("{} {}", s.stack, s.bytes)).collect();
+        writeln!(f, "stack use    {} bytes at most", stacks.join(", "))?;
+        writeln!(f, "cross-check  {} paths in every gear, {} disagreements", self.cross_checked, self.disagreements)?;
+        if let Some(n) = self.collisions {
+            writeln!(f, "hashes       {n} collisions among {} states", self.states)?;
+        }
+        for v in &self.violations {
+            let rule = v.invariant.as_deref().unwrap_or("");
+            writeln!(
+                f,
+                "\n{}({rule}: {})\n  schedule  {}\n  replay    vmm replay '{}'",
+                v.verdict, v.detail, v.schedule, v.replay
+            )?;
+        }
+        writeln!(f, "\ntime         {:.1} s, {:.1} bytes for a visited state", self.seconds, self.bytes_per_state)
+    }
+}

@@ -247,7 +247,11 @@ impl Oracle {
         // followed by every gear; I7 holds the memory they lie in.
         let live = self.ghost.outer.is_some();
         let repeat = self.rules.scheme.repeat.contains(&words.rip);
-        if !self.ghost.frames.consume(addr, words) && live && !repeat {
+        let known = self.ghost.frames.consume(addr, words);
+        if !known && repeat {
+            self.ghost.frames.rewritten(addr, words);
+        }
+        if !known && live && !repeat {
             self.breaks(Invariant::I8, |r| {
                 let (at, to) = (r.names().show(from), r.names().show(words.rip));
                 format!(

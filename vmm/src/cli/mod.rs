@@ -65,7 +65,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
 
 /// The image to test.
 fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
-    let image = match &common.image {
+    let image = match &common.guest {
         None => Image::builtin().map_err(|e| ("(built in)".to_owned(), e.to_string())),
         Some(path) => {
             let name = path.display().to_string();

@@ -194,4 +194,3 @@ impl Vm {
         self.state.events.exception = Default::default();
     }
 }
-

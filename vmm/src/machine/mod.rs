@@ -2,11 +2,14 @@
 //! checkpoint and restore, PV hypercalls.
 
 pub mod boot;
+mod check;
 pub mod code;
 pub mod declare;
+mod elf;
 mod idt;
 pub mod image;
 mod lab;
+mod lines;
 pub mod linux;
 pub mod manifest;
 pub mod memory;

@@ -157,8 +157,11 @@ impl Pc {
                     continue;
                 }
                 Stop::Budget if start.elapsed() > limit => {
-                    format!("{} s went by while it waited for {waits} (raise the limit, or see where it stands: {})",
-                        limit.as_secs(), self.symbols.show(self.rip()))
+                    format!(
+                        "{} s went by while it waited for {waits} (raise the limit, or see where it stands: {})",
+                        limit.as_secs(),
+                        self.symbols.show(self.rip())
+                    )
                 }
                 Stop::Budget | Stop::Mark | Stop::Idle => continue,
                 other => format!("{other:?} at {}", self.symbols.show(self.rip())),

@@ -3,16 +3,21 @@
 //!
 //! Both return by `iretq`, as every ordinary exception does: that is the iret
 //! which unmasks NMIs in the middle of an NMI's body. In mode pv they return by
-//! `HYPERVISOR_iret` without the unmask flag instead.
+//! `HYPERVISOR_iret` without the unmask flag instead; where the scheme is
+//! `nmi-safe-return`, without an iret to an NMI's body.
 
 use core::arch::global_asm;
 
 use guest::abi;
 
+use super::percpu;
+
 /// A function that only the CPU may call.
 pub type Handler = unsafe extern "C" fn();
 
 /// A set of fault handlers.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Handlers {
     /// #UD.
     pub invalid_opcode: Handler,
@@ -29,12 +34,18 @@ unsafe extern "C" {
     fn pv_invalid_opcode();
     #[link_name = "pv_fault.page_fault"]
     fn pv_page_fault();
+    #[link_name = "safe_fault.invalid_opcode"]
+    fn safe_invalid_opcode();
+    #[link_name = "safe_fault.page_fault"]
+    fn safe_page_fault();
 }
 
 /// Those that return by `iretq`.
 pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
 pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+/// Those that return without iret to an NMI's body.
+pub const NMI_SAFE: Handlers = Handlers { invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
 
 global_asm!(
     r#"
@@ -58,6 +69,27 @@ global_asm!(
     movl ${iret}, %eax
 \name\()_iret:
     outl %eax, ${port_pv}
+.endm
+
+# RETURN_NMI_SAFE: the same contract. Within an NMI (the per-CPU flag says so) by
+# popfq and ret on the interrupted stack, of which the 16 bytes below RSP are lost:
+# RIP and RFLAGS. CS and SS stay as they are, which is right from kernel to kernel.
+.macro RETURN_NMI_SAFE name
+    cmpq $0, %gs:{in_nmi}
+    jne \name\()_safe
+\name\()_iret:
+    iretq
+\name\()_safe:
+    pushq %rax
+    movq %rsp, %rax
+    # rax → rax, RIP, CS, RFLAGS, RSP, SS.
+    movq 32(%rax), %rsp
+    pushq 8(%rax)
+    pushq 24(%rax)
+    movq (%rax), %rax
+    popfq
+\name\()_ret:
+    ret
 .endm
 
 # FAULTS prefix, return: the handlers, which end in macro \return.
@@ -122,9 +154,11 @@ fault.unhandled_page_fault:
 
     FAULTS fault, RETURN_IRETQ
     FAULTS pv_fault, RETURN_HYPERCALL
+    FAULTS safe_fault, RETURN_NMI_SAFE
     .text
 "#,
     iret = const abi::HYPERCALL_IRET,
     port_pv = const abi::PORT_PV,
+    in_nmi = const percpu::NMI_NESTING,
     options(att_syntax)
 );

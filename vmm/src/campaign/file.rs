@@ -23,7 +23,7 @@ pub struct Located<T> {
 /// The schemes or scenarios of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// `"all"`: all but those that are broken on purpose.
+    /// `"all"`: all but those that test the oracle or show a bug.
     All,
     /// Names or patterns with `*`.
     List(Vec<Located<String>>),

@@ -70,7 +70,7 @@ pub enum Command {
 pub enum List {
     /// Ways to enter and leave an NMI
     Schemes {
-        /// Those that are broken on purpose, too
+        /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
         /// Print JSON

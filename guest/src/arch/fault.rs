@@ -1,7 +1,7 @@
-//! The kernel's faults: #PF brings a root's missing vmalloc entry, #UD is what
-//! the scenario `ud-fault` raises on purpose.
+//! The kernel's faults: #PF brings a root's missing vmalloc entry, #BP and #UD are
+//! what the scenarios `bp-fault` and `ud-fault` raise on purpose.
 //!
-//! Both return by `iretq`, as every ordinary exception does: that is the iret
+//! All return by `iretq`, as every ordinary exception does: that is the iret
 //! which unmasks NMIs in the middle of an NMI's body. In mode pv they return by
 //! `HYPERVISOR_iret` without the unmask flag instead; where the scheme is
 //! `nmi-safe-return`, without an iret to an NMI's body.
@@ -19,6 +19,8 @@ pub type Handler = unsafe extern "C" fn();
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Handlers {
+    /// #BP.
+    pub breakpoint: Handler,
     /// #UD.
     pub invalid_opcode: Handler,
     /// #PF.
@@ -26,6 +28,12 @@ pub struct Handlers {
 }
 
 unsafe extern "C" {
+    #[link_name = "fault.breakpoint"]
+    fn breakpoint();
+    #[link_name = "pv_fault.breakpoint"]
+    fn pv_breakpoint();
+    #[link_name = "safe_fault.breakpoint"]
+    fn safe_breakpoint();
     #[link_name = "fault.invalid_opcode"]
     fn invalid_opcode();
     #[link_name = "fault.page_fault"]
@@ -41,11 +49,13 @@ unsafe extern "C" {
 }
 
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
+pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+pub const PV: Handlers = 
+    Handlers { breakpoint: pv_breakpoint, invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
 /// Those that return without iret to an NMI's body.
-pub const NMI_SAFE: Handlers = Handlers { invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
+pub const NMI_SAFE: Handlers = 
+    Handlers { breakpoint: safe_breakpoint, invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
 
 global_asm!(
     r#"
@@ -94,6 +104,14 @@ global_asm!(
 
 # FAULTS prefix, return: the handlers, which end in macro \return.
 .macro FAULTS prefix, return
+    # #BP. RSP → frame, whose RIP is behind the int3. Only the one that is there on
+    # purpose. Clobbers only RFLAGS.
+    .globl \prefix\().breakpoint
+\prefix\().breakpoint:
+    cmpq $bp_fault.after, (%rsp)
+    jne fault.unhandled_breakpoint
+    \return \prefix\().breakpoint
+
     # #UD. RSP → frame. Skips the one ud2 that is there on purpose; any other is
     # undeclared and stops with the frame untouched. Clobbers only RFLAGS, which
     # the frame restores.
@@ -142,6 +160,9 @@ global_asm!(
 
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
+    .globl fault.unhandled_breakpoint
+fault.unhandled_breakpoint:
+    hlt
     .globl fault.unhandled_invalid_opcode
 fault.unhandled_invalid_opcode:
     hlt

@@ -59,7 +59,7 @@ pub struct Scheme {
     pub pv: bool,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
-    /// The handlers of #UD and #PF in mode `native`.
+    /// The handlers of #BP, #UD and #PF in mode `native`.
     pub faults: Handlers,
     /// The stack of the NMI's gate; 0: the interrupted one.
     pub ist: u8,

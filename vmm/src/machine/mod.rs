@@ -4,6 +4,7 @@
 pub mod boot;
 pub mod code;
 pub mod declare;
+pub mod fault;
 mod idt;
 pub mod image;
 mod lab;

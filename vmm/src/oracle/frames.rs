@@ -35,6 +35,13 @@ impl Frames {
         self.live().iter().filter(|f| f.vector == 2).count() as u32
     }
 
+    /// The words of the NMI frame pushed last, where it is nested in another's.
+    pub fn nested(&self) -> Option<&Frame> {
+        let mut nmis = self.live().iter().rev().filter(|f| f.vector == 2);
+        let last = nmis.next()?;
+        nmis.next().map(|_| &last.words)
+    }
+
     /// An outermost NMI is about to be delivered.
     pub fn begin_episode(&mut self) {
         self.base = self.len;

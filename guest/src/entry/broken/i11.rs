@@ -20,11 +20,11 @@ scheme_asm! {r"
     .globl broken_i11.entry
 broken_i11.entry:
     NMI_PROLOGUE
-    # rbx is saved, and the body keeps it. ROOTS begins with the reference; physical
-    # addresses are the low half of the image's, less 2 GiB.
+    # rbx is saved, and the body keeps it. ROOTS begins with the reference; the image's
+    # virtual addresses exceed the physical ones by 2^64 - 2 GiB.
     movq %cr3, %rbx
-    movl $ROOTS, %eax
-    subl $0x80000000, %eax
+    movq $ROOTS, %rax
+    subq $-0x80000000, %rax
     movq %rax, %cr3
 broken_i11.body:
     NMI_BODY

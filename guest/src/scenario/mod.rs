@@ -9,6 +9,7 @@ mod cr2_race;
 mod flags;
 mod quiet;
 mod shadows;
+mod short;
 mod ud_fault;
 mod vmalloc_fault;
 

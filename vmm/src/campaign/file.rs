@@ -75,7 +75,7 @@ const RECHECK: u64 = 64;
 type ExpectTable = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct Raw {
     name: String,
     #[serde(default)]
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(
             error(&MINIMAL.replace("scenarios", "scenario")),
             "c.toml:3: unknown field `scenario`, expected one of `name`, `about`, `schemes`, `scenarios`, `modes`, \
-             `generate`, `window`, `recheck`, `faulting-iret`, `fault`, `expect`"
+             `generate`, `window`, `recheck`, `faulting_iret`, `fault`, `expect`"
         );
         assert!(error(&MINIMAL.replace("points", "point")).starts_with("c.toml:5: generate: \"point\" is not known"));
         assert!(error(&format!("{MINIMAL}[expect.x]\ny = \"fail\"")).starts_with("c.toml:7: \"fail\" is no verdict"));

@@ -94,6 +94,10 @@ impl Pool<'_> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
         let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
+        if !matches!(cell.work, Work::Schedules(_)) && Sweep::units(&session) as u64 != cell.units {
+            let why = "its run without NMIs is not the same at each boot".to_owned();
+            return Err(self.failed(cell, crate::machine::Error::Host(why).into()));
+        }
         let mut runner = Runner::new(cell, &mut session, self.plan.campaign.recheck);
         let mut unit = Some(first);
         while let Some(number) = unit.filter(|u| *u < cell.first_unit + cell.units) {

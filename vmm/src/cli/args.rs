@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::help;
+use super::{agree, help, probe};
 use crate::inject::Gear;
 use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
@@ -16,6 +16,7 @@ use crate::machine::{Knobs, Mode};
 #[derive(Debug, Parser)]
 #[command(
     name = "vmm",
+    bin_name = "vmm",
     version,
     after_help = help::SHORT,
     after_long_help = help::LONG,
@@ -64,6 +65,12 @@ pub enum Command {
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),
+    /// Measure what this host's KVM does with NMIs
+    #[command(after_help = probe::HELP)]
+    Probe(probe::Args),
+    /// Compare the results of several hosts
+    #[command(after_help = agree::HELP)]
+    Agree(agree::Args),
 }
 
 /// What `list` lists.

@@ -1,5 +1,6 @@
 //! The command line: arguments, progress, exit codes.
 
+pub mod agree;
 pub mod args;
 mod campaign;
 mod explore;
@@ -8,6 +9,7 @@ mod help;
 mod interrupt;
 mod list;
 mod out;
+pub mod probe;
 mod progress;
 mod run;
 mod trace;
@@ -54,6 +56,8 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
         args::Command::Explore(args) => explore::run(args, &image()?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
+        args::Command::Probe(args) => probe::probe(args, out),
+        args::Command::Agree(args) => agree::agree(args, out),
     }
 }
 

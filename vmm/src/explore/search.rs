@@ -262,7 +262,10 @@ pub fn explore(
         search.run(&mut workers, stop, on_progress)?;
         let stopped = !matches!(search.report.bound, None | Some(Bound::Violation));
         let more = more_is_live(&mut workers);
-        log::info!("round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}", search.states.len());
+        log::info!(
+            "round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}",
+            search.states.len()
+        );
         if stopped || (!more && sample == 1) {
             search.report.rounds = round;
             return search.finish(&mut workers);

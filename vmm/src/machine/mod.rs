@@ -6,6 +6,7 @@ mod check;
 pub mod code;
 pub mod declare;
 mod elf;
+pub mod fault;
 mod idt;
 pub mod image;
 mod lab;

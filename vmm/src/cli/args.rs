@@ -59,6 +59,8 @@ pub enum Command {
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(Campaign),
+    /// Measure what cases, steps and searches cost on this host
+    Bench(super::bench::Bench),
     /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
     #[command(after_help = help::EXPLORE)]
     Explore(super::explore::Explore),

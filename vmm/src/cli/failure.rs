@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::inject::{ReplayError, RunError, ScheduleError};
 use crate::target::TargetError;
-use crate::{campaign, explore, kvm, machine};
+use crate::{bench, campaign, explore, kvm, machine};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,15 @@ fn campaign_code(e: &campaign::Error) -> u8 {
         campaign::Error::Machine { why, .. } => machine_code(why),
         campaign::Error::Write { .. } => 74,
         _ => 65,
+    }
+}
+
+impl From<bench::Error> for Failure {
+    fn from(e: bench::Error) -> Self {
+        match e {
+            bench::Error::Run(e) => e.into(),
+            bench::Error::Explore(e) => e.into(),
+        }
     }
 }
 

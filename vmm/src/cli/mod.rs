@@ -2,6 +2,7 @@
 
 pub mod agree;
 pub mod args;
+mod bench;
 mod campaign;
 mod explore;
 mod failure;
@@ -55,6 +56,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Run(args) => run::run(args, &image()?, out),
         args::Command::Replay(args) => run::replay(args, &image()?, out),
         args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
+        args::Command::Bench(args) => bench::run(args, &image()?, out),
         args::Command::Explore(args) => explore::run(args, &image()?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
         args::Command::Probe(args) => probe::probe(args, out),

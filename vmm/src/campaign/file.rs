@@ -53,7 +53,7 @@ pub struct Campaign {
     pub recheck: u64,
     /// Model knobs.
     pub knobs: Knobs,
-    /// Expected verdicts by scheme and scenario (or `*`); the rest is expected to pass.
+    /// Expected verdicts by scheme and scenario; the rest is expected to pass.
     pub expect: Vec<Expected>,
 }
 
@@ -62,7 +62,7 @@ pub struct Campaign {
 pub struct Expected {
     /// The scheme.
     pub scheme: Located<String>,
-    /// The scenario, or `*` for all.
+    /// The scenario, or a pattern with `*`.
     pub scenario: Located<String>,
     /// The verdict.
     pub verdict: Expectation,

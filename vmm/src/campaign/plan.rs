@@ -202,11 +202,11 @@ impl<'a> Resolve<'a> {
                 let why = format!("expects something of {}, which this campaign does not run", e.scheme.value);
                 return Err(self.campaign.error(e.scheme.line, why));
             }
-            if e.scenario.value == "*" {
-                continue;
+            let pattern = e.scenario.value.contains('*');
+            if !pattern {
+                self.at(&e.scenario, find_scenario(self.declared, &e.scenario.value))?;
             }
-            self.at(&e.scenario, find_scenario(self.declared, &e.scenario.value))?;
-            if !scenarios.iter().any(|s| s.name == e.scenario.value) {
+            if !scenarios.iter().any(|s| fits(&e.scenario.value, &s.name)) {
                 let why = format!("expects something of {}, which this campaign does not run", e.scenario.value);
                 return Err(self.campaign.error(e.scenario.line, why));
             }
@@ -214,13 +214,13 @@ impl<'a> Resolve<'a> {
         Ok(())
     }
 
+    /// What the file expects: by the scenario's name, else by the longest pattern.
     fn expected(&self, target: &Target) -> Expectation {
-        let of = |scenario: &str| {
-            let fits =
-                |e: &&super::file::Expected| e.scheme.value == target.scheme.name && e.scenario.value == scenario;
-            self.campaign.expect.iter().find(fits).map(|e| e.verdict.clone())
+        let about = |e: &&super::file::Expected| {
+            e.scheme.value == target.scheme.name && fits(&e.scenario.value, &target.scenario.name)
         };
-        of(&target.scenario.name).or_else(|| of("*")).unwrap_or_default()
+        let exact = |e: &&super::file::Expected| (e.scenario.value == target.scenario.name, e.scenario.value.len());
+        self.campaign.expect.iter().filter(about).max_by_key(exact).map(|e| e.verdict.clone()).unwrap_or_default()
     }
 
     /// Every label of the window must be one of some scheme, and every scheme must have

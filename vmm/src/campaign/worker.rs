@@ -131,7 +131,7 @@ impl Pool<'_> {
 
 /// Runs the units of one cell on one session.
 enum Runner<'a> {
-    Sweep { cell: &'a Cell, sweep: Sweep<'a> },
+    Sweep { cell: &'a Cell, sweep: Box<Sweep<'a>> },
     Schedules { cell: &'a Cell, session: &'a mut Session, recheck: u64 },
 }
 
@@ -142,7 +142,7 @@ impl<'a> Runner<'a> {
             Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
             Work::Random(_) | Work::Closure => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
         };
-        Runner::Sweep { cell, sweep: Sweep::new(session, limits) }
+        Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
     }
 
     /// Runs one unit; `Break` where it was stopped before its end.

@@ -32,6 +32,7 @@ macro_rules! scheme {
 }
 
 mod broken;
+pub mod custom;
 mod linus_2010;
 mod linus_2010_fixed;
 mod mainline;

@@ -4,6 +4,7 @@
 pub mod work;
 
 mod quiet;
+mod short;
 mod ud_fault;
 mod vmalloc_fault;
 

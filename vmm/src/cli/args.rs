@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::help;
+use super::{agree, help, probe};
 use crate::inject::Gear;
 use crate::machine::{Knobs, Mode};
 
@@ -15,6 +15,7 @@ use crate::machine::{Knobs, Mode};
 #[derive(Debug, Parser)]
 #[command(
     name = "vmm",
+    bin_name = "vmm",
     version,
     after_help = help::SHORT,
     after_long_help = help::LONG,
@@ -40,6 +41,9 @@ pub struct Common {
     /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
     pub guest: Option<PathBuf>,
+    /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
+    #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
+    pub entry: Option<PathBuf>,
 }
 
 /// The commands.
@@ -63,6 +67,12 @@ pub enum Command {
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),
+    /// Measure what this host's KVM does with NMIs
+    #[command(after_help = probe::HELP)]
+    Probe(probe::Args),
+    /// Compare the results of several hosts
+    #[command(after_help = agree::HELP)]
+    Agree(agree::Args),
 }
 
 /// What `list` lists.

@@ -4,6 +4,8 @@
 //! out through KVM's sync-regs area, so that a run is one `KVM_RUN` and nothing
 //! else on the vCPU's descriptor.
 
+mod caps;
+mod debug;
 mod error;
 mod exit;
 mod host;
@@ -11,6 +13,8 @@ mod ram;
 mod vm;
 mod watchdog;
 
+pub use caps::Caps;
+pub use debug::Debug;
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;

@@ -10,6 +10,7 @@ mod idt;
 pub mod image;
 mod lab;
 mod lines;
+pub mod link;
 pub mod manifest;
 pub mod memory;
 pub mod paging;

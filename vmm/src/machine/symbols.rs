@@ -18,6 +18,12 @@ pub struct Symbol {
 /// A symbol as a file has it: `(name, address, size, is code)`.
 pub type Raw = (String, u64, u64, bool);
 
+/// The demangled name, without what separates words in a schedule: `<u32 as Display>::fmt`
+/// becomes `<u32_as_Display>::fmt`.
+fn readable(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name)).replace([' ', ',', '+', '@', '\'', '"'], "_")
+}
+
 /// The symbols of an image, by address and by name.
 #[derive(Debug, Default)]
 pub struct Symbols {
@@ -31,12 +37,7 @@ impl Symbols {
         let mut sorted: Vec<Symbol> = raw
             .into_iter()
             .filter(|(name, ..)| !name.is_empty())
-            .map(|(name, addr, size, code)| Symbol {
-                name: format!("{:#}", rustc_demangle::demangle(&name)),
-                addr,
-                size,
-                code,
-            })
+            .map(|(name, addr, size, code)| Symbol { name: readable(&name), addr, size, code })
             .collect();
         sorted.sort_by(|a, b| (a.addr, &a.name).cmp(&(b.addr, &b.name)));
         sorted.dedup();

@@ -184,6 +184,16 @@ impl Oracle {
         }
     }
 
+    /// A nested NMI came and went: its frame was pushed at `addr` and returned from.
+    /// `false` where such a return would not be of a live frame.
+    pub fn nested(&mut self, addr: u64, words: &Frame) -> bool {
+        self.arrived();
+        self.ghost.delivered();
+        self.ghost.frames.push(Live { addr, words: *words, vector: 2 });
+        self.ghost.blocked = false;
+        self.ghost.frames.consume(addr, words)
+    }
+
     /// The machine took a fault and stands at its handler's first instruction.
     pub fn faulted(&mut self, machine: &Machine, vector: u8, from_iret: bool) {
         if from_iret && self.rules.faulting_iret_unblocks {

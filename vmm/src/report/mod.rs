@@ -1,5 +1,6 @@
 //! What results look like: JSON, terminal tables, traces, JUnit.
 
+mod agree;
 mod columns;
 mod document;
 mod exploration;
@@ -7,6 +8,7 @@ mod junit;
 mod terminal;
 mod trace;
 
+pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
 pub use exploration::Exploration;

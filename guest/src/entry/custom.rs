@@ -6,25 +6,24 @@
 use core::arch::global_asm;
 
 use super::{Scheme, naive};
-use crate::mm::vmalloc::Policy;
 
 lab_note!(
     "slot native mode=native arg=SCHEME_CUSTOM low=slot_low high=slot_high "
     "data_low=slot_data_low data_high=slot_data_high "
-    "hooks=nmi_entry@SCHEME_CUSTOM,db_entry@CUSTOM_FAULTS+0x8,ud_entry@CUSTOM_FAULTS+0x30,"
+    "hooks=nmi_entry@SCHEME_CUSTOM,db_entry@CUSTOM_FAULTS+0x8,bp_entry@CUSTOM_FAULTS+0x18,ud_entry@CUSTOM_FAULTS+0x30,"
     "gp_entry@CUSTOM_FAULTS+0x68,pf_entry@CUSTOM_FAULTS+0x70"
 );
 lab_note!(
     "slot pv mode=pv arg=SCHEME_CUSTOM_PV low=slot_low high=slot_high "
     "data_low=slot_data_low data_high=slot_data_high "
-    "hooks=nmi_entry@SCHEME_CUSTOM_PV,db_entry@CUSTOM_FAULTS+0x8,ud_entry@CUSTOM_FAULTS+0x30,"
+    "hooks=nmi_entry@SCHEME_CUSTOM_PV,db_entry@CUSTOM_FAULTS+0x8,bp_entry@CUSTOM_FAULTS+0x18,ud_entry@CUSTOM_FAULTS+0x30,"
     "gp_entry@CUSTOM_FAULTS+0x68,pf_entry@CUSTOM_FAULTS+0x70"
 );
 
 const _: () = assert!(core::mem::offset_of!(Scheme, entry) == 0, "the manifest says so");
 
 scheme!(SCHEME_CUSTOM = Scheme::native(naive::ENTRY));
-scheme!(SCHEME_CUSTOM_PV = Scheme { entry: naive::ENTRY, general_protection: None, pv: true, policy: Policy::Lazy });
+scheme!(SCHEME_CUSTOM_PV = Scheme { pv: true, ..Scheme::native(naive::ENTRY) });
 
 /// Vectors below this may be taken over.
 const VECTORS: usize = 32;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{agree, help, probe};
 use crate::inject::Gear;
+use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -73,6 +74,9 @@ pub enum Command {
     /// Compare the results of several hosts
     #[command(after_help = agree::HELP)]
     Agree(agree::Args),
+    /// Inject NMIs into a real Linux kernel
+    #[command(after_help = super::linux::HELP)]
+    Linux(Box<super::linux::Linux>),
 }
 
 /// What `list` lists.
@@ -80,7 +84,7 @@ pub enum Command {
 pub enum List {
     /// Ways to enter and leave an NMI
     Schemes {
-        /// Those that are broken on purpose, too
+        /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
         /// Print JSON
@@ -124,6 +128,9 @@ pub struct TargetArgs {
     /// Whether an IRET that faults unblocks NMIs all the same
     #[arg(long, value_name = "WHAT", default_value = "unblocks")]
     pub faulting_iret: FaultingIret,
+    /// Play a bug that a hypervisor's NMI logic had
+    #[arg(long, value_name = "NAME")]
+    pub fault: Option<Fault>,
 }
 
 /// The model's choice for an IRET that faults.
@@ -138,7 +145,7 @@ pub enum FaultingIret {
 impl TargetArgs {
     /// The knobs that the arguments set.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks }
+        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, fault: self.fault }
     }
 }
 

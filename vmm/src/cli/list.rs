@@ -30,6 +30,8 @@ struct SchemeRow<'a> {
     mode: Mode,
     /// The invariant that it breaks on purpose.
     broken: Option<&'a str>,
+    /// The bug of history that it has or repairs.
+    gallery: Option<&'a str>,
     summary: &'a str,
 }
 
@@ -39,20 +41,30 @@ fn schemes(guest: &Guest, all: bool, json: bool, out: &mut Out) -> Result<(), Fa
         .declared
         .schemes
         .iter()
-        .filter(|s| all || s.broken.is_none())
-        .map(|s| SchemeRow { scheme: &s.name, mode: s.mode, broken: s.broken.as_deref(), summary: &s.summary })
+        .filter(|s| all || !s.exhibit())
+        .map(|s| SchemeRow {
+            scheme: &s.name,
+            mode: s.mode,
+            broken: s.broken.as_deref(),
+            gallery: s.gallery.as_deref(),
+            summary: &s.summary,
+        })
         .collect();
     if json {
         return out.json(&serde_json::json!({ "image": guest.image.hash, "schemes": rows }));
     }
     let lines = rows.iter().map(|r| {
-        let broken = r.broken.map(|b| format!("breaks {b} on purpose: ")).unwrap_or_default();
-        [r.scheme.to_owned(), r.mode.to_string(), format!("{broken}{}", r.summary)]
+        let why = match (r.broken, r.gallery) {
+            (Some(rule), _) => format!("breaks {rule} on purpose: "),
+            (None, Some(bug)) => format!("{bug}: "),
+            (None, None) => String::new(),
+        };
+        [r.scheme.to_owned(), r.mode.to_string(), format!("{why}{}", r.summary)]
     });
     out.text(&columns(["SCHEME", "MODE", "ABOUT"], lines))?;
     let hidden = guest.image.declared.schemes.len() - rows.len();
     if hidden > 0 {
-        out.line(&format!("\n{hidden} more are broken on purpose, to test the oracle: --all lists them."))?;
+        out.line(&format!("\n{hidden} more test the oracle or show bugs of history: --all lists them."))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod explore;
 mod failure;
 mod help;
 mod interrupt;
+mod linux;
 mod list;
 mod out;
 pub mod probe;
@@ -58,6 +59,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Merge(args) => campaign::merge(args, out),
         args::Command::Probe(args) => probe::probe(args, out),
         args::Command::Agree(args) => agree::agree(args, out),
+        args::Command::Linux(args) => linux::run(args, out),
     }
 }
 

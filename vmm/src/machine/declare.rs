@@ -73,8 +73,17 @@ pub struct Scheme {
     pub idle: Vec<Range<u64>>,
     /// The invariant that it breaks on purpose.
     pub broken: Option<String>,
+    /// The bug of history that it has or repairs.
+    pub gallery: Option<String>,
     /// One line about it.
     pub summary: String,
+}
+
+impl Scheme {
+    /// Whether it is no candidate, but there to test the oracle or to show a bug.
+    pub fn exhibit(&self) -> bool {
+        self.broken.is_some() || self.gallery.is_some()
+    }
 }
 
 /// What the guest does while NMIs arrive.
@@ -278,7 +287,7 @@ impl Resolver<'_> {
     }
 
     fn scheme(&self) -> Result<Scheme, Error> {
-        self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "summary"])?;
+        self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "gallery", "summary"])?;
         let name = self.word("a name")?.to_owned();
         let mode = self.mode()?;
         let entry = match self.line.pairs.get("entry") {
@@ -292,6 +301,7 @@ impl Resolver<'_> {
             faults: self.list("faults").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
             idle: self.list("idle").map(|v| self.sized(v)).collect::<Result<_, _>>()?,
             broken: self.line.pairs.get("broken").cloned(),
+            gallery: self.line.pairs.get("gallery").cloned(),
             summary: self.text("summary"),
             name,
             mode,

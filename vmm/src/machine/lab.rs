@@ -7,12 +7,17 @@ use guest::abi;
 
 use super::boot;
 use super::declare::{Scenario, Scheme};
+use super::fault::Fault;
 use super::guest_image::Guest;
 use super::idt::Idt;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+
+/// KVM_INTERNAL_ERROR_EMULATION.
+const EMULATION_FAILURE: u32 = 1;
+const INT3: u8 = 0xcc;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +41,13 @@ pub enum Error {
 pub struct Knobs {
     /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
     pub faulting_iret_unblocks: bool,
+    /// A hypervisor's bug to play.
+    pub fault: Option<Fault>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true }
+        Self { faulting_iret_unblocks: true, fault: None }
     }
 }
 
@@ -193,6 +200,15 @@ impl Machine {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
             }
+            Exit::InternalError { suberror: EMULATION_FAILURE, bytes } if bytes.first() == Some(&INT3) => {
+                // An emulator without int3: the trap it should have taken.
+                let state = self.vm.state_mut();
+                state.regs.rip += 1;
+                state.events.exception.injected = 1;
+                state.events.exception.nr = 3;
+                state.events.exception.has_error_code = 0;
+                return self.resume();
+            }
             Exit::InternalError { suberror, bytes } => {
                 Stop::Failed(format!("KVM could not execute the instruction (suberror {suberror}, bytes {bytes:02x?})"))
             }
@@ -303,9 +319,12 @@ impl Machine {
 
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
-        match self.mode {
-            Mode::Native => self.latched = true,
-            Mode::Pv => self.pv.pending = true,
+        match (self.mode, self.knobs.fault) {
+            (Mode::Native, Some(Fault::SecondNmiLost))
+                if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
+            (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
+            (Mode::Native, _) => self.latched = true,
+            (Mode::Pv, _) => self.pv.pending = true,
         }
     }
 

@@ -5,7 +5,7 @@ use core::arch::{asm, global_asm};
 
 use super::fault;
 use super::gdt::{self, Pointer};
-use crate::entry::Scheme;
+use crate::entry::{Scheme, custom};
 use crate::mm::{early, layout};
 
 // RSP → the frame as the CPU pushed it. `undeclared+N` is vector N's.
@@ -54,6 +54,7 @@ pub fn init(scheme: &Scheme) {
             PAGE_FAULT => (faults.page_fault as *const () as u64, 0),
             _ => (stub, 0),
         };
+        let target = custom::handler(scheme, vector).unwrap_or(target);
         let low = target & 0xffff
             | u64::from(gdt::KERNEL_CS) << 16
             | u64::from(ist) << 32

@@ -33,6 +33,7 @@ macro_rules! scheme {
 }
 
 mod broken;
+pub mod custom;
 mod gallery;
 mod latch;
 mod linus_2010;

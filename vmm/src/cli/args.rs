@@ -42,6 +42,9 @@ pub struct Common {
     /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
     pub guest: Option<PathBuf>,
+    /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
+    #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
+    pub entry: Option<PathBuf>,
 }
 
 /// The commands.

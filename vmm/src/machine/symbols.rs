@@ -15,13 +15,14 @@ pub struct Symbol {
     pub code: bool,
 }
 
+/// A symbol as a file has it: `(name, address, size, is code)`.
+pub type Raw = (String, u64, u64, bool);
+
 /// The demangled name, without what separates words in a schedule: `<u32 as Display>::fmt`
 /// becomes `<u32_as_Display>::fmt`.
 fn readable(name: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(name)).replace([' ', ',', '+', '@', '\'', '"'], "_")
 }
-/// A symbol as a file has it: `(name, address, size, is code)`.
-pub type Raw = (String, u64, u64, bool);
 
 /// The symbols of an image, by address and by name.
 #[derive(Debug, Default)]

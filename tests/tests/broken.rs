@@ -33,7 +33,8 @@ fn each_broken_guest_trips_exactly_the_invariant_that_it_declares() {
         assert_eq!(found_, BTreeSet::from([declared.to_owned()]), "{name}");
         seen.insert(declared.to_owned());
     }
-    for invariant in ["I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I16", "I17", "I18"] {
+    for invariant in ["I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I16", "I17", "I18"]
+    {
         assert!(seen.contains(invariant), "no guest breaks {invariant}");
     }
 }
@@ -49,8 +50,19 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
     ];
     for (fault, scheme, invariant) in cases {
         let schedule = "nmi@work.fold#1 nmi@entry#1";
-        let args =
-            ["run", "--scheme", scheme, "--scenario", "quiet", "--schedule", schedule, "--fault", fault, "--gear", "all"];
+        let args = [
+            "run",
+            "--scheme",
+            scheme,
+            "--scenario",
+            "quiet",
+            "--schedule",
+            schedule,
+            "--fault",
+            fault,
+            "--gear",
+            "all",
+        ];
         let json = vmm(&[&args[..], &["--json"]].concat()).exits(1).json();
         assert_eq!(json["invariant"], invariant, "{fault}: {json:#}");
         let replay = json["replay"].as_str().unwrap();

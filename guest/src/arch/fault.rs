@@ -51,10 +51,10 @@ unsafe extern "C" {
 /// Those that return by `iretq`.
 pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers = 
+pub const PV: Handlers =
     Handlers { breakpoint: pv_breakpoint, invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
 /// Those that return without iret to an NMI's body.
-pub const NMI_SAFE: Handlers = 
+pub const NMI_SAFE: Handlers =
     Handlers { breakpoint: safe_breakpoint, invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
 
 global_asm!(

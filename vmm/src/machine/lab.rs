@@ -351,7 +351,8 @@ impl Machine {
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
         match (self.mode, self.knobs.fault) {
-            (Mode::Native, Some(Fault::SecondNmiLost)) if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
+            (Mode::Native, Some(Fault::SecondNmiLost))
+                if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
             (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
             (Mode::Native, _) => self.latched = true,
             (Mode::Pv, _) => self.pv.pending = true,

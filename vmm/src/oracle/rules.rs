@@ -362,7 +362,9 @@ impl Oracle {
         }
         let (cr3, before) = (machine.state().sregs.cr3, outer.cr3());
         if outer.cpl() == 0 && cr3 != before {
-            self.breaks(Invariant::I11, |_| format!("the body runs on CR3 {cr3:#x}; the interrupted kernel's is {before:#x}"));
+            self.breaks(Invariant::I11, |_| {
+                format!("the body runs on CR3 {cr3:#x}; the interrupted kernel's is {before:#x}")
+            });
         }
         let base = machine.state().sregs.gs.base;
         if base != self.rules.gs_base {

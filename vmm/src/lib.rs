@@ -11,6 +11,7 @@ pub mod explore;
 pub mod host_id;
 pub mod inject;
 pub mod kvm;
+pub mod linux;
 pub mod machine;
 pub mod oracle;
 pub mod probe;

@@ -39,9 +39,9 @@ pub struct Common {
     /// Say more on stderr: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
-    /// Test this ELF image instead of the built-in micro-kernel
+    /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
-    pub image: Option<PathBuf>,
+    pub guest: Option<PathBuf>,
 }
 
 /// The commands.
@@ -71,6 +71,9 @@ pub enum Command {
     /// Compare the results of several hosts
     #[command(after_help = agree::HELP)]
     Agree(agree::Args),
+    /// Inject NMIs into a real Linux kernel
+    #[command(after_help = super::linux::HELP)]
+    Linux(Box<super::linux::Linux>),
 }
 
 /// What `list` lists.

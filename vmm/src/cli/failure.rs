@@ -59,6 +59,9 @@ pub enum Failure {
     /// The machine, or an event that is never reached.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A Linux kernel, or what was asked of it.
+    #[error(transparent)]
+    Linux(#[from] crate::linux::LabError),
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {
@@ -88,6 +91,7 @@ impl Failure {
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
+            Failure::Linux(e) => e.exit_code(),
             Failure::Write { .. } => 74,
         }
     }

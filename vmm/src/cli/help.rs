@@ -58,7 +58,7 @@ instruction after mov %ss or sti, where nothing is delivered); the instruction t
 
 Examples:
   vmm list boundaries --scheme naive --scenario vmalloc-fault
-  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@work.fill#2'";
+  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@work.fill#1'";
 
 pub const RUN: &str = "\
 A schedule is a list of events, nmi@PLACE or unmask@PLACE, separated by spaces. A place is a

@@ -114,6 +114,9 @@ struct Boundary {
     /// At some visit, in the shadow of a `mov %ss` or `sti`.
     shadow: bool,
     instruction: String,
+    /// `file:line`, where the image has DWARF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     path: &'static str,
     #[serde(skip)]
     addr: u64,
@@ -143,8 +146,8 @@ impl Visitor for Collect {
         let i = *self.index.entry(addr).or_insert_with(|| {
             let place = session.rules().names().show(addr);
             let instruction = m.next_instruction().map_or("(no instruction)".to_owned(), |d| d.text());
-            let (address, path) = (format!("{addr:#x}"), self.path);
-            self.seen.push(Boundary { address, place, visits: 0, masked, shadow, instruction, path, addr });
+            let (address, path, source) = (format!("{addr:#x}"), self.path, m.guest().source(addr));
+            self.seen.push(Boundary { address, place, visits: 0, masked, shadow, instruction, source, path, addr });
             self.seen.len() - 1
         });
         let seen = &mut self.seen[i];
@@ -220,7 +223,9 @@ fn table(list: &[Boundary]) -> String {
             Masked::Both => "both",
         };
         let shadow = if b.shadow { " shadow" } else { "" };
-        [b.address.clone(), b.place.clone(), visits, format!("{masked}{shadow}"), b.instruction.replace('\t', " ")]
+        let (nmis, instruction) = (format!("{masked}{shadow}"), b.instruction.replace('\t', " "));
+        [b.address.clone(), b.place.clone(), visits, nmis, instruction, b.source.clone().unwrap_or_default()]
     });
-    columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "INSTRUCTION"], lines)
+    let source = if list.iter().any(|b| b.source.is_some()) { "SOURCE" } else { "" };
+    columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "INSTRUCTION", source], lines)
 }

@@ -32,7 +32,7 @@ pub enum ReplayError {
     /// Another image.
     #[error(
         "this line is about guest image {wanted}, and this one is {found}: labels and offsets may mean something \
-         else here. Use the program that printed the line, or run the campaign again"
+         else here. Name the image with --guest or --entry, use the program that printed the line, or run the campaign again"
     )]
     OtherImage {
         /// The line's.

@@ -11,11 +11,17 @@ use super::declare::{Scenario, Scheme};
 use super::fault::Fault;
 use super::idt::Idt;
 use super::image::Image;
+use super::lines::Lines;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
 
+/// Interruptions by the watchdog (each after its limit of 300 ms) until a boot is
+/// taken to have no end.
+const BOOT_PATIENCE: u32 = 10;
+/// PV hypercalls that a boot may make.
+const BOOT_CALLS: u32 = 1000;
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
 const INT3: u8 = 0xcc;
@@ -44,13 +50,29 @@ pub struct Guest {
     pub image: Image,
     /// Its instructions.
     pub code: Code,
+    /// Its source lines, read when they are first asked for.
+    lines: std::sync::OnceLock<Lines>,
 }
 
 impl Guest {
     /// Decodes an image's code.
     pub fn new(image: Image) -> Arc<Self> {
         let code = Code::of(&image);
-        Arc::new(Self { image, code })
+        Arc::new(Self { image, code, lines: std::sync::OnceLock::new() })
+    }
+
+    fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::of(&self.image))
+    }
+
+    /// Whether the image tells source lines.
+    pub fn has_source(&self) -> bool {
+        !self.lines().is_empty()
+    }
+
+    /// `file:line` of an instruction, where the image tells it.
+    pub fn source(&self, addr: u64) -> Option<String> {
+        self.lines().at(addr)
     }
 }
 
@@ -169,16 +191,32 @@ impl Machine {
     }
 
     fn run_to_ready(&mut self) -> Result<(), Error> {
+        let (mut calls, mut patience) = (0, BOOT_PATIENCE);
         loop {
             let stop = self.resume()?;
+            let at = self.place(self.rip());
             let why = match stop {
                 Stop::Hypercall(abi::PORT_READY) => return Ok(()),
-                Stop::Pv(Outcome::Returned) => continue,
+                Stop::Pv(Outcome::Returned) if calls < BOOT_CALLS => {
+                    calls += 1;
+                    continue;
+                }
+                Stop::Interrupted if patience > 0 => {
+                    patience -= 1;
+                    continue;
+                }
+                Stop::Pv(Outcome::Returned) => format!("it makes PV hypercalls without end, at {at}"),
+                Stop::Pv(Outcome::Crashed(why)) => format!("{why}, at {at}"),
+                Stop::Pv(other) => format!("a PV hypercall before ready: {other:?}"),
                 Stop::Hypercall(abi::PORT_PANIC) => format!("it panicked: {}", self.panic_message()),
-                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first"),
-                Stop::Interrupted => format!("it runs without end at {}", self.place(self.rip())),
-                Stop::Shutdown => format!("it ended in a triple fault near {}", self.place(self.rip())),
-                other => format!("{other:?} at {}", self.place(self.rip())),
+                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first, at {at}"),
+                Stop::Interrupted => format!("it runs without end at {at}"),
+                Stop::Shutdown => {
+                    format!("a fault that it cannot handle (triple fault); the last known place is {at}")
+                }
+                Stop::Halt | Stop::Undeclared(_) => format!("it halted at {at}"),
+                Stop::Failed(why) => format!("{why}, at {at}"),
+                Stop::Boundary => format!("it stopped at {at}"),
             };
             return Err(Error::NotReady(why));
         }
@@ -214,6 +252,9 @@ impl Machine {
             }
             Exit::Out { port, .. } => match u8::try_from(port) {
                 Ok(abi::PORT_PV) => match self.pv_hypercall() {
+                    Outcome::Refused(why) if self.idt.is_empty() => {
+                        Stop::Pv(Outcome::Crashed(format!("an iret hypercall was refused before ready: {why}")))
+                    }
                     Outcome::Refused(why) => {
                         log::debug!("iret hypercall refused: {why}");
                         self.patch_handlers();

@@ -110,6 +110,15 @@ impl Frames {
         self.truncate(i as u8);
         true
     }
+
+    /// A return to a declared repeat consumed the frame at `addr`: where that is a live
+    /// one whose RIP was rewritten in place, it is no longer live.
+    pub fn rewritten(&mut self, addr: u64, words: &Frame) {
+        let same = |old: &Live| old.addr == addr && (old.words.rsp, old.words.ss) == (words.rsp, words.ss);
+        if let Some(i) = self.live().iter().rposition(same) {
+            self.truncate((i as u8).max(self.base + 1));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ impl Oracle {
         let state = machine.state();
         let addr = match machine.mode() {
             Mode::Native => state.regs.rsp,
-            Mode::Pv => state.regs.rsp + 16, // behind RCX and R11
+            Mode::Pv => state.regs.rsp.wrapping_add(16), // behind RCX and R11
         };
         if let Some(words) = frame_at(machine, addr) {
             self.ghost.frames.push(Live { addr, words, vector: 2 });
@@ -202,7 +202,7 @@ impl Oracle {
         if from_iret && self.rules.faulting_iret_unblocks {
             self.ghost.blocked = false;
         }
-        let addr = machine.state().regs.rsp + if has_error_code(vector) { 8 } else { 0 };
+        let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let Some(words) = frame_at(machine, addr) else {
             return self
                 .breaks(Invariant::I9, |_| format!("{}'s frame at {addr:#x} is not mapped", vector_name(vector)));
@@ -240,7 +240,7 @@ impl Oracle {
 
     /// An exception went to a vector that the guest does not handle.
     pub fn undeclared(&mut self, machine: &Machine, vector: u8) {
-        let addr = machine.state().regs.rsp + if has_error_code(vector) { 8 } else { 0 };
+        let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let from = frame_at(machine, addr).map(|f| f.rip);
         let cr2 = machine.state().sregs.cr2;
         self.breaks(Invariant::I18, |r| {
@@ -260,7 +260,11 @@ impl Oracle {
         // followed by every gear; I7 holds the memory they lie in.
         let live = self.ghost.outer.is_some();
         let repeat = self.rules.scheme.repeat.contains(&words.rip);
-        if !self.ghost.frames.consume(addr, words) && live && !repeat {
+        let known = self.ghost.frames.consume(addr, words);
+        if !known && repeat {
+            self.ghost.frames.rewritten(addr, words);
+        }
+        if !known && live && !repeat {
             self.breaks(Invariant::I8, |r| {
                 let (at, to) = (r.names().show(from), r.names().show(words.rip));
                 format!(

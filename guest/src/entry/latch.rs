@@ -12,7 +12,7 @@
 //! **Invariant.** Frames never overlap, so each return is always safe. State ≠ 0 ⇔ a
 //! body is running or about to begin.
 //!
-//! **Cost.** 53 instructions besides the body (`naive`: 47), 49 for a nested NMI: the
+//! **Cost.** 53 instructions besides the body (`naive`: 47), 45 for a nested NMI: the
 //! state is per-CPU, so GS must be known, so registers must be free first.
 //!
 //! **How far x86-64 allows it.** The kernel must own RSP wherever an NMI can come.

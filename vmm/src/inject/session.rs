@@ -197,6 +197,7 @@ impl Session {
     pub fn arrive(&mut self) {
         self.oracle.arrived();
         self.machine.latch();
+        self.oracle.boundary(&self.machine); // it must be latched now, in every gear
     }
 
     /// NMIs are unblocked at this boundary from outside.

@@ -2,8 +2,8 @@
 //! the scenario `ud-fault` raises on purpose.
 //!
 //! Both return by `iretq`, as every ordinary exception does: that is the iret
-//! which unmasks NMIs in the middle of an NMI's body. In mode pv they return by
-//! `HYPERVISOR_iret` without the unmask flag instead.
+//! which unmasks NMIs in the middle of an NMI's body. In mode pv there is one set
+//! of handlers for each way to return.
 
 use core::arch::global_asm;
 
@@ -29,12 +29,24 @@ unsafe extern "C" {
     fn pv_invalid_opcode();
     #[link_name = "pv_fault.page_fault"]
     fn pv_page_fault();
+    #[link_name = "bit31_fault.invalid_opcode"]
+    fn bit31_invalid_opcode();
+    #[link_name = "bit31_fault.page_fault"]
+    fn bit31_page_fault();
+    #[link_name = "fred_fault.invalid_opcode"]
+    fn fred_invalid_opcode();
+    #[link_name = "fred_fault.page_fault"]
+    fn fred_page_fault();
 }
 
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
+pub static NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+pub static PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+/// Those that return by `iretq` unless bit 31 of the saved EFLAGS is set.
+pub static BIT31: Handlers = Handlers { invalid_opcode: bit31_invalid_opcode, page_fault: bit31_page_fault };
+/// Those that return by ERETS.
+pub static FRED: Handlers = Handlers { invalid_opcode: fred_invalid_opcode, page_fault: fred_page_fault };
 
 global_asm!(
     r#"
@@ -58,6 +70,30 @@ global_asm!(
     movl ${iret}, %eax
 \name\()_iret:
     outl %eax, ${port_pv}
+.endm
+
+# RETURN_BIT31: the same contract. XenLinux's HYPERVISOR_IRET: direct, unless bit 31
+# of the saved EFLAGS says that the hypervisor must hear of it.
+.macro RETURN_BIT31 name
+    testl ${bit31}, 16(%rsp)
+    jnz xen_bit31.exit_hypercall
+\name\()_iret:
+    iretq
+.endm
+
+# RETURN_ERETS: the same contract. Makes the IDT's frame what FRED would have
+# pushed for a fault: an error word below it, the NMI bit of the SS slot clear, and
+# the stack level in the CS slot: 2 on the NMI stack, else 0.
+.macro RETURN_ERETS name
+    cmpq $nmi_stack_low, %rsp
+    jbe .Llevel_0_\@
+    cmpq $nmi_stack_high, %rsp
+    ja .Llevel_0_\@
+    orl ${level_2}, 8(%rsp)
+.Llevel_0_\@:
+    pushq $0
+\name\()_iret:
+    outl %eax, ${port_erets}
 .endm
 
 # FAULTS prefix, return: the handlers, which end in macro \return.
@@ -122,9 +158,14 @@ fault.unhandled_page_fault:
 
     FAULTS fault, RETURN_IRETQ
     FAULTS pv_fault, RETURN_HYPERCALL
+    FAULTS bit31_fault, RETURN_BIT31
+    FAULTS fred_fault, RETURN_ERETS
     .text
 "#,
     iret = const abi::HYPERCALL_IRET,
     port_pv = const abi::PORT_PV,
+    port_erets = const abi::PORT_ERETS,
+    bit31 = const crate::entry::XEN_EFLAGS_NMI,
+    level_2 = const 2 << abi::FRED_CS_LEVEL_SHIFT,
     options(att_syntax)
 );

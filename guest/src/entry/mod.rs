@@ -3,7 +3,7 @@
 
 use guest::abi;
 
-use crate::arch::fault::Handler;
+use crate::arch::fault::{Handler, Handlers};
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 
@@ -32,13 +32,18 @@ macro_rules! scheme {
 }
 
 mod broken;
+mod fred;
 mod linus_2010;
 mod linus_2010_fixed;
 mod mainline;
 mod naive;
 mod rostedt_2012;
 mod sync_policies;
+mod xen_always;
+mod xen_bit31;
 mod xen_flag;
+
+pub use xen_bit31::XEN_EFLAGS_NMI;
 
 /// RFLAGS: the direction flag.
 const RFLAGS_DF: u64 = 1 << 10;
@@ -50,8 +55,8 @@ pub struct Scheme {
     pub entry: Handler,
     /// The handler of #GP, where the scheme needs one.
     pub general_protection: Option<Handler>,
-    /// The hypervisor owns the NMI mask (mode `pv`).
-    pub pv: bool,
+    /// The hypervisor owns the NMI mask (mode `pv`): how the scheme stands to it.
+    pub pv: Option<&'static Paravirtual>,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
 }
@@ -59,14 +64,28 @@ pub struct Scheme {
 impl Scheme {
     /// A native scheme with lazy vmalloc and no #GP handler.
     pub const fn native(entry: Handler) -> Self {
-        Self { entry, general_protection: None, pv: false, policy: Policy::Lazy }
+        Self { entry, general_protection: None, pv: None, policy: Policy::Lazy }
     }
+
+    /// A scheme of mode `pv` with lazy vmalloc.
+    pub const fn paravirtual(entry: Handler, pv: &'static Paravirtual) -> Self {
+        Self { entry, general_protection: None, pv: Some(pv), policy: Policy::Lazy }
+    }
+}
+
+/// How a scheme of mode `pv` stands to the hypervisor.
+pub struct Paravirtual {
+    /// Tells the hypervisor the scheme's entry and what its returns mean; zero, or a
+    /// negative error number.
+    pub register: fn(Handler) -> i64,
+    /// The exceptions' handlers, which differ in how they return.
+    pub faults: &'static Handlers,
 }
 
 /// The last step of boot: in mode `pv` the hypervisor learns the handler.
 pub fn install(scheme: &Scheme) {
-    if scheme.pv {
-        let error = hyper::register_nmi_callback(scheme.entry as *const () as u64);
+    if let Some(pv) = scheme.pv {
+        let error = (pv.register)(scheme.entry);
         assert!(error == 0, "the hypervisor refused the NMI callback: {error}");
     }
 }

@@ -207,6 +207,7 @@ impl Session {
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
             }
+            Stop::Lost => self.oracle.ghost.pending = false, // I3 tells at the end
             // The delivery itself faulted (its stack is not mapped, …).
             other => {
                 self.oracle.ghost.delivered();
@@ -249,7 +250,7 @@ impl Session {
         }
         let state = self.machine.state();
         let [r, c, f, s, ss] = self.machine.memory().words(state.sregs.cr3, state.regs.rsp)?;
-        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c, rflags: f, rsp: s, ss }))
+        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c & 0xffff, rflags: f, rsp: s, ss: ss & 0xffff }))
     }
 
     /// Tells the oracle what happened. Returns the verdict where there is one.
@@ -292,7 +293,7 @@ impl Session {
             }
             Stop::Shutdown => o.conclude(Verdict::Shutdown { detail: "triple fault".into() }),
             Stop::Failed(why) => o.conclude(Verdict::HostLimit { why: why.clone() }),
-            Stop::Interrupted => {}
+            Stop::Interrupted | Stop::Lost => {}
         }
         if o.verdict().is_none() {
             o.boundary(m);

@@ -12,7 +12,7 @@ use super::idt::Idt;
 use super::image::Image;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
-use super::pv::{Outcome, Pv};
+use super::pv::{Delivery, Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
@@ -70,6 +70,8 @@ pub enum Stop {
     /// A hypercall was made; RIP is behind it. Argument registers are as the guest
     /// left them.
     Hypercall(u8),
+    /// An NMI was lost: the guest has no handler for it. Nothing else happened.
+    Lost,
     /// A PV hypercall was carried out.
     Pv(Outcome),
     /// An exception whose vector leads to a HLT stub.
@@ -155,7 +157,7 @@ impl Machine {
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
             return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
         }
-        if machine.mode == Mode::Pv && machine.pv.nmi_callback == 0 {
+        if machine.mode == Mode::Pv && !machine.pv.can_deliver() {
             return Err(Error::NotReady("it registered no NMI callback (HYPERVISOR_callback_op) in mode pv".into()));
         }
         Ok(machine)
@@ -206,9 +208,9 @@ impl Machine {
                 }
             }
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(abi::PORT_PV) => match self.pv_hypercall() {
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
                     Outcome::Refused(why) => {
-                        log::debug!("iret hypercall refused: {why}");
+                        log::debug!("return refused: {why}");
                         self.patch_handlers();
                         return self.resume_patched(); // to the #GP handler
                     }
@@ -232,12 +234,16 @@ impl Machine {
         })
     }
 
-    fn pv_hypercall(&mut self) -> Outcome {
+    fn pv_hypercall(&mut self, port: u8) -> Outcome {
         if self.mode != Mode::Pv {
             return Outcome::Crashed("a PV hypercall in mode native".into());
         }
         let mut state = *self.vm.state();
-        let outcome = self.pv.hypercall(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+        let mut mem = GuestMemoryMut(self.vm.ram_mut());
+        let outcome = match port {
+            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared()),
+            _ => self.pv.hypercall(&mut state, &mut mem),
+        };
         if let Outcome::Refused(_) = outcome {
             // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
             state.regs.rip = state.regs.rip.wrapping_sub(2);
@@ -336,7 +342,7 @@ impl Machine {
     pub fn latch(&mut self) {
         match self.mode {
             Mode::Native => self.latched = true,
-            Mode::Pv => self.pv.pending = true,
+            Mode::Pv => self.pv.raise(),
         }
     }
 
@@ -353,8 +359,9 @@ impl Machine {
             let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
             *self.vm.state_mut() = state;
             return Ok(match delivered {
-                true => Stop::Boundary,
-                false => Stop::Failed("the NMI's bounce frame could not be built: domain killed".into()),
+                Delivery::Entered => Stop::Boundary,
+                Delivery::Lost => Stop::Lost,
+                Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
             });
         }
         self.latched = false;

@@ -7,6 +7,7 @@
 
 pub mod campaign;
 pub mod cli;
+pub mod compare;
 pub mod explore;
 pub mod host_id;
 pub mod inject;

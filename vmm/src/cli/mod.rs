@@ -2,6 +2,7 @@
 
 pub mod args;
 mod campaign;
+mod compare;
 mod explore;
 mod failure;
 mod help;
@@ -52,6 +53,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Run(args) => run::run(args, &image()?, out),
         args::Command::Replay(args) => run::replay(args, &image()?, out),
         args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
+        args::Command::Compare(args) => compare::run(args, &image()?, out),
         args::Command::Explore(args) => explore::run(args, &image()?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
     }

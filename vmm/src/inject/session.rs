@@ -217,6 +217,12 @@ impl Session {
         Ok(())
     }
 
+    /// Times an NMI at this boundary, in a free run that nothing watches. The session
+    /// must be restored afterwards.
+    pub fn time_nmi(&mut self) -> Result<Option<std::time::Duration>, Error> {
+        self.machine.time_nmi()
+    }
+
     /// Moves on. Afterwards the machine stands at another boundary, or the run has a
     /// verdict.
     pub fn advance(&mut self, how: Advance) -> Result<(), Error> {

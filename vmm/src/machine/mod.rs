@@ -13,6 +13,7 @@ pub mod paging;
 pub mod pv;
 mod step;
 pub mod symbols;
+mod timed;
 
 pub use code::{Code, Decoded, Flow};
 pub use idt::Idt;

@@ -1,6 +1,7 @@
 //! What results look like: JSON, terminal tables, traces, JUnit.
 
 mod columns;
+mod compare;
 mod document;
 mod exploration;
 mod junit;
@@ -8,6 +9,7 @@ mod terminal;
 mod trace;
 
 pub use columns::columns;
+pub use compare::comparison;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
 pub use exploration::Exploration;
 pub use junit::junit;

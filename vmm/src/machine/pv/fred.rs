@@ -5,7 +5,7 @@
 //! and ERETS unblocks NMIs only where the frame that it pops has it, and only if it
 //! succeeds. Layouts are those of Linux's arch/x86/include/asm/fred.h.
 
-use guest::abi::{self, FredConfig, Frame};
+use guest::abi::{self, Frame, FredConfig};
 
 use super::{Delivery, EFAULT, EINVAL, Outcome, Pv, caller, is_canonical};
 use crate::kvm::{VcpuState, rflags};

@@ -151,7 +151,7 @@ proptest! {
 
     #[test]
     fn an_erets_unblocks_only_by_the_bit_and_only_if_it_succeeds(
-        mut pv in pv(), level in 0u8..4, frame_level in 0u64..4, nmi: bool, junk in prop_oneof![9 => Just(0u64), 1 => any()],
+        mut pv in pv(), level in 0u8..4, frame_level in 0u64..4, nmi: bool, junk in prop_oneof![9 => Just(0u64), 1 => any::<u64>()],
         rip in word(), cs in selector(), rflags in prop_oneof![flags(), Just(2), Just(0x10246)], to in word(), ss in selector(),
     ) {
         let (mut state, mut ram) = machine();
@@ -254,7 +254,7 @@ fn from_user_mode_an_nmi_comes_to_the_kernels_stack_and_page_table() {
     assert!(matches!(outcome, Outcome::Resumed { .. }));
     assert_eq!((state.sregs.cs.selector, state.sregs.cs.dpl, state.sregs.cs.l), (0x23, 3, 1));
     assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);
-    assert_eq!((state.regs.rip, state.regs.rsp), (HANDLER, FRAME + 0x1000 - 64 + 8 - 8 + 8 - 8 + 0));
+    assert_eq!((state.regs.rip, state.regs.rsp), (HANDLER, FRAME + 0x1000 - 56));
     assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), KERNEL);
     assert_eq!((state.sregs.cr3, pv.kernel), (kernel_root, None));
 }

@@ -3,7 +3,7 @@
 //! The rooms, from the top down: [`cli`] reads the command line; [`campaign`] turns a
 //! file into runs and [`report`] shows what came of them; [`inject`] carries out
 //! schedules and asks [`oracle`] for verdicts; both stand on [`machine`], which
-//! stands on [`kvm`].
+//! stands on [`kvm`]. [`probe`] measures the host beside them.
 
 pub mod campaign;
 pub mod cli;
@@ -12,7 +12,9 @@ pub mod explore;
 pub mod host_id;
 pub mod inject;
 pub mod kvm;
+pub mod linux;
 pub mod machine;
 pub mod oracle;
+pub mod probe;
 pub mod report;
 pub mod target;

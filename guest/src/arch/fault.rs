@@ -1,19 +1,26 @@
-//! The kernel's faults: #PF brings a root's missing vmalloc entry, #UD is what
-//! the scenario `ud-fault` raises on purpose.
+//! The kernel's faults: #PF brings a root's missing vmalloc entry, #BP and #UD are
+//! what the scenarios `bp-fault` and `ud-fault` raise on purpose.
 //!
-//! Both return by `iretq`, as every ordinary exception does: that is the iret
-//! which unmasks NMIs in the middle of an NMI's body. In mode pv there is one set
-//! of handlers for each way to return.
+//! All return by `iretq`, as every ordinary exception does: that is the iret
+//! which unmasks NMIs in the middle of an NMI's body. In mode pv there is one set of
+//! handlers for each way to return; where the scheme is `nmi-safe-return`, it is
+//! without an iret to an NMI's body.
 
 use core::arch::global_asm;
 
 use guest::abi;
 
+use super::percpu;
+
 /// A function that only the CPU may call.
 pub type Handler = unsafe extern "C" fn();
 
 /// A set of fault handlers.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Handlers {
+    /// #BP.
+    pub breakpoint: Handler,
     /// #UD.
     pub invalid_opcode: Handler,
     /// #PF.
@@ -21,6 +28,12 @@ pub struct Handlers {
 }
 
 unsafe extern "C" {
+    #[link_name = "fault.breakpoint"]
+    fn breakpoint();
+    #[link_name = "pv_fault.breakpoint"]
+    fn pv_breakpoint();
+    #[link_name = "safe_fault.breakpoint"]
+    fn safe_breakpoint();
     #[link_name = "fault.invalid_opcode"]
     fn invalid_opcode();
     #[link_name = "fault.page_fault"]
@@ -29,24 +42,38 @@ unsafe extern "C" {
     fn pv_invalid_opcode();
     #[link_name = "pv_fault.page_fault"]
     fn pv_page_fault();
+    #[link_name = "bit31_fault.breakpoint"]
+    fn bit31_breakpoint();
     #[link_name = "bit31_fault.invalid_opcode"]
     fn bit31_invalid_opcode();
     #[link_name = "bit31_fault.page_fault"]
     fn bit31_page_fault();
+    #[link_name = "fred_fault.breakpoint"]
+    fn fred_breakpoint();
     #[link_name = "fred_fault.invalid_opcode"]
     fn fred_invalid_opcode();
     #[link_name = "fred_fault.page_fault"]
     fn fred_page_fault();
+    #[link_name = "safe_fault.invalid_opcode"]
+    fn safe_invalid_opcode();
+    #[link_name = "safe_fault.page_fault"]
+    fn safe_page_fault();
 }
 
 /// Those that return by `iretq`.
-pub static NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
+pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub static PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+pub const PV: Handlers =
+    Handlers { breakpoint: pv_breakpoint, invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
 /// Those that return by `iretq` unless bit 31 of the saved EFLAGS is set.
-pub static BIT31: Handlers = Handlers { invalid_opcode: bit31_invalid_opcode, page_fault: bit31_page_fault };
+pub const BIT31: Handlers =
+    Handlers { breakpoint: bit31_breakpoint, invalid_opcode: bit31_invalid_opcode, page_fault: bit31_page_fault };
 /// Those that return by ERETS.
-pub static FRED: Handlers = Handlers { invalid_opcode: fred_invalid_opcode, page_fault: fred_page_fault };
+pub const FRED: Handlers =
+    Handlers { breakpoint: fred_breakpoint, invalid_opcode: fred_invalid_opcode, page_fault: fred_page_fault };
+/// Those that return without iret to an NMI's body.
+pub const NMI_SAFE: Handlers =
+    Handlers { breakpoint: safe_breakpoint, invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
 
 global_asm!(
     r#"
@@ -96,8 +123,37 @@ global_asm!(
     outl %eax, ${port_erets}
 .endm
 
+# RETURN_NMI_SAFE: the same contract. Within an NMI (the per-CPU flag says so) by
+# popfq and ret on the interrupted stack, of which the 16 bytes below RSP are lost:
+# RIP and RFLAGS. CS and SS stay as they are, which is right from kernel to kernel.
+.macro RETURN_NMI_SAFE name
+    cmpq $0, %gs:{in_nmi}
+    jne \name\()_safe
+\name\()_iret:
+    iretq
+\name\()_safe:
+    pushq %rax
+    movq %rsp, %rax
+    # rax → rax, RIP, CS, RFLAGS, RSP, SS.
+    movq 32(%rax), %rsp
+    pushq 8(%rax)
+    pushq 24(%rax)
+    movq (%rax), %rax
+    popfq
+\name\()_ret:
+    ret
+.endm
+
 # FAULTS prefix, return: the handlers, which end in macro \return.
 .macro FAULTS prefix, return
+    # #BP. RSP → frame, whose RIP is behind the int3. Only the one that is there on
+    # purpose. Clobbers only RFLAGS.
+    .globl \prefix\().breakpoint
+\prefix\().breakpoint:
+    cmpq $bp_fault.after, (%rsp)
+    jne fault.unhandled_breakpoint
+    \return \prefix\().breakpoint
+
     # #UD. RSP → frame. Skips the one ud2 that is there on purpose; any other is
     # undeclared and stops with the frame untouched. Clobbers only RFLAGS, which
     # the frame restores.
@@ -146,6 +202,9 @@ global_asm!(
 
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
+    .globl fault.unhandled_breakpoint
+fault.unhandled_breakpoint:
+    hlt
     .globl fault.unhandled_invalid_opcode
 fault.unhandled_invalid_opcode:
     hlt
@@ -160,6 +219,7 @@ fault.unhandled_page_fault:
     FAULTS pv_fault, RETURN_HYPERCALL
     FAULTS bit31_fault, RETURN_BIT31
     FAULTS fred_fault, RETURN_ERETS
+    FAULTS safe_fault, RETURN_NMI_SAFE
     .text
 "#,
     iret = const abi::HYPERCALL_IRET,
@@ -167,5 +227,6 @@ fault.unhandled_page_fault:
     port_erets = const abi::PORT_ERETS,
     bit31 = const crate::entry::XEN_EFLAGS_NMI,
     level_2 = const 2 << abi::FRED_CS_LEVEL_SHIFT,
+    in_nmi = const percpu::NMI_NESTING,
     options(att_syntax)
 );

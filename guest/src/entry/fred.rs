@@ -31,7 +31,7 @@
 
 use guest::abi;
 
-use super::{Paravirtual, Scheme};
+use super::Scheme;
 use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
@@ -40,9 +40,7 @@ lab_note!(
     "summary=\"FRED, played by the VMM: the frame says whether its return unblocks\""
 );
 
-scheme!(SCHEME_FRED = Scheme::paravirtual(entry, &PV));
-
-static PV: Paravirtual = Paravirtual { register, faults: &fault::FRED };
+scheme!(SCHEME_FRED = Scheme::paravirtual(entry, register, fault::FRED));
 
 /// Vector 2 on stack level 2.
 const LEVELS: u64 = 2 << (2 * 2);

@@ -3,7 +3,8 @@
 
 use guest::abi;
 
-use crate::arch::fault::{Handler, Handlers};
+use crate::arch::fault::{self, Handler, Handlers};
+use crate::arch::gdt;
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 
@@ -33,10 +34,14 @@ macro_rules! scheme {
 
 mod broken;
 mod fred;
+mod gallery;
+mod latch;
 mod linus_2010;
+mod linus_2010_first;
 mod linus_2010_fixed;
 mod mainline;
 mod naive;
+mod nmi_safe_return;
 mod rostedt_2012;
 mod sync_policies;
 mod xen_always;
@@ -55,37 +60,45 @@ pub struct Scheme {
     pub entry: Handler,
     /// The handler of #GP, where the scheme needs one.
     pub general_protection: Option<Handler>,
-    /// The hypervisor owns the NMI mask (mode `pv`): how the scheme stands to it.
-    pub pv: Option<&'static Paravirtual>,
+    /// The hypervisor owns the NMI mask (mode `pv`): how it learns of the scheme.
+    pub pv: Option<Register>,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
+    /// The handlers of #BP, #UD and #PF.
+    pub faults: Handlers,
+    /// The stack of the NMI's gate; 0: the interrupted one.
+    pub ist: u8,
 }
 
 impl Scheme {
-    /// A native scheme with lazy vmalloc and no #GP handler.
+    /// A native scheme on the NMI stack, with lazy vmalloc, faults that return by
+    /// iretq and no #GP handler.
     pub const fn native(entry: Handler) -> Self {
-        Self { entry, general_protection: None, pv: None, policy: Policy::Lazy }
+        Self {
+            entry,
+            general_protection: None,
+            pv: None,
+            policy: Policy::Lazy,
+            faults: fault::NATIVE,
+            ist: gdt::IST_NMI,
+        }
     }
 
-    /// A scheme of mode `pv` with lazy vmalloc.
-    pub const fn paravirtual(entry: Handler, pv: &'static Paravirtual) -> Self {
-        Self { entry, general_protection: None, pv: Some(pv), policy: Policy::Lazy }
+    /// A scheme of mode `pv` with lazy vmalloc. The handlers of its faults differ in how
+    /// they return.
+    pub const fn paravirtual(entry: Handler, register: Register, faults: Handlers) -> Self {
+        Self { pv: Some(register), faults, ..Self::native(entry) }
     }
 }
 
-/// How a scheme of mode `pv` stands to the hypervisor.
-pub struct Paravirtual {
-    /// Tells the hypervisor the scheme's entry and what its returns mean; zero, or a
-    /// negative error number.
-    pub register: fn(Handler) -> i64,
-    /// The exceptions' handlers, which differ in how they return.
-    pub faults: &'static Handlers,
-}
+/// Tells the hypervisor a scheme's entry and what its returns mean; zero, or a negative
+/// error number.
+pub type Register = fn(Handler) -> i64;
 
 /// The last step of boot: in mode `pv` the hypervisor learns the handler.
 pub fn install(scheme: &Scheme) {
-    if let Some(pv) = scheme.pv {
-        let error = (pv.register)(scheme.entry);
+    if let Some(register) = scheme.pv {
+        let error = register(scheme.entry);
         assert!(error == 0, "the hypervisor refused the NMI callback: {error}");
     }
 }

@@ -23,7 +23,7 @@
 
 use guest::abi;
 
-use super::{Paravirtual, Scheme};
+use super::Scheme;
 use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
@@ -32,9 +32,7 @@ lab_note!(
     "summary=\"the hypervisor masks; every return is its iret call, which unmasks\""
 );
 
-scheme!(SCHEME_XEN_ALWAYS = Scheme::paravirtual(entry, &PV));
-
-static PV: Paravirtual = Paravirtual { register, faults: &fault::PV };
+scheme!(SCHEME_XEN_ALWAYS = Scheme::paravirtual(entry, register, fault::PV));
 
 // Without CALLBACKF_EXPLICIT_UNMASK the call means what it means to Xen.
 fn register(entry: Handler) -> i64 {

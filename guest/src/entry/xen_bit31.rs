@@ -29,7 +29,7 @@
 
 use guest::abi;
 
-use super::{Paravirtual, Scheme};
+use super::Scheme;
 use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
@@ -41,9 +41,7 @@ lab_note!(
     "summary=\"the hypervisor masks; direct iret but for the NMI's own return\""
 );
 
-scheme!(SCHEME_XEN_BIT31 = Scheme::paravirtual(entry, &PV));
-
-static PV: Paravirtual = Paravirtual { register, faults: &fault::BIT31 };
+scheme!(SCHEME_XEN_BIT31 = Scheme::paravirtual(entry, register, fault::BIT31));
 
 fn register(entry: Handler) -> i64 {
     hyper::register_nmi_callback(entry as *const () as u64, 0)

@@ -24,7 +24,7 @@
 
 use guest::abi;
 
-use super::{Paravirtual, Scheme};
+use super::Scheme;
 use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
@@ -33,9 +33,7 @@ lab_note!(
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 
-scheme!(SCHEME_XEN_FLAG = Scheme::paravirtual(entry, &PV));
-
-static PV: Paravirtual = Paravirtual { register, faults: &fault::PV };
+scheme!(SCHEME_XEN_FLAG = Scheme::paravirtual(entry, register, fault::PV));
 
 fn register(entry: Handler) -> i64 {
     hyper::register_nmi_callback(entry as *const () as u64, abi::CALLBACKF_EXPLICIT_UNMASK)

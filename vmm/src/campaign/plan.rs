@@ -45,6 +45,8 @@ pub enum Work {
     Random(Vec<Vec<Vec<u32>>>),
     /// A unit for each schedule.
     Schedules(Vec<Schedule>),
+    /// One unit: the explorer's search.
+    Closure,
 }
 
 /// A campaign, ready to be run.
@@ -76,6 +78,7 @@ impl Plan {
                 let units = match &work {
                     Work::Schedules(list) => list.len() as u64,
                     Work::Random(list) => list.len() as u64,
+                    Work::Closure => 1,
                     Work::Sweep { .. } => golden_len(&target, guest, host, campaign.knobs)? as u64,
                 };
                 cells.push(Cell { target, expected, first_unit, units, work });
@@ -127,7 +130,7 @@ impl<'a> Resolve<'a> {
         let all = self.declared.schemes.iter().filter(in_mode);
         let mut out: Vec<&Scheme> = Vec::new();
         match &self.campaign.schemes {
-            Names::All => out.extend(all.filter(|s| s.broken.is_none())),
+            Names::All => out.extend(all.filter(|s| !s.exhibit())),
             Names::List(list) => {
                 for name in list {
                     if name.value.contains('*') {
@@ -273,6 +276,7 @@ impl<'a> Resolve<'a> {
                 every: window.first_every,
                 later: Arc::new(self.restricted(&target.scheme, &window.around, window.within)),
             },
+            Generate::Closure => Work::Closure,
             Generate::Random(random) => Work::Random(self.random(random, target, cell, host)?),
             Generate::Schedules(list) => {
                 let names = Labels::new(self.guest, &target.scheme.prefix);

@@ -48,9 +48,20 @@ pub enum Failure {
     /// The campaign, or its results.
     #[error(transparent)]
     Campaign(#[from] campaign::Error),
+    /// A file that was to be read.
+    #[error("{name}: {why}")]
+    Input {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The machine, or an event that is never reached.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A Linux kernel, or what was asked of it.
+    #[error(transparent)]
+    Linux(#[from] crate::linux::LabError),
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {
@@ -72,10 +83,15 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Target(_) => 2,
-            Failure::ReplayTarget(_) | Failure::Schedule(_) | Failure::Replay(_) | Failure::Image { .. } => 65,
+            Failure::ReplayTarget(_)
+            | Failure::Schedule(_)
+            | Failure::Replay(_)
+            | Failure::Image { .. }
+            | Failure::Input { .. } => 65,
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
+            Failure::Linux(e) => e.exit_code(),
             Failure::Write { .. } => 74,
         }
     }

@@ -1,5 +1,6 @@
 //! The command line: arguments, progress, exit codes.
 
+pub mod agree;
 pub mod args;
 mod campaign;
 mod compare;
@@ -7,8 +8,10 @@ mod explore;
 mod failure;
 mod help;
 mod interrupt;
+mod linux;
 mod list;
 mod out;
+pub mod probe;
 mod progress;
 mod run;
 mod trace;
@@ -56,12 +59,15 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Compare(args) => compare::run(args, &image()?, out),
         args::Command::Explore(args) => explore::run(args, &image()?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
+        args::Command::Probe(args) => probe::probe(args, out),
+        args::Command::Agree(args) => agree::agree(args, out),
+        args::Command::Linux(args) => linux::run(args, out),
     }
 }
 
 /// The image to test.
 fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
-    let image = match &common.image {
+    let image = match &common.guest {
         None => Image::builtin().map_err(|e| ("(built in)".to_owned(), e.to_string())),
         Some(path) => {
             let name = path.display().to_string();

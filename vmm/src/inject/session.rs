@@ -53,6 +53,8 @@ pub struct Session {
     stops: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
     advances: u64,
+    /// Where the CPU put the last nested NMI's frame.
+    nested_frame_at: Option<u64>,
 }
 
 impl Session {
@@ -72,7 +74,8 @@ impl Session {
         let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
         let oracle = Oracle::new(Arc::new(rules));
         let stops = Vec::with_capacity(live_stops.len() + 16);
-        let mut session = Self { machine, oracle, ready, live_stops, quiet_stops, stops, advances: 0 };
+        let mut session =
+            Self { machine, oracle, ready, live_stops, quiet_stops, stops, advances: 0, nested_frame_at: None };
         let golden = session.make_golden()?;
         let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
         rules.golden = golden;
@@ -89,7 +92,16 @@ impl Session {
         self.oracle.recorded = Some(Vec::new());
         let mut counts = std::collections::HashMap::<u64, u32>::new();
         let mut golden = Golden::default();
+        let (mut anchor, mut anchor_hash, mut power) = (Context::default(), 0, 1);
         loop {
+            let now = Context::of(self.machine.state());
+            if now == anchor && self.state_hash() == anchor_hash {
+                let at = self.rules().names().show(now.rip());
+                return Err(Error::NotReady(format!("its run without NMIs never ends: it goes round at {at}")));
+            }
+            if golden.visits.len() + 1 == power {
+                (anchor, anchor_hash, power) = (now, self.state_hash(), power * 2);
+            }
             let addr = self.machine.rip();
             let n = counts.entry(addr).or_default();
             *n += 1;
@@ -204,6 +216,12 @@ impl Session {
         let stop = self.machine.deliver(raise)?;
         match stop {
             Stop::Boundary if self.machine.idt().vector_of(self.machine.rip()).is_none_or(|v| v == 2) => {
+                if self.oracle.ghost.outer.is_some() && self.machine.mode() == Mode::Native {
+                    // With an IST it is the same for every nested delivery.
+                    let rsp = self.machine.state().regs.rsp;
+                    let new = self.nested_frame_at.is_none_or(|at| at == rsp);
+                    self.nested_frame_at = Some(rsp).filter(|_| new);
+                }
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
             }
@@ -221,6 +239,22 @@ impl Session {
     /// must be restored afterwards.
     pub fn time_nmi(&mut self) -> Result<Option<std::time::Duration>, Error> {
         self.machine.time_nmi()
+    }
+
+    /// A nested NMI arrives at this boundary, and the whole of its path is run at once,
+    /// back to this boundary. `false` where that is not what happened: the session's
+    /// state is then good for nothing but to be put back.
+    ///
+    /// What the oracle is told is what it would have seen at the path's delivery and
+    /// return; what lies between, only a run that stops there can show.
+    pub fn nest_at_once(&mut self) -> Result<bool, Error> {
+        let Some(frame_at) = self.nested_frame_at else { return Ok(false) };
+        let before = Context::of(self.machine.state());
+        if self.oracle.ghost.outer.is_none() || !self.machine.deliver_and_return()? {
+            return Ok(false);
+        }
+        let returned = self.oracle.nested(frame_at, &before.frame());
+        Ok(returned && Context::of(self.machine.state()) == before)
     }
 
     /// Moves on. Afterwards the machine stands at another boundary, or the run has a

@@ -23,10 +23,10 @@ pub type Segment = kvm_bindings::kvm_segment;
 /// interrupt controller.
 pub struct Vm {
     // Declared before `ram`: the slot must go before the memory under it.
-    vcpu: VcpuFd,
-    _vm: VmFd,
-    ram: Ram,
-    state: VcpuState,
+    pub(super) vcpu: VcpuFd,
+    pub(super) fd: VmFd,
+    pub(super) ram: Ram,
+    pub(super) state: VcpuState,
     /// A real NMI was raised since the last run: the events are in the kernel
     /// already, and loading them again would drop it.
     nmi_raised: bool,
@@ -62,7 +62,7 @@ impl Vm {
             sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?,
             events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?,
         };
-        Ok(Self { vcpu, _vm: vm, ram, state, nmi_raised: false, watch: Watch::new(), runs: 0, out_is_complete: None })
+        Ok(Self { vcpu, fd: vm, ram, state, nmi_raised: false, watch: Watch::new(), runs: 0, out_is_complete: None })
     }
 
     /// Guest RAM.
@@ -90,10 +90,29 @@ impl Vm {
         self.runs
     }
 
-    /// Raises a real NMI (`KVM_NMI`) for the next run.
+    /// Whether an OUT's exit leaves RIP behind the instruction with nothing left to
+    /// complete; `None` before this VM's first OUT.
+    pub fn out_is_complete(&self) -> Option<bool> {
+        self.out_is_complete
+    }
+
+    /// The vCPU's descriptor.
+    pub(super) fn vcpu(&self) -> &VcpuFd {
+        &self.vcpu
+    }
+
+    /// Whether the next runs leave before the first instruction.
+    pub(super) fn set_immediate_exit(&mut self, at_once: bool) {
+        self.vcpu.set_kvm_immediate_exit(at_once.into());
+    }
+
+    /// Raises a real NMI (`KVM_NMI`) for the next run; called again before that run,
+    /// one more. The events must not be changed between here and the run.
     pub fn raise_nmi(&mut self) -> Result<(), Error> {
-        self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-        self.vcpu.set_vcpu_events(&self.state.events).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+        if !self.nmi_raised {
+            self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+            self.vcpu.set_vcpu_events(&self.state.events).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+        }
         self.vcpu.nmi().map_err(Error::ioctl("KVM_NMI"))?;
         self.nmi_raised = true;
         Ok(())
@@ -118,7 +137,7 @@ impl Vm {
         Ok(exit)
     }
 
-    fn enter(&mut self, dirty: u32) -> Result<Exit, Error> {
+    pub(super) fn enter(&mut self, dirty: u32) -> Result<Exit, Error> {
         self.vcpu.get_kvm_run().kvm_dirty_regs = dirty.into();
         self.runs += 1;
         let (watch, vcpu) = (&self.watch, &mut self.vcpu);
@@ -133,7 +152,7 @@ impl Vm {
     /// instruction and advance it on the next KVM_RUN, over whatever state was
     /// loaded meanwhile; a run that is told to exit at once does only that. kvm_pvm
     /// exits with RIP behind it and nothing to finish, which spares it a run per OUT.
-    fn complete_io(&mut self) -> Result<(), Error> {
+    pub(super) fn complete_io(&mut self) -> Result<(), Error> {
         self.vcpu.set_kvm_immediate_exit(1);
         let exit = self.enter(0);
         self.vcpu.set_kvm_immediate_exit(0);

@@ -8,12 +8,23 @@ use guest::abi;
 use super::boot;
 use super::code::Code;
 use super::declare::{Scenario, Scheme};
+use super::fault::Fault;
 use super::idt::Idt;
 use super::image::Image;
+use super::lines::Lines;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+
+/// Interruptions by the watchdog (each after its limit of 300 ms) until a boot is
+/// taken to have no end.
+const BOOT_PATIENCE: u32 = 10;
+/// PV hypercalls that a boot may make.
+const BOOT_CALLS: u32 = 1000;
+/// KVM_INTERNAL_ERROR_EMULATION.
+const EMULATION_FAILURE: u32 = 1;
+const INT3: u8 = 0xcc;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +50,29 @@ pub struct Guest {
     pub image: Image,
     /// Its instructions.
     pub code: Code,
+    /// Its source lines, read when they are first asked for.
+    lines: std::sync::OnceLock<Lines>,
 }
 
 impl Guest {
     /// Decodes an image's code.
     pub fn new(image: Image) -> Arc<Self> {
         let code = Code::of(&image);
-        Arc::new(Self { image, code })
+        Arc::new(Self { image, code, lines: std::sync::OnceLock::new() })
+    }
+
+    fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::of(&self.image))
+    }
+
+    /// Whether the image tells source lines.
+    pub fn has_source(&self) -> bool {
+        !self.lines().is_empty()
+    }
+
+    /// `file:line` of an instruction, where the image tells it.
+    pub fn source(&self, addr: u64) -> Option<String> {
+        self.lines().at(addr)
     }
 }
 
@@ -54,11 +81,13 @@ impl Guest {
 pub struct Knobs {
     /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
     pub faulting_iret_unblocks: bool,
+    /// A hypervisor's bug to play.
+    pub fault: Option<Fault>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true }
+        Self { faulting_iret_unblocks: true, fault: None }
     }
 }
 
@@ -164,16 +193,32 @@ impl Machine {
     }
 
     fn run_to_ready(&mut self) -> Result<(), Error> {
+        let (mut calls, mut patience) = (0, BOOT_PATIENCE);
         loop {
             let stop = self.resume()?;
+            let at = self.place(self.rip());
             let why = match stop {
                 Stop::Hypercall(abi::PORT_READY) => return Ok(()),
-                Stop::Pv(Outcome::Returned) => continue,
+                Stop::Pv(Outcome::Returned) if calls < BOOT_CALLS => {
+                    calls += 1;
+                    continue;
+                }
+                Stop::Interrupted if patience > 0 => {
+                    patience -= 1;
+                    continue;
+                }
+                Stop::Pv(Outcome::Returned) => format!("it makes PV hypercalls without end, at {at}"),
+                Stop::Pv(Outcome::Crashed(why)) => format!("{why}, at {at}"),
+                Stop::Pv(other) => format!("a PV hypercall before ready: {other:?}"),
                 Stop::Hypercall(abi::PORT_PANIC) => format!("it panicked: {}", self.panic_message()),
-                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first"),
-                Stop::Interrupted => format!("it runs without end at {}", self.place(self.rip())),
-                Stop::Shutdown => format!("it ended in a triple fault near {}", self.place(self.rip())),
-                other => format!("{other:?} at {}", self.place(self.rip())),
+                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first, at {at}"),
+                Stop::Interrupted => format!("it runs without end at {at}"),
+                Stop::Shutdown => {
+                    format!("a fault that it cannot handle (triple fault); the last known place is {at}")
+                }
+                Stop::Halt | Stop::Undeclared(_) => format!("it halted at {at}"),
+                Stop::Failed(why) => format!("{why}, at {at}"),
+                Stop::Boundary | Stop::Lost => format!("it stopped at {at}"),
             };
             return Err(Error::NotReady(why));
         }
@@ -209,6 +254,9 @@ impl Machine {
             }
             Exit::Out { port, .. } => match u8::try_from(port) {
                 Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
+                    Outcome::Refused(why) if self.idt.is_empty() => {
+                        Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}")))
+                    }
                     Outcome::Refused(why) => {
                         log::debug!("return refused: {why}");
                         self.patch_handlers();
@@ -225,6 +273,15 @@ impl Machine {
             Exit::Mmio { addr, write } => {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
+            }
+            Exit::InternalError { suberror: EMULATION_FAILURE, bytes } if bytes.first() == Some(&INT3) => {
+                // An emulator without int3: the trap it should have taken.
+                let state = self.vm.state_mut();
+                state.regs.rip += 1;
+                state.events.exception.injected = 1;
+                state.events.exception.nr = 3;
+                state.events.exception.has_error_code = 0;
+                return self.resume();
             }
             Exit::InternalError { suberror, bytes } => {
                 Stop::Failed(format!("KVM could not execute the instruction (suberror {suberror}, bytes {bytes:02x?})"))
@@ -340,9 +397,12 @@ impl Machine {
 
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
-        match self.mode {
-            Mode::Native => self.latched = true,
-            Mode::Pv => self.pv.raise(),
+        match (self.mode, self.knobs.fault) {
+            (Mode::Native, Some(Fault::SecondNmiLost))
+                if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
+            (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
+            (Mode::Native, _) => self.latched = true,
+            (Mode::Pv, _) => self.pv.raise(),
         }
     }
 
@@ -379,6 +439,22 @@ impl Machine {
             return Err(Error::Host(format!("an NMI raised at {} was not delivered there", self.place(from))));
         }
         Ok(stop)
+    }
+
+    /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
+    /// execution stands here again. `false` where it stopped elsewhere, or came back
+    /// with another stack pointer or with NMIs blocked.
+    pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
+        let before = self.vm.state().regs;
+        self.latched = false;
+        self.vm.state_mut().events.nmi.pending = 1;
+        self.patch(before.rip);
+        self.patch_handlers_but_nmi();
+        let stop = self.resume_patched()?;
+        let state = self.vm.state();
+        let nmi = state.events.nmi;
+        let back = (state.regs.rip, state.regs.rsp) == (before.rip, before.rsp);
+        Ok(stop == Stop::Boundary && back && nmi.masked == 0 && nmi.pending == 0)
     }
 
     /// Copies the whole state.

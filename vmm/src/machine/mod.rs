@@ -2,16 +2,21 @@
 //! checkpoint and restore, PV hypercalls.
 
 pub mod boot;
+mod check;
 pub mod code;
 pub mod declare;
+mod elf;
+pub mod fault;
 mod idt;
 pub mod image;
 mod lab;
+mod lines;
+pub mod linux;
 pub mod manifest;
 pub mod memory;
 pub mod paging;
 pub mod pv;
-mod step;
+pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
 

@@ -1,5 +1,6 @@
 //! What results look like: JSON, terminal tables, traces, JUnit.
 
+mod agree;
 mod columns;
 mod compare;
 mod document;
@@ -8,6 +9,7 @@ mod junit;
 mod terminal;
 mod trace;
 
+pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
 pub use compare::comparison;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};

@@ -36,7 +36,7 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ram 8388608
 /// scheme naive mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
-///        [idle=SYMBOL[:BYTES],…] [broken=I5] [summary="…"]
+///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]

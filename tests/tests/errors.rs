@@ -66,19 +66,19 @@ fn a_bad_replay_line_exits_65() {
 
 #[test]
 fn a_bad_image_exits_65() {
-    vmm(&["list", "schemes", "--image", "/nonexistent"]).exits(65).says(&["/nonexistent"]);
+    vmm(&["list", "schemes", "--guest", "/nonexistent"]).exits(65).says(&["/nonexistent"]);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
     let name = path.to_str().unwrap();
     std::fs::write(&path, "#!/bin/sh\n").unwrap();
-    vmm(&["list", "schemes", "--image", name]).exits(65).says(&["not a usable ELF"]);
+    vmm(&["list", "schemes", "--guest", name]).exits(65).says(&["not a usable ELF"]);
     let program = std::fs::read(common::VMM).unwrap();
     std::fs::write(&path, program).unwrap();
-    vmm(&["list", "schemes", "--image", name]).exits(65).says(&["ET_DYN"]);
+    vmm(&["list", "schemes", "--guest", name]).exits(65).says(&["ET_DYN"]);
     let mut image = vmm::machine::image::BUILTIN.to_vec();
     image.truncate(image.len() / 2);
     std::fs::write(&path, image).unwrap();
-    vmm(&["list", "schemes", "--image", name]).exits(65);
+    vmm(&["list", "schemes", "--guest", name]).exits(65);
 }
 
 #[test]

@@ -1,19 +1,26 @@
-//! The kernel's faults: #PF brings a root's missing vmalloc entry, #UD is what
-//! the scenario `ud-fault` raises on purpose.
+//! The kernel's faults: #PF brings a root's missing vmalloc entry, #BP and #UD are
+//! what the scenarios `bp-fault` and `ud-fault` raise on purpose.
 //!
-//! Both return by `iretq`, as every ordinary exception does: that is the iret
+//! All return by `iretq`, as every ordinary exception does: that is the iret
 //! which unmasks NMIs in the middle of an NMI's body. In mode pv they return by
-//! `HYPERVISOR_iret` without the unmask flag instead.
+//! `HYPERVISOR_iret` without the unmask flag instead; where the scheme is
+//! `nmi-safe-return`, without an iret to an NMI's body.
 
 use core::arch::global_asm;
 
 use guest::abi;
 
+use super::percpu;
+
 /// A function that only the CPU may call.
 pub type Handler = unsafe extern "C" fn();
 
 /// A set of fault handlers.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Handlers {
+    /// #BP.
+    pub breakpoint: Handler,
     /// #UD.
     pub invalid_opcode: Handler,
     /// #PF.
@@ -21,6 +28,12 @@ pub struct Handlers {
 }
 
 unsafe extern "C" {
+    #[link_name = "fault.breakpoint"]
+    fn breakpoint();
+    #[link_name = "pv_fault.breakpoint"]
+    fn pv_breakpoint();
+    #[link_name = "safe_fault.breakpoint"]
+    fn safe_breakpoint();
     #[link_name = "fault.invalid_opcode"]
     fn invalid_opcode();
     #[link_name = "fault.page_fault"]
@@ -29,12 +42,20 @@ unsafe extern "C" {
     fn pv_invalid_opcode();
     #[link_name = "pv_fault.page_fault"]
     fn pv_page_fault();
+    #[link_name = "safe_fault.invalid_opcode"]
+    fn safe_invalid_opcode();
+    #[link_name = "safe_fault.page_fault"]
+    fn safe_page_fault();
 }
 
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
+pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+pub const PV: Handlers =
+    Handlers { breakpoint: pv_breakpoint, invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+/// Those that return without iret to an NMI's body.
+pub const NMI_SAFE: Handlers =
+    Handlers { breakpoint: safe_breakpoint, invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
 
 global_asm!(
     r#"
@@ -60,8 +81,37 @@ global_asm!(
     outl %eax, ${port_pv}
 .endm
 
+# RETURN_NMI_SAFE: the same contract. Within an NMI (the per-CPU flag says so) by
+# popfq and ret on the interrupted stack, of which the 16 bytes below RSP are lost:
+# RIP and RFLAGS. CS and SS stay as they are, which is right from kernel to kernel.
+.macro RETURN_NMI_SAFE name
+    cmpq $0, %gs:{in_nmi}
+    jne \name\()_safe
+\name\()_iret:
+    iretq
+\name\()_safe:
+    pushq %rax
+    movq %rsp, %rax
+    # rax → rax, RIP, CS, RFLAGS, RSP, SS.
+    movq 32(%rax), %rsp
+    pushq 8(%rax)
+    pushq 24(%rax)
+    movq (%rax), %rax
+    popfq
+\name\()_ret:
+    ret
+.endm
+
 # FAULTS prefix, return: the handlers, which end in macro \return.
 .macro FAULTS prefix, return
+    # #BP. RSP → frame, whose RIP is behind the int3. Only the one that is there on
+    # purpose. Clobbers only RFLAGS.
+    .globl \prefix\().breakpoint
+\prefix\().breakpoint:
+    cmpq $bp_fault.after, (%rsp)
+    jne fault.unhandled_breakpoint
+    \return \prefix\().breakpoint
+
     # #UD. RSP → frame. Skips the one ud2 that is there on purpose; any other is
     # undeclared and stops with the frame untouched. Clobbers only RFLAGS, which
     # the frame restores.
@@ -110,6 +160,9 @@ global_asm!(
 
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
+    .globl fault.unhandled_breakpoint
+fault.unhandled_breakpoint:
+    hlt
     .globl fault.unhandled_invalid_opcode
 fault.unhandled_invalid_opcode:
     hlt
@@ -122,9 +175,11 @@ fault.unhandled_page_fault:
 
     FAULTS fault, RETURN_IRETQ
     FAULTS pv_fault, RETURN_HYPERCALL
+    FAULTS safe_fault, RETURN_NMI_SAFE
     .text
 "#,
     iret = const abi::HYPERCALL_IRET,
     port_pv = const abi::PORT_PV,
+    in_nmi = const percpu::NMI_NESTING,
     options(att_syntax)
 );

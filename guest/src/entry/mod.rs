@@ -3,7 +3,8 @@
 
 use guest::abi;
 
-use crate::arch::fault::Handler;
+use crate::arch::fault::{self, Handler, Handlers};
+use crate::arch::gdt;
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 
@@ -32,10 +33,15 @@ macro_rules! scheme {
 }
 
 mod broken;
+pub mod custom;
+mod gallery;
+mod latch;
 mod linus_2010;
+mod linus_2010_first;
 mod linus_2010_fixed;
 mod mainline;
 mod naive;
+mod nmi_safe_return;
 mod rostedt_2012;
 mod sync_policies;
 mod xen_flag;
@@ -54,12 +60,24 @@ pub struct Scheme {
     pub pv: bool,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
+    /// The handlers of #BP, #UD and #PF in mode `native`.
+    pub faults: Handlers,
+    /// The stack of the NMI's gate; 0: the interrupted one.
+    pub ist: u8,
 }
 
 impl Scheme {
-    /// A native scheme with lazy vmalloc and no #GP handler.
+    /// A native scheme on the NMI stack, with lazy vmalloc, faults that return by
+    /// iretq and no #GP handler.
     pub const fn native(entry: Handler) -> Self {
-        Self { entry, general_protection: None, pv: false, policy: Policy::Lazy }
+        Self {
+            entry,
+            general_protection: None,
+            pv: false,
+            policy: Policy::Lazy,
+            faults: fault::NATIVE,
+            ist: gdt::IST_NMI,
+        }
     }
 }
 

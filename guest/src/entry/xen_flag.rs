@@ -25,14 +25,13 @@
 use guest::abi;
 
 use super::Scheme;
-use crate::mm::vmalloc::Policy;
 
 lab_note!(
     "scheme xen-flag mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 
-scheme!(SCHEME_XEN_FLAG = Scheme { entry, general_protection: None, pv: true, policy: Policy::Lazy });
+scheme!(SCHEME_XEN_FLAG = Scheme { pv: true, ..Scheme::native(entry) });
 
 unsafe extern "C" {
     #[link_name = "xen_flag.entry"]

@@ -1,6 +1,9 @@
 //! Runs the program and looks at what it did.
 #![allow(dead_code)] // each test file uses a part of this
 
+pub mod elf;
+pub mod gcc;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

@@ -9,6 +9,7 @@ use toml::{Spanned, Value};
 use super::error::Error;
 use super::expect::Expectation;
 use super::generate::{Generate, Window};
+use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 
 /// Something that was written at a line of the file.
@@ -23,7 +24,7 @@ pub struct Located<T> {
 /// The schemes or scenarios of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// `"all"`: all but those that are broken on purpose.
+    /// `"all"`: all but those that test the oracle or show a bug.
     All,
     /// Names or patterns with `*`.
     List(Vec<Located<String>>),
@@ -86,6 +87,7 @@ struct Raw {
     window: Option<Spanned<Window>>,
     recheck: Option<u64>,
     faulting_iret: Option<FaultingIret>,
+    fault: Option<Fault>,
     #[serde(default)]
     expect: ExpectTable,
 }
@@ -124,9 +126,9 @@ impl Campaign {
             generate: Located { line: source.line(raw.generate.span().start), value: generate },
             window,
             recheck: raw.recheck.unwrap_or(RECHECK),
-            knobs: match raw.faulting_iret {
-                Some(w) => Knobs { faulting_iret_unblocks: w == FaultingIret::Unblocks },
-                None => Knobs::default(),
+            knobs: Knobs {
+                faulting_iret_unblocks: raw.faulting_iret.is_none_or(|w| w == FaultingIret::Unblocks),
+                fault: raw.fault,
             },
             expect,
             name: raw.name,
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(
             error(&MINIMAL.replace("scenarios", "scenario")),
             "c.toml:3: unknown field `scenario`, expected one of `name`, `about`, `schemes`, `scenarios`, `modes`, \
-             `generate`, `window`, `recheck`, `faulting_iret`, `expect`"
+             `generate`, `window`, `recheck`, `faulting_iret`, `fault`, `expect`"
         );
         assert!(error(&MINIMAL.replace("points", "point")).starts_with("c.toml:5: generate: \"point\" is not known"));
         assert!(error(&format!("{MINIMAL}[expect.x]\ny = \"fail\"")).starts_with("c.toml:7: \"fail\" is no verdict"));

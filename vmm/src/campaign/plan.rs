@@ -130,7 +130,7 @@ impl<'a> Resolve<'a> {
         let all = self.declared.schemes.iter().filter(in_mode);
         let mut out: Vec<&Scheme> = Vec::new();
         match &self.campaign.schemes {
-            Names::All => out.extend(all.filter(|s| s.broken.is_none())),
+            Names::All => out.extend(all.filter(|s| !s.exhibit())),
             Names::List(list) => {
                 for name in list {
                     if name.value.contains('*') {

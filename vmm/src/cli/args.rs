@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{agree, help, probe};
 use crate::inject::Gear;
+use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -38,9 +39,12 @@ pub struct Common {
     /// Say more on stderr: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
-    /// Test this ELF image instead of the built-in micro-kernel
+    /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
-    pub image: Option<PathBuf>,
+    pub guest: Option<PathBuf>,
+    /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
+    #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
+    pub entry: Option<PathBuf>,
 }
 
 /// The commands.
@@ -58,6 +62,8 @@ pub enum Command {
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(Campaign),
+    /// Measure what cases, steps and searches cost on this host
+    Bench(super::bench::Bench),
     /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
     #[command(after_help = help::EXPLORE)]
     Explore(super::explore::Explore),
@@ -70,6 +76,9 @@ pub enum Command {
     /// Compare the results of several hosts
     #[command(after_help = agree::HELP)]
     Agree(agree::Args),
+    /// Inject NMIs into a real Linux kernel
+    #[command(after_help = super::linux::HELP)]
+    Linux(Box<super::linux::Linux>),
 }
 
 /// What `list` lists.
@@ -77,7 +86,7 @@ pub enum Command {
 pub enum List {
     /// Ways to enter and leave an NMI
     Schemes {
-        /// Those that are broken on purpose, too
+        /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
         /// Print JSON
@@ -121,6 +130,9 @@ pub struct TargetArgs {
     /// Whether an IRET that faults unblocks NMIs all the same
     #[arg(long, value_name = "WHAT", default_value = "unblocks")]
     pub faulting_iret: FaultingIret,
+    /// Play a bug that a hypervisor's NMI logic had
+    #[arg(long, value_name = "NAME")]
+    pub fault: Option<Fault>,
 }
 
 /// The model's choice for an IRET that faults.
@@ -135,7 +147,7 @@ pub enum FaultingIret {
 impl TargetArgs {
     /// The knobs that the arguments set.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks }
+        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, fault: self.fault }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::inject::{ReplayError, RunError, ScheduleError};
 use crate::target::TargetError;
-use crate::{campaign, explore, kvm, machine};
+use crate::{bench, campaign, explore, kvm, machine};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,9 @@ pub enum Failure {
     /// The machine, or an event that is never reached.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A Linux kernel, or what was asked of it.
+    #[error(transparent)]
+    Linux(#[from] crate::linux::LabError),
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {
@@ -88,6 +91,7 @@ impl Failure {
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
+            Failure::Linux(e) => e.exit_code(),
             Failure::Write { .. } => 74,
         }
     }
@@ -117,6 +121,15 @@ fn campaign_code(e: &campaign::Error) -> u8 {
         campaign::Error::Machine { why, .. } => machine_code(why),
         campaign::Error::Write { .. } => 74,
         _ => 65,
+    }
+}
+
+impl From<bench::Error> for Failure {
+    fn from(e: bench::Error) -> Self {
+        match e {
+            bench::Error::Run(e) => e.into(),
+            bench::Error::Explore(e) => e.into(),
+        }
     }
 }
 

@@ -99,6 +99,8 @@ pub const EXPLORE: &str = "\
 Examples:
   vmm explore --scheme mainline --scenario vmalloc-fault
   vmm explore --scheme naive --scenario vmalloc-fault --keep-going
+  vmm explore --guest my-kernel.elf --scheme mine --scenario quiet
+  vmm explore --entry my_nmi.o --scheme custom --scenario vmalloc-fault
   vmm explore --scheme mainline --scenario quiet --events nmi,unmask
   vmm explore --scheme naive --scenario quiet --graph states.dot
 

@@ -70,22 +70,32 @@ impl Schedule {
     /// Reads `nmi@first+0x10#1 unmask@copy_frame` (without `#n`, the first visit).
     /// Events are separated by spaces or commas.
     pub fn parse(text: &str, names: Names) -> Result<Self, ScheduleError> {
+        Self::parse_with(text, |place| names.resolve(place))
+    }
+
+    /// The same, where `resolve` knows what the places are.
+    pub fn parse_with(text: &str, resolve: impl Fn(&str) -> Result<u64, PlaceError>) -> Result<Self, ScheduleError> {
         let words = text.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty());
-        words.map(|word| parse_event(word, names)).collect::<Result<_, _>>().map(Self)
+        words.map(|word| parse_event(word, &resolve)).collect::<Result<_, _>>().map(Self)
     }
 
     /// The same text again, with labels and offsets.
     pub fn show(&self, names: Names) -> String {
+        self.show_with(|addr| names.show(addr))
+    }
+
+    /// The same, where `show` knows what the places are called.
+    pub fn show_with(&self, show: impl Fn(u64) -> String) -> String {
         let mut out = String::new();
         for Event { kind, at } in &self.0 {
             let space = if out.is_empty() { "" } else { " " };
-            let _ = write!(out, "{space}{}@{}#{}", kind.name(), names.show(at.addr), at.n);
+            let _ = write!(out, "{space}{}@{}#{}", kind.name(), show(at.addr), at.n);
         }
         out
     }
 }
 
-fn parse_event(word: &str, names: Names) -> Result<Event, ScheduleError> {
+fn parse_event(word: &str, resolve: impl Fn(&str) -> Result<u64, PlaceError>) -> Result<Event, ScheduleError> {
     let (kind, place) = word.split_once('@').ok_or_else(|| ScheduleError::Form(word.to_owned()))?;
     let kind = Kind::ALL.iter().find(|(_, n)| *n == kind).ok_or_else(|| ScheduleError::Kind(kind.to_owned()))?.0;
     let (place, n) = match place.rsplit_once('#') {
@@ -95,6 +105,6 @@ fn parse_event(word: &str, names: Names) -> Result<Event, ScheduleError> {
         }
         None => (place, 1),
     };
-    let addr = names.resolve(place).map_err(|why| ScheduleError::Place { event: word.to_owned(), why })?;
+    let addr = resolve(place).map_err(|why| ScheduleError::Place { event: word.to_owned(), why })?;
     Ok(Event { kind, at: At { addr, n } })
 }

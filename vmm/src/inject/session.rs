@@ -92,7 +92,16 @@ impl Session {
         self.oracle.recorded = Some(Vec::new());
         let mut counts = std::collections::HashMap::<u64, u32>::new();
         let mut golden = Golden::default();
+        let (mut anchor, mut anchor_hash, mut power) = (Context::default(), 0, 1);
         loop {
+            let now = Context::of(self.machine.state());
+            if now == anchor && self.state_hash() == anchor_hash {
+                let at = self.rules().names().show(now.rip());
+                return Err(Error::NotReady(format!("its run without NMIs never ends: it goes round at {at}")));
+            }
+            if golden.visits.len() + 1 == power {
+                (anchor, anchor_hash, power) = (now, self.state_hash(), power * 2);
+            }
             let addr = self.machine.rip();
             let n = counts.entry(addr).or_default();
             *n += 1;
@@ -188,6 +197,7 @@ impl Session {
     pub fn arrive(&mut self) {
         self.oracle.arrived();
         self.machine.latch();
+        self.oracle.boundary(&self.machine); // it must be latched now, in every gear
     }
 
     /// NMIs are unblocked at this boundary from outside.

@@ -2,8 +2,8 @@
 //! of the lab needs none of it.
 
 use kvm_bindings::{
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_GUESTDBG_USE_SW_BP, Msrs,
-    kvm_guest_debug, kvm_guest_debug_arch, kvm_msr_entry,
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, KVM_GUESTDBG_USE_SW_BP, kvm_guest_debug,
+    kvm_guest_debug_arch,
 };
 
 use super::{Error, Exit, Vm};
@@ -42,17 +42,6 @@ impl Vm {
         };
         let request = kvm_guest_debug { control, pad: 0, arch };
         self.vcpu().set_guest_debug(&request).map_err(Error::ioctl("KVM_SET_GUEST_DEBUG"))
-    }
-
-    /// Writes a model-specific register.
-    pub fn set_msr(&mut self, index: u32, data: u64) -> Result<(), Error> {
-        let entry = kvm_msr_entry { index, data, ..Default::default() };
-        let refused = |why| Error::Ioctl { call: "KVM_SET_MSRS", errno: std::io::Error::other(why) };
-        let msrs = Msrs::from_entries(&[entry]).map_err(|e| refused(format!("{e:?}")))?;
-        match self.vcpu().set_msrs(&msrs).map_err(Error::ioctl("KVM_SET_MSRS"))? {
-            1 => Ok(()),
-            _ => Err(refused(format!("MSR {index:#x} was refused"))),
-        }
     }
 
     /// Loads the state, lets KVM enter and leave at once, and stores the state: no

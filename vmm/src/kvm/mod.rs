@@ -9,6 +9,7 @@ mod debug;
 mod error;
 mod exit;
 mod host;
+mod pc;
 mod ram;
 mod vm;
 mod watchdog;
@@ -18,6 +19,7 @@ pub use debug::Debug;
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
+pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
 pub use vm::{VcpuState, Vm};
 pub use watchdog::interrupt_after;
 

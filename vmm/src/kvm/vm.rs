@@ -20,10 +20,10 @@ pub type VcpuState = kvm_bindings::kvm_sync_regs;
 /// interrupt controller.
 pub struct Vm {
     // Declared before `ram`: the slot must go before the memory under it.
-    vcpu: VcpuFd,
-    _vm: VmFd,
-    ram: Ram,
-    state: VcpuState,
+    pub(super) vcpu: VcpuFd,
+    pub(super) fd: VmFd,
+    pub(super) ram: Ram,
+    pub(super) state: VcpuState,
     /// A real NMI was raised since the last run: the events are in the kernel
     /// already, and loading them again would drop it.
     nmi_raised: bool,
@@ -59,7 +59,7 @@ impl Vm {
             sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?,
             events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?,
         };
-        Ok(Self { vcpu, _vm: vm, ram, state, nmi_raised: false, watch: Watch::new(), runs: 0, out_is_complete: None })
+        Ok(Self { vcpu, fd: vm, ram, state, nmi_raised: false, watch: Watch::new(), runs: 0, out_is_complete: None })
     }
 
     /// Guest RAM.
@@ -134,7 +134,7 @@ impl Vm {
         Ok(exit)
     }
 
-    fn enter(&mut self, dirty: u32) -> Result<Exit, Error> {
+    pub(super) fn enter(&mut self, dirty: u32) -> Result<Exit, Error> {
         self.vcpu.get_kvm_run().kvm_dirty_regs = dirty.into();
         self.runs += 1;
         let (watch, vcpu) = (&self.watch, &mut self.vcpu);
@@ -149,7 +149,7 @@ impl Vm {
     /// instruction and advance it on the next KVM_RUN, over whatever state was
     /// loaded meanwhile; a run that is told to exit at once does only that. kvm_pvm
     /// exits with RIP behind it and nothing to finish, which spares it a run per OUT.
-    fn complete_io(&mut self) -> Result<(), Error> {
+    pub(super) fn complete_io(&mut self) -> Result<(), Error> {
         self.vcpu.set_kvm_immediate_exit(1);
         let exit = self.enter(0);
         self.vcpu.set_kvm_immediate_exit(0);

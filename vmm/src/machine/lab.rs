@@ -6,14 +6,18 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
-use super::code::Code;
 use super::declare::{Scenario, Scheme};
+use super::fault::Fault;
+use super::guest_image::Guest;
 use super::idt::Idt;
-use super::image::Image;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+
+/// KVM_INTERNAL_ERROR_EMULATION.
+const EMULATION_FAILURE: u32 = 1;
+const INT3: u8 = 0xcc;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -32,33 +36,18 @@ pub enum Error {
     Host(String),
 }
 
-/// An image with its decoded code, shared by all machines that run it.
-#[derive(Debug)]
-pub struct Guest {
-    /// The image.
-    pub image: Image,
-    /// Its instructions.
-    pub code: Code,
-}
-
-impl Guest {
-    /// Decodes an image's code.
-    pub fn new(image: Image) -> Arc<Self> {
-        let code = Code::of(&image);
-        Arc::new(Self { image, code })
-    }
-}
-
 /// Where the architecture leaves a choice, or a host differs from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Knobs {
     /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
     pub faulting_iret_unblocks: bool,
+    /// A hypervisor's bug to play.
+    pub fault: Option<Fault>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true }
+        Self { faulting_iret_unblocks: true, fault: None }
     }
 }
 
@@ -161,23 +150,7 @@ impl Machine {
         Ok(machine)
     }
 
-    fn run_to_ready(&mut self) -> Result<(), Error> {
-        loop {
-            let stop = self.resume()?;
-            let why = match stop {
-                Stop::Hypercall(abi::PORT_READY) => return Ok(()),
-                Stop::Pv(Outcome::Returned) => continue,
-                Stop::Hypercall(abi::PORT_PANIC) => format!("it panicked: {}", self.panic_message()),
-                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first"),
-                Stop::Interrupted => format!("it runs without end at {}", self.place(self.rip())),
-                Stop::Shutdown => format!("it ended in a triple fault near {}", self.place(self.rip())),
-                other => format!("{other:?} at {}", self.place(self.rip())),
-            };
-            return Err(Error::NotReady(why));
-        }
-    }
-
-    fn place(&self, addr: u64) -> String {
+    pub(super) fn place(&self, addr: u64) -> String {
         match self.guest.image.symbols.nearest_code(addr, "") {
             Some(s) if addr - s.addr < 4096 => format!("{}+{:#x}", s.name, addr - s.addr),
             _ => format!("{addr:#x}"),
@@ -207,6 +180,9 @@ impl Machine {
             }
             Exit::Out { port, .. } => match u8::try_from(port) {
                 Ok(abi::PORT_PV) => match self.pv_hypercall() {
+                    Outcome::Refused(why) if self.idt.is_empty() => {
+                        Stop::Pv(Outcome::Crashed(format!("an iret hypercall was refused before ready: {why}")))
+                    }
                     Outcome::Refused(why) => {
                         log::debug!("iret hypercall refused: {why}");
                         self.patch_handlers();
@@ -223,6 +199,15 @@ impl Machine {
             Exit::Mmio { addr, write } => {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
+            }
+            Exit::InternalError { suberror: EMULATION_FAILURE, bytes } if bytes.first() == Some(&INT3) => {
+                // An emulator without int3: the trap it should have taken.
+                let state = self.vm.state_mut();
+                state.regs.rip += 1;
+                state.events.exception.injected = 1;
+                state.events.exception.nr = 3;
+                state.events.exception.has_error_code = 0;
+                return self.resume();
             }
             Exit::InternalError { suberror, bytes } => {
                 Stop::Failed(format!("KVM could not execute the instruction (suberror {suberror}, bytes {bytes:02x?})"))
@@ -334,9 +319,12 @@ impl Machine {
 
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
-        match self.mode {
-            Mode::Native => self.latched = true,
-            Mode::Pv => self.pv.pending = true,
+        match (self.mode, self.knobs.fault) {
+            (Mode::Native, Some(Fault::SecondNmiLost))
+                if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
+            (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
+            (Mode::Native, _) => self.latched = true,
+            (Mode::Pv, _) => self.pv.pending = true,
         }
     }
 

@@ -3,6 +3,7 @@
 //! this does not.
 
 use super::code::{Code, Decoded, Flow};
+use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
@@ -134,11 +135,23 @@ impl Machine {
         if stop == Stop::Boundary {
             let faulted = self.faulted(target, &before, d.flow);
             self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
-            if blocked && d.flow == Flow::Iret && faulted {
-                self.apply_iret_knob();
+            match self.knobs.fault {
+                _ if !blocked || d.flow != Flow::Iret => {}
+                _ if faulted => self.apply_iret_knob(),
+                Some(Fault::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
+                _ => {}
             }
         }
+        self.unblock_early();
         Ok(stop)
+    }
+
+    /// The fault that unblocks NMIs while the iretq is still to come.
+    fn unblock_early(&mut self) {
+        let at_iret = |m: &Self| m.guest.code.at(m.rip()).is_some_and(|d| d.flow == Flow::Iret);
+        if self.knobs.fault == Some(Fault::IretUnblocksEarly) && at_iret(self) {
+            self.vm.state_mut().events.nmi.masked = 0;
+        }
     }
 
     /// Whether a return ended in a fault's handler rather than at its target. Where
@@ -308,6 +321,7 @@ impl Machine {
             }
             // A run that does not end is looked at by the caller.
             let stop = self.resume_patiently(0)?;
+            self.unblock_early();
             if stop != Stop::Boundary || stops.contains(&self.rip()) {
                 return Ok(stop);
             }

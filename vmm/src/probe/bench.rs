@@ -156,7 +156,10 @@ impl Bench {
             bench.put(handler(vector), &[super::code::HLT, super::code::IRETQ].concat());
         }
         for (index, value) in [(MSR_STAR, 0x1b << 48 | 0x08 << 32), (MSR_LSTAR, SYSCALL_ENTRY), (MSR_FMASK, 0x4_7700)] {
-            bench.vm.set_msr(index, value)?;
+            if !bench.vm.set_msr(index, value)? {
+                let errno = std::io::Error::other(format!("MSR {index:#x} was refused"));
+                return Err(Error::Ioctl { call: "KVM_SET_MSRS", errno }.into());
+            }
         }
         system_registers(bench.vm.state_mut());
         bench.put(CODE, &super::code::then_nops(&[], 16));

@@ -1,0 +1,196 @@
+//! What a kernel with devices needs beyond what the lab guest does: reads from
+//! ports, a CPUID of its own, and the state that the sync-regs area leaves out.
+
+use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_MMIO, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_fpu, kvm_msr_entry};
+
+use super::{Error, Host, Vm};
+
+/// The model-specific registers of a snapshot (SDM vol. 4, table 2-2). Those that a
+/// host lacks are left out.
+const MSRS: &[u32] = &[
+    TSC,
+    0x174,       // IA32_SYSENTER_CS
+    0x175,       // IA32_SYSENTER_ESP
+    0x176,       // IA32_SYSENTER_EIP
+    0x1a0,       // IA32_MISC_ENABLE
+    0x277,       // IA32_PAT
+    0xc000_0081, // IA32_STAR
+    0xc000_0082, // IA32_LSTAR
+    0xc000_0083, // IA32_CSTAR
+    0xc000_0084, // IA32_FMASK
+    0xc000_0102, // IA32_KERNEL_GS_BASE
+    0xc000_0103, // IA32_TSC_AUX
+];
+
+/// IA32_TIME_STAMP_COUNTER.
+const TSC: u32 = 0x10;
+/// IA32_LSTAR: where SYSCALL goes.
+pub const MSR_LSTAR: u32 = 0xc000_0082;
+/// IA32_MISC_ENABLE.
+pub const MSR_MISC_ENABLE: u32 = 0x1a0;
+/// IA32_MTRR_DEF_TYPE.
+pub const MSR_MTRR_DEF_TYPE: u32 = 0x2ff;
+
+/// The vCPU's state beyond [`super::VcpuState`].
+#[derive(Clone)]
+pub struct DeepState {
+    fpu: kvm_fpu,
+    debug: kvm_debugregs,
+    msrs: Msrs,
+}
+
+impl std::fmt::Debug for DeepState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeepState").field("msrs", &self.msrs.as_slice().len()).finish_non_exhaustive()
+    }
+}
+
+impl Vm {
+    /// Gives the vCPU the host's CPUID, each entry as `edit` leaves it; where that
+    /// says `false` the entry is left out. To be called before the first run.
+    pub fn edit_cpuid(
+        &mut self,
+        host: &Host,
+        mut edit: impl FnMut(&mut kvm_cpuid_entry2) -> bool,
+    ) -> Result<(), Error> {
+        let mut cpuid = host.cpuid().clone();
+        cpuid.retain(|entry| edit(&mut entry.clone()));
+        for entry in cpuid.as_mut_slice() {
+            edit(entry);
+        }
+        self.vcpu.set_cpuid2(&cpuid).map_err(Error::ioctl("KVM_SET_CPUID2"))
+    }
+
+    /// Whether CPUID shows features that it was told to hide: XSAVE, here.
+    pub fn shows_hidden_cpuid(&self) -> bool {
+        let shown = self.vcpu.get_cpuid2(kvm_bindings::KVM_MAX_CPUID_ENTRIES);
+        shown.is_ok_and(|shown| shown.as_slice().iter().any(|e| e.function == 1 && e.ecx >> 26 & 1 != 0))
+    }
+
+    /// Has KVM note which pages the guest writes.
+    pub fn log_dirty_pages(&mut self) -> Result<(), Error> {
+        let region = kvm_bindings::kvm_userspace_memory_region {
+            slot: 0,
+            flags: kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES,
+            guest_phys_addr: 0,
+            memory_size: self.ram.len(),
+            userspace_addr: self.ram.host_address(),
+        };
+        // SAFETY: the region is the slot's own, which lives as long as the VM.
+        unsafe { self.fd.set_user_memory_region(region) }.map_err(Error::ioctl("KVM_SET_USER_MEMORY_REGION"))
+    }
+
+    /// Appends the addresses of the pages that the guest wrote since the last call.
+    /// What the VMM itself wrote is not among them.
+    pub fn take_dirty_pages(&mut self, out: &mut Vec<u64>) -> Result<(), Error> {
+        let bytes = self.ram.bytes().len();
+        let bitmap = self.fd.get_dirty_log(0, bytes).map_err(Error::ioctl("KVM_GET_DIRTY_LOG"))?;
+        for (i, word) in bitmap.into_iter().enumerate() {
+            let mut left = word;
+            while left != 0 {
+                out.push((i as u64 * 64 + u64::from(left.trailing_zeros())) * 4096);
+                left &= left - 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the port or memory read that the last run ended in, and lets the
+    /// instruction complete.
+    pub fn answer_read(&mut self, value: u64) -> Result<(), Error> {
+        let run = self.vcpu.get_kvm_run();
+        match run.exit_reason {
+            KVM_EXIT_IO => {
+                // SAFETY: for KVM_EXIT_IO the kernel fills this member of the union.
+                let io = unsafe { run.__bindgen_anon_1.io };
+                let data = std::ptr::from_mut(run).cast::<u8>().wrapping_add(io.data_offset as usize);
+                let size = usize::from(io.size).min(8);
+                for i in 0..io.count as usize {
+                    let to = data.wrapping_add(i * size);
+                    // SAFETY: data_offset lies in the mapping that holds `run`, with
+                    // `size * count` bytes behind it (KVM API, KVM_EXIT_IO).
+                    unsafe { std::ptr::copy_nonoverlapping(value.to_le_bytes().as_ptr(), to, size) };
+                }
+            }
+            KVM_EXIT_MMIO => run.__bindgen_anon_1.mmio.data = value.to_le_bytes(),
+            _ => return Ok(()),
+        }
+        self.complete_io()?;
+        self.state = *self.vcpu.sync_regs_mut();
+        Ok(())
+    }
+
+    /// The state beyond [`Vm::state`].
+    pub fn deep_state(&self) -> Result<DeepState, Error> {
+        let mut msrs = Vec::new();
+        for index in MSRS {
+            if let Some(data) = self.msr(*index)? {
+                msrs.push(kvm_msr_entry { index: *index, data, ..Default::default() });
+            }
+        }
+        Ok(DeepState {
+            fpu: self.vcpu.get_fpu().map_err(Error::ioctl("KVM_GET_FPU"))?,
+            debug: self.vcpu.get_debug_regs().map_err(Error::ioctl("KVM_GET_DEBUGREGS"))?,
+            msrs: Msrs::from_entries(&msrs).map_err(|_| Error::MissingCapability("room for a dozen MSRs"))?,
+        })
+    }
+
+    /// Loads what [`Vm::deep_state`] returned.
+    pub fn load_deep_state(&mut self, state: &DeepState) -> Result<(), Error> {
+        self.vcpu.set_fpu(&state.fpu).map_err(Error::ioctl("KVM_SET_FPU"))?;
+        self.vcpu.set_msrs(&state.msrs).map_err(Error::ioctl("KVM_SET_MSRS"))?;
+        self.vcpu.set_debug_regs(&state.debug).map_err(Error::ioctl("KVM_SET_DEBUGREGS"))
+    }
+
+    /// Loads the time-stamp counter alone.
+    pub fn load_tsc(&mut self, state: &DeepState) -> Result<(), Error> {
+        match state.msrs.as_slice().iter().find(|m| m.index == TSC) {
+            Some(tsc) => self.set_msr(TSC, tsc.data).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// A model-specific register; `None` where this host has none of that number.
+    pub fn msr(&self, index: u32) -> Result<Option<u64>, Error> {
+        let entry = kvm_msr_entry { index, ..Default::default() };
+        let mut one = Msrs::from_entries(&[entry]).map_err(|_| Error::MissingCapability("room for one MSR"))?;
+        match self.vcpu.get_msrs(&mut one).map_err(Error::ioctl("KVM_GET_MSRS"))? {
+            0 => Ok(None),
+            _ => Ok(one.as_slice().first().map(|e| e.data)),
+        }
+    }
+
+    /// Sets a model-specific register; `false` where this host refuses it.
+    pub fn set_msr(&mut self, index: u32, data: u64) -> Result<bool, Error> {
+        let entry = kvm_msr_entry { index, data, ..Default::default() };
+        let one = Msrs::from_entries(&[entry]).map_err(|_| Error::MissingCapability("room for one MSR"))?;
+        Ok(self.vcpu.set_msrs(&one).map_err(Error::ioctl("KVM_SET_MSRS"))? == 1)
+    }
+
+    /// Puts the x87 and SSE control words to what firmware leaves behind.
+    pub fn reset_fpu(&mut self) -> Result<(), Error> {
+        let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
+        self.vcpu.set_fpu(&fpu).map_err(Error::ioctl("KVM_SET_FPU"))
+    }
+
+    /// The frequency of the guest's time-stamp counter, where this KVM tells it.
+    pub fn tsc_khz(&self) -> Option<u32> {
+        self.vcpu.get_tsc_khz().ok().filter(|khz| *khz > 0)
+    }
+
+    /// Moves the time-stamp counter on, as if so much time had gone by.
+    pub fn advance_tsc(&mut self, nanos: u64) {
+        let Some(khz) = self.tsc_khz() else { return };
+        if let Ok(Some(now)) = self.msr(TSC) {
+            let ticks = u128::from(nanos) * u128::from(khz) / 1_000_000;
+            if let Err(e) = self.set_msr(TSC, now.wrapping_add(ticks as u64)) {
+                log::debug!("the time-stamp counter cannot be set: {e}");
+            }
+        }
+    }
+
+    /// Whether a fault of the emulator left an exception behind it: it is taken away.
+    pub fn drop_exception(&mut self) {
+        self.state.events.exception = Default::default();
+    }
+}

@@ -1,0 +1,139 @@
+//! Campaigns over Linux kernels: which kernel, which sites, which changes to its code,
+//! and what is expected.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Which NMI goes from boundary to boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// NMI #2, on the path of #1.
+    Second,
+    /// NMI #3, on the path of an NMI #2 nested in #1's handler.
+    Third,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Part::Second => "NMI #2 at each boundary of its path",
+            Part::Third => "NMI #3 at each boundary of nested #2's path",
+        })
+    }
+}
+
+/// A campaign file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Campaign {
+    /// What to call it.
+    pub name: String,
+    kernel: String,
+    /// MiB of RAM.
+    #[serde(default = "ram")]
+    pub ram: u64,
+    /// Words for the command line.
+    #[serde(default)]
+    pub cmdline: String,
+    /// Seconds that a boot may take.
+    #[serde(default = "boot_limit", rename = "boot-limit")]
+    pub boot_limit: u64,
+    /// What is run, each from a boot of its own.
+    #[serde(rename = "run")]
+    pub runs: Vec<CampaignRun>,
+}
+
+/// One boot, and the sweeps from it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CampaignRun {
+    /// What it is for.
+    pub about: String,
+    /// Where the first NMI arrives.
+    #[serde(default = "sites")]
+    pub sites: Vec<String>,
+    /// Which sweeps.
+    #[serde(default = "parts")]
+    pub parts: Vec<Part>,
+    /// Changes to the kernel's code.
+    #[serde(default)]
+    pub mutate: Vec<String>,
+    /// Places where defects must show, as `label` or `label+0x10`; empty for none
+    /// anywhere.
+    #[serde(default, rename = "defects-at")]
+    pub defects_at: Vec<String>,
+}
+
+fn ram() -> u64 {
+    256
+}
+
+fn boot_limit() -> u64 {
+    900
+}
+
+fn sites() -> Vec<String> {
+    vec![String::new()]
+}
+
+fn parts() -> Vec<Part> {
+    vec![Part::Second, Part::Third]
+}
+
+impl Campaign {
+    /// Reads a campaign file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let campaign: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        match campaign.runs.iter().find(|r| r.sites.is_empty()) {
+            Some(run) => Err(format!("the run {:?} names no site", run.about)),
+            None => Ok(campaign),
+        }
+    }
+
+    /// The kernel's path; `$CACHE` stands for where scripts/linux puts kernels.
+    pub fn kernel(&self) -> PathBuf {
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")))
+            .unwrap_or_default()
+            .join("nmi-lab/linux");
+        match self.kernel.strip_prefix("$CACHE/") {
+            Some(rest) => cache.join(rest),
+            None => PathBuf::from(&self.kernel),
+        }
+    }
+}
+
+impl CampaignRun {
+    /// Whether defects showed where they must, and nowhere where none may.
+    pub fn judge(&self, defects: &[String]) -> (bool, String) {
+        let at =
+            |want: &str| defects.iter().any(|d| d == want || d.split_once('+').is_some_and(|(label, _)| label == want));
+        let missing: Vec<&str> = self.defects_at.iter().map(String::as_str).filter(|want| !at(want)).collect();
+        match (self.defects_at.is_empty(), defects.len()) {
+            (true, 0) => (true, "no defect".into()),
+            (true, n) => (false, format!("{n} defects, the first at {}", defects[0])),
+            (false, n) if missing.is_empty() => {
+                (true, format!("{n} defects, at {} among them", self.defects_at.join(", ")))
+            }
+            (false, n) => (false, format!("{n} defects, but none at {}", missing.join(", "))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_must_show_its_defect() {
+        let text = "name = 'x'\nkernel = '$CACHE/vmlinux'\n[[run]]\nabout = 'a'\ndefects-at = ['nmi_restore']\n";
+        let campaign = Campaign::parse(text).unwrap();
+        assert!(campaign.kernel().ends_with("nmi-lab/linux/vmlinux"));
+        assert!(!campaign.runs[0].judge(&[]).0);
+        assert!(campaign.runs[0].judge(&["nmi_restore+0x25".into()]).0);
+        assert!(Campaign::parse("name = 'x'\nkernel = 'k'\n[[run]]\nabout = 'a'\nsites = []\n").is_err());
+    }
+}

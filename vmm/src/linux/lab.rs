@@ -1,0 +1,210 @@
+//! A kernel that has booted, and stands where the first NMI arrives.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::site::{Site, resolve};
+use crate::inject::{At, Event, PlaceError, Schedule, ScheduleError};
+use crate::kvm::Host;
+use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
+
+/// What can go wrong in the lab.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The kernel or the host.
+    #[error(transparent)]
+    Machine(#[from] Error),
+    /// The schedule.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A mutation.
+    #[error("{0}")]
+    Mutation(String),
+    /// One NMI alone is not survived: nothing can be said about more.
+    #[error("a single NMI at {0} does not pass: {1}")]
+    Single(String, String),
+}
+
+impl LabError {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            LabError::Machine(e) => e.exit_code(),
+            LabError::Schedule(_) | LabError::Mutation(_) => 65,
+            LabError::Single(..) => 1,
+        }
+    }
+}
+
+/// What a lab is made of.
+pub struct Setup {
+    /// The unpacked kernel.
+    pub elf: Vec<u8>,
+    /// Its symbols.
+    pub symbols: KernelSymbols,
+    /// How to boot it.
+    pub options: Options,
+    /// `label+off=bytes`, written after the boot.
+    pub mutations: Vec<String>,
+}
+
+/// The lab with a kernel in it.
+pub struct Lab {
+    pub(super) pc: Pc,
+    pub(super) path: EntryPath,
+    home: Snapshot,
+    pub(super) snapshot: Snapshot,
+    pub(super) site: Site,
+    /// Every iretq of the kernel's entry code.
+    pub(super) irets: Vec<u64>,
+    /// How long one case may take, without which it is a livelock.
+    pub(super) limit: Duration,
+}
+
+impl Lab {
+    /// Boots the kernel, applies the mutations, and goes to the first NMI's site.
+    pub fn new(
+        host: &Host,
+        setup: Setup,
+        site: &str,
+        echo: Option<Box<dyn Write + Send>>,
+        progress: Progress,
+    ) -> Result<Self, LabError> {
+        let seconds = Duration::from_secs(setup.options.boot_seconds);
+        let mut pc = Pc::new(host, &setup.elf, setup.symbols, &setup.options, echo)?;
+        pc.boot(seconds, progress)?;
+        pc.end_echo();
+        let path = EntryPath::read(&pc)?;
+        for mutation in &setup.mutations {
+            mutate(&mut pc, mutation)?;
+        }
+        quieten(&mut pc);
+        let irets = entry_irets(&pc, &path);
+        let home = pc.snapshot()?;
+        let site = Site::parse(site, &pc)?;
+        site.reach(&mut pc, Duration::from_secs(20))?;
+        let snapshot = pc.snapshot()?;
+        Ok(Self { pc, path, home, snapshot, site, irets, limit: Duration::from_millis(250) })
+    }
+
+    /// Goes to another site.
+    pub fn go(&mut self, site: &str) -> Result<(), LabError> {
+        let site = Site::parse(site, &self.pc)?;
+        self.pc.restore(&mut self.home)?;
+        site.reach(&mut self.pc, Duration::from_secs(20))?;
+        self.snapshot = self.pc.snapshot()?;
+        self.site = site;
+        Ok(())
+    }
+
+    /// The NMI entry path as it is in memory.
+    pub fn path(&self) -> &EntryPath {
+        &self.path
+    }
+
+    /// The machine.
+    pub fn pc(&self) -> &Pc {
+        &self.pc
+    }
+
+    /// How long one case may take.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// The boundary where the first NMI arrives.
+    pub fn start(&self) -> At {
+        At { addr: self.snapshot.vcpu().regs.rip, n: 1 }
+    }
+
+    /// How an address is written in a schedule.
+    pub fn show(&self, addr: u64) -> String {
+        match self.site {
+            Site::User if addr == self.start().addr => "user".into(),
+            Site::Idle if addr == self.start().addr => "idle".into(),
+            _ => self.pc.symbols.show(addr),
+        }
+    }
+
+    /// A schedule's text.
+    pub fn show_schedule(&self, events: &[Event]) -> String {
+        Schedule(events.to_vec()).show_with(|addr| self.show(addr))
+    }
+
+    /// Reads a schedule, whose first event is at this lab's site.
+    pub fn schedule(&self, text: &str) -> Result<Schedule, LabError> {
+        let start = self.start().addr;
+        let schedule = Schedule::parse_with(text, |place| match place {
+            "user" | "idle" => Ok(start),
+            place => resolve(place, &self.pc)
+                .map_err(|_| PlaceError::Unknown { name: place.to_owned(), known: self.pc.symbols.like(place) }),
+        })?;
+        Ok(schedule)
+    }
+
+    /// The place of a schedule's first event, which is where to boot to.
+    pub fn site_of(text: &str) -> &str {
+        let first = text.split([' ', ',', '\t', '\n']).find(|w| !w.is_empty()).unwrap_or("");
+        let place = first.split_once('@').map_or("", |(_, place)| place);
+        place.split_once('#').map_or(place, |(place, _)| place)
+    }
+
+    /// Restores the snapshot; for measurements.
+    pub fn restore(&mut self) -> Result<usize, LabError> {
+        self.pc.restore(&mut self.snapshot)?;
+        Ok(self.snapshot.pages_restored())
+    }
+}
+
+/// Applies `label+off=90 90`, or without spaces.
+fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
+    let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
+    let (place, hex) = text.split_once('=').ok_or_else(|| bad("no ="))?;
+    let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+        return Err(bad("bytes are pairs of hexadecimal digits"));
+    }
+    let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
+    let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
+    let addr = resolve(place, pc)?;
+    match pc.write_kernel(addr, &bytes) {
+        true => Ok(()),
+        false => Err(bad("that place is not mapped")),
+    }
+}
+
+/// What is less than a warning no longer goes to the console: on a slow host the
+/// kernel keeps saying how long its NMI handlers took.
+fn quieten(pc: &mut Pc) {
+    const WARNINGS: u32 = 5; // levels below go out; KERN_WARNING is 4
+    if let Some(addr) = pc.symbols.get("console_printk") {
+        pc.write_kernel(addr, &WARNINGS.to_le_bytes());
+    }
+}
+
+/// Every iretq between the entry code's symbols, and those of the NMI's path.
+fn entry_irets(pc: &Pc, path: &EntryPath) -> Vec<u64> {
+    let mut out = path.irets.clone();
+    let (start, end) = match (pc.symbols.get("__entry_text_start"), pc.symbols.get("__entry_text_end")) {
+        (Some(start), Some(end)) if end - start < 0x10_0000 => (start, end),
+        _ => return out,
+    };
+    let mut addr = start;
+    while addr < end {
+        // Where data lies between functions, decoding begins anew at the next name.
+        let next = pc.symbols.next_after(addr).unwrap_or(end);
+        match pc.instruction(addr) {
+            Some(d) if d.insn.next_ip() <= next => {
+                if d.flow == crate::machine::Flow::Iret {
+                    out.push(addr);
+                }
+                addr = d.insn.next_ip();
+            }
+            _ => addr = next,
+        }
+    }
+    out.sort_unstable();
+    out.dedup();
+    out
+}

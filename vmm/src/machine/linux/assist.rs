@@ -1,0 +1,103 @@
+//! Help for hosts whose KVM cannot run a kernel natively. Each piece acts on its
+//! symptom alone; on a complete KVM none is ever seen to.
+
+use super::pc::Pc;
+use crate::kvm::{MSR_LSTAR, rflags};
+
+/// Whether, and how often, the host needed help.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Assists {
+    /// int3 executed for it.
+    pub int3: u64,
+    /// fwait skipped for it.
+    pub fwait: u64,
+    /// SYSCALL's switch to CPL 0 completed for it.
+    pub syscall: u64,
+}
+
+/// Whether SYSCALL from ring 3 arrives at CPL 0 here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Syscall {
+    /// None was seen yet.
+    #[default]
+    Unknown,
+    /// It does.
+    Complete,
+    /// It does not, and is completed here.
+    Assisted,
+}
+
+/// Words for the command line of a kernel on a host that shows more CPUID features
+/// than it was told to.
+///
+/// Host kvm_pvm: CPL 0 is emulated, and of these features' instructions the emulator
+/// knows none (symptom: KVM_EXIT_INTERNAL_ERROR, suberror 1), yet CPUID says they are
+/// there whatever KVM_SET_CPUID2 said. Linux takes numbers (word * 32 + bit): smap,
+/// smep, umip, xsave, fsgsbase, erms, fsrm, rdrand, rdseed, popcnt, sse4_2, ssse3,
+/// invpcid, cx16.
+pub const CLEAR_CPUID: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298,141";
+
+impl Pc {
+    /// Executes what KVM's emulator could not, where the lab knows how.
+    ///
+    /// Host kvm_pvm, symptom KVM_EXIT_INTERNAL_ERROR with suberror 1 at CPL 0, and the
+    /// #UD that KVM queues along with it.
+    pub(super) fn assist_emulation(&mut self, bytes: [u8; 15]) -> bool {
+        let rip = self.rip();
+        let mut first = [bytes[0]];
+        if bytes == [0; 15] {
+            self.memory().read(self.state().sregs.cr3, rip, &mut first);
+        }
+        match first[0] {
+            0xcc => self.assists.int3 += 1,
+            0x9b => self.assists.fwait += 1,
+            _ => return false,
+        }
+        self.vm.drop_exception();
+        let state = self.vm.state_mut();
+        state.regs.rip += 1;
+        if first[0] == 0xcc {
+            state.events.exception.injected = 1;
+            state.events.exception.nr = 3;
+        }
+        true
+    }
+
+    /// At the first instruction of the #PF handler: if this fault is the fetch of a
+    /// SYSCALL's target at CPL 3, completes that SYSCALL.
+    ///
+    /// Host kvm_pvm: SYSCALL from native ring 3 sets RIP, RCX, R11 and RFLAGS, but
+    /// leaves CPL 3 (symptom: a #PF whose frame has RIP == LSTAR, a user's CS, and an
+    /// instruction fetch by the user as its error).
+    pub(super) fn assist_syscall(&mut self) -> bool {
+        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
+        let Some([error, rip, cs, flags, user_rsp, _]) = self.memory().words::<6>(cr3, rsp) else { return false };
+        if cs & 3 != 3 || error & !0x10 != 5 || Some(rip) != self.lstar() {
+            return false;
+        }
+        let state = self.vm.state_mut();
+        let kernel_cs = state.sregs.cs.selector & !3;
+        state.sregs.ss = kvm_bindings::kvm_segment {
+            limit: 0xffff_ffff,
+            selector: kernel_cs + 8, // SYSCALL loads SS with STAR's selector and 8
+            type_: 3,
+            present: 1,
+            db: 1,
+            s: 1,
+            g: 1,
+            ..Default::default()
+        };
+        (state.regs.rip, state.regs.rsp) = (rip, user_rsp);
+        state.regs.rflags = flags & !rflags::RF;
+        self.assists.syscall += 1;
+        true
+    }
+
+    /// IA32_LSTAR, read once the kernel has set it.
+    fn lstar(&mut self) -> Option<u64> {
+        if self.lstar.is_none() {
+            self.lstar = self.vm.msr(MSR_LSTAR).ok().flatten().filter(|lstar| *lstar != 0);
+        }
+        self.lstar
+    }
+}

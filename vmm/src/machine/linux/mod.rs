@@ -1,0 +1,31 @@
+//! The second machine: a PC of the barest kind, on which an unmodified Linux kernel
+//! runs with one user program of the lab's.
+//!
+//! One vCPU, RAM from 0 up, a serial line, a timer and interrupt controllers, all in
+//! the VMM. Snapshots are copies: RAM by KVM's log of dirty pages, the rest by value.
+
+mod assist;
+mod boot;
+mod devices;
+mod error;
+pub mod initrd;
+mod kallsyms;
+mod live;
+mod options;
+mod payload;
+mod pc;
+mod pic;
+mod pit;
+mod snapshot;
+mod step;
+mod symbols;
+pub mod user;
+
+pub use assist::{Assists, CLEAR_CPUID};
+pub use error::Error;
+pub use live::{Boundary, EntryPath};
+pub use options::Options;
+pub use payload::vmlinux;
+pub use pc::{Pc, Progress, Stop};
+pub use snapshot::Snapshot;
+pub use symbols::{KERNEL_MAP, KernelSymbols};

@@ -1,0 +1,119 @@
+//! From a kernel file to the ELF inside: a bzImage's payload is found by its setup
+//! header and unpacked (Documentation/arch/x86/boot.rst).
+
+use std::io::Read;
+
+use super::Error;
+
+/// Offset of the magic `HdrS` in a bzImage.
+const HDRS: usize = 0x202;
+const PAYLOAD_OFFSET: usize = 0x248;
+const PAYLOAD_LENGTH: usize = 0x24c;
+
+/// The ELF `vmlinux` in a kernel file, which is a bzImage or already the ELF.
+pub fn vmlinux(file: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if file.starts_with(b"\x7fELF") {
+        return Ok(file);
+    }
+    if file.get(HDRS..HDRS + 4) != Some(b"HdrS") {
+        return Err(Error::Image("neither an ELF file nor an x86 bzImage (no HdrS at 0x202)".into()));
+    }
+    let version = u16::from_le_bytes([file[0x206], file[0x207]]);
+    if version < 0x208 {
+        return Err(Error::Image(format!("boot protocol {version:#x} is older than 2.08 and names no payload")));
+    }
+    let setup_sectors = match file[0x1f1] {
+        0 => 4,
+        n => usize::from(n),
+    };
+    let start = (setup_sectors + 1) * 512 + word(&file, PAYLOAD_OFFSET)?;
+    let packed = file
+        .get(start..start + word(&file, PAYLOAD_LENGTH)?)
+        .ok_or_else(|| Error::Image("its setup header names a payload beyond the file's end".into()))?;
+    let elf = unpack(packed)?;
+    match elf.starts_with(b"\x7fELF") {
+        true => Ok(elf),
+        false => Err(Error::Image("its payload is no ELF file".into())),
+    }
+}
+
+fn word(file: &[u8], at: usize) -> Result<usize, Error> {
+    let bytes = file.get(at..at + 4).and_then(|b| b.try_into().ok());
+    let word = bytes.map(u32::from_le_bytes).ok_or_else(|| Error::Image("the file is cut short".into()))?;
+    Ok(word as usize)
+}
+
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, Error> {
+    let bad = |how: &str, why: String| Error::Image(format!("its {how} payload does not unpack: {why}"));
+    let mut out = Vec::new();
+    match packed {
+        [0x7f, b'E', b'L', b'F', ..] => out.extend_from_slice(packed),
+        [0x1f, 0x8b, ..] => {
+            let done = flate2::read::GzDecoder::new(packed).read_to_end(&mut out);
+            done.map_err(|e| bad("gzip", e.to_string()))?;
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let mut decoder =
+                ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| bad("zstd", e.to_string()))?;
+            decoder.read_to_end(&mut out).map_err(|e| bad("zstd", e.to_string()))?;
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            // What follows the stream is its unpacked size, which the decoder would
+            // take for garbage: its error is one only where nothing was unpacked.
+            let done = lzma_rs::xz_decompress(&mut &packed[..packed.len() - 4], &mut out);
+            done.map_err(|e| bad("xz", format!("{e:?}")))?;
+        }
+        [0x5d, 0, 0, ..] => {
+            let done = lzma_rs::lzma_decompress(&mut &packed[..packed.len() - 4], &mut out);
+            done.map_err(|e| bad("lzma", format!("{e:?}")))?;
+        }
+        [0x02, 0x21, 0x4c, 0x18, rest @ ..] => out = lz4_legacy(rest).map_err(|e| bad("LZ4", e))?,
+        [a, b, c, d, ..] => {
+            let magic = format!("{a:02x} {b:02x} {c:02x} {d:02x}");
+            return Err(Error::Image(format!("its payload is packed in a way not known here (it begins {magic})")));
+        }
+        _ => return Err(Error::Image("its payload is empty".into())),
+    }
+    Ok(out)
+}
+
+/// LZ4's legacy frame: blocks of at most 8 MiB, each behind its length. The kernel's
+/// build appends four bytes, the unpacked size, which end it.
+fn lz4_legacy(mut rest: &[u8]) -> Result<Vec<u8>, String> {
+    const BLOCK: usize = 8 << 20;
+    let mut out = Vec::new();
+    while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+        let len = u32::from_le_bytes(*head) as usize;
+        if tail.is_empty() {
+            break;
+        }
+        let block = tail.get(..len).ok_or("a block is cut short")?;
+        out.extend(lz4_flex::block::decompress(block, BLOCK).map_err(|e| e.to_string())?);
+        rest = &tail[len..];
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_kernel_is_refused_in_words() {
+        let text = vmlinux(b"#!/bin/sh\n".to_vec()).unwrap_err().to_string();
+        assert!(text.contains("neither an ELF file nor an x86 bzImage"), "{text}");
+        let mut image = vec![0; 0x400];
+        image[HDRS..HDRS + 4].copy_from_slice(b"HdrS");
+        image[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
+        image[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&0x1000u32.to_le_bytes());
+        let text = vmlinux(image).unwrap_err().to_string();
+        assert!(text.contains("beyond the file's end"), "{text}");
+    }
+
+    #[test]
+    fn lz4_in_its_legacy_frame_unpacks() {
+        // One literal run of four bytes, as a block behind its length, then the size.
+        let frame = [&[5, 0, 0, 0][..], &[0x40, b'a', b'b', b'c', b'd'], &[4, 0, 0, 0]].concat();
+        assert_eq!(lz4_legacy(&frame).unwrap(), b"abcd");
+    }
+}

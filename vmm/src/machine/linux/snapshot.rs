@@ -1,0 +1,88 @@
+//! Snapshots: the whole machine at one moment, and the way back to it.
+//!
+//! RAM goes back by KVM's log of dirty pages. The log misses what the VMM itself
+//! writes, but that is only stops, which are taken away after each run, and the bytes
+//! of [`Pc::write_kernel`], which are written before a snapshot is taken.
+
+use super::devices::DeviceState;
+use super::pit::Nanos;
+use super::{Error, Pc};
+use crate::kvm::{DeepState, VcpuState};
+
+/// A machine at one moment.
+pub struct Snapshot {
+    vcpu: VcpuState,
+    deep: DeepState,
+    devices: DeviceState,
+    ram: Vec<u8>,
+    frozen: Option<Nanos>,
+    dirty: Vec<u64>,
+    /// Tells snapshots apart: KVM's log counts from the one restored last.
+    id: u64,
+}
+
+impl Snapshot {
+    /// Registers and events at that moment.
+    pub fn vcpu(&self) -> &VcpuState {
+        &self.vcpu
+    }
+
+    /// RAM at that moment.
+    pub fn ram(&self) -> &[u8] {
+        &self.ram
+    }
+
+    /// How many pages the last restore put back.
+    pub fn pages_restored(&self) -> usize {
+        self.dirty.len()
+    }
+}
+
+impl Pc {
+    /// Copies the machine; device time stands still from here on.
+    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        self.freeze();
+        self.rewind_console();
+        self.vm.log_dirty_pages()?;
+        let mut dirty = Vec::new();
+        self.vm.take_dirty_pages(&mut dirty)?;
+        self.snapshots += 1;
+        self.current = self.snapshots;
+        Ok(Snapshot {
+            id: self.current,
+            vcpu: *self.vm.state(),
+            deep: self.vm.deep_state()?,
+            devices: self.devices.save(),
+            ram: self.vm.ram().bytes().to_vec(),
+            frozen: self.frozen,
+            dirty,
+        })
+    }
+
+    /// Puts the time-stamp counter back to the snapshot's: while the lab steps, no time
+    /// goes by for a kernel that measures how long its handlers take.
+    pub fn hold_time(&mut self, at: &Snapshot) -> Result<(), Error> {
+        Ok(self.vm.load_tsc(&at.deep)?)
+    }
+
+    /// Puts the machine back.
+    pub fn restore(&mut self, from: &mut Snapshot) -> Result<(), Error> {
+        from.dirty.clear();
+        self.vm.take_dirty_pages(&mut from.dirty)?;
+        let ram = self.vm.ram_mut();
+        if self.current != from.id {
+            ram.copy_from_slice(&from.ram);
+            self.current = from.id;
+        }
+        for page in &from.dirty {
+            let page = *page as usize..*page as usize + 4096;
+            ram[page.clone()].copy_from_slice(&from.ram[page]);
+        }
+        *self.vm.state_mut() = from.vcpu;
+        self.vm.load_deep_state(&from.deep)?;
+        self.devices.restore(&from.devices);
+        self.frozen = from.frozen;
+        self.rewind_console();
+        Ok(())
+    }
+}

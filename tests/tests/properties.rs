@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vmm::campaign::{Campaign, Expectation, Rank, Shard, Tally};
 use vmm::inject::{Names, Replay, Schedule};
+use vmm::machine::fault::Fault;
 use vmm::machine::{Guest, Image, Knobs, Mode};
 use vmm::oracle::{Invariant, Verdict};
 
@@ -90,13 +91,15 @@ proptest! {
     #[test]
     fn a_replay_line_is_written_as_it_is_read(
         scheme in "[a-z][a-z0-9-]{0,9}", scenario in "[a-z][a-z0-9-]{0,9}", pv in any::<bool>(),
-        unblocks in any::<bool>(), schedule in "|nmi@[a-z_]{1,9}#[1-9]( unmask@[a-z_]{1,9}#[1-9]){0,2}",
+        unblocks in any::<bool>(),
+        fault in proptest::option::of(proptest::sample::select(Fault::ALL.to_vec())),
+        schedule in "|nmi@[a-z_]{1,9}#[1-9]( unmask@[a-z_]{1,9}#[1-9]){0,2}",
     ) {
         let line = Replay {
             scheme, scenario,
             mode: if pv { Mode::Pv } else { Mode::Native },
             image: "0123456789abcdef".into(),
-            knobs: Knobs { faulting_iret_unblocks: unblocks },
+            knobs: Knobs { faulting_iret_unblocks: unblocks, fault },
             schedule,
         };
         prop_assert_eq!(Replay::parse(&line.to_string()).unwrap(), line);

@@ -76,7 +76,7 @@ pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
 /// Every scheme in every scenario, by scenario.
 fn targets(args: &Compare, declared: &Declarations) -> Result<Vec<Target>, Failure> {
     let schemes = match args.schemes.is_empty() {
-        true => declared.schemes.iter().filter(|s| s.broken.is_none()).map(|s| s.name.clone()).collect(),
+        true => declared.schemes.iter().filter(|s| !s.exhibit()).map(|s| s.name.clone()).collect(),
         false => args.schemes.clone(),
     };
     let known = |name: &&str| declared.scenarios.iter().any(|s| s.name == **name);

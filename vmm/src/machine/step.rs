@@ -76,7 +76,12 @@ impl Machine {
         let ours = self.patches.iter().any(|(_, addr, _)| *addr == rip);
         self.patches.clear();
         match stop? {
-            Stop::Halt if ours => Ok(Stop::Boundary),
+            Stop::Halt if ours => {
+                // With TF set, the HLT itself was single-stepped: its trap is none of
+                // the guest's. One that the guest has coming stops at its handler.
+                self.vm.state_mut().events.exception = Default::default();
+                Ok(Stop::Boundary)
+            }
             other => Ok(other),
         }
     }

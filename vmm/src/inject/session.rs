@@ -96,8 +96,16 @@ impl Session {
         let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
         let oracle = Oracle::new(Arc::new(rules));
         let stops = Vec::with_capacity(live_stops.len() + 16);
-        let mut session =
-            Self { machine, oracle, ready, live_stops, quiet_stops, stops, advances: 0, nested_frame: NestedFrame::Unknown };
+        let mut session = Self {
+            machine,
+            oracle,
+            ready,
+            live_stops,
+            quiet_stops,
+            stops,
+            advances: 0,
+            nested_frame: NestedFrame::Unknown,
+        };
         let golden = session.make_golden()?;
         let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
         rules.golden = golden;

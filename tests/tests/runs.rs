@@ -8,7 +8,18 @@ use common::{command, failing_line, first_boundary, vmm};
 
 #[test]
 fn help_texts() {
-    for page in [&[][..], &["list"], &["list", "boundaries"], &["run"], &["replay"], &["campaign"], &["merge"]] {
+    for page in [
+        &[][..],
+        &["list"],
+        &["list", "boundaries"],
+        &["run"],
+        &["replay"],
+        &["campaign"],
+        &["merge"],
+        &["explore"],
+        &["bench"],
+        &["compare"],
+    ] {
         let help = vmm(&[page, &["--help"]].concat()).exits(0);
         let name = if page.is_empty() { "vmm".to_owned() } else { page.join("-") };
         insta::assert_snapshot!(format!("help-{name}"), help.stdout);

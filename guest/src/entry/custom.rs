@@ -62,6 +62,6 @@ pub fn handler(scheme: &Scheme, vector: usize) -> Option<u64> {
         return None;
     }
     // SAFETY: within the table.
-    let address = unsafe { (&raw const CUSTOM_FAULTS).cast::<u64>().add(vector).read_volatile() };
+    let address = unsafe { (&raw const CUSTOM_FAULTS).cast::<u64>().wrapping_add(vector).read_volatile() };
     (address != 0).then_some(address)
 }

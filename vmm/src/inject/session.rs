@@ -39,6 +39,28 @@ pub struct Saved {
     pub captured: Vec<u8>,
 }
 
+/// Where the CPU puts the frames of nested NMIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NestedFrame {
+    /// None has been seen.
+    Unknown,
+    /// At the same address each time: the gate names an IST stack.
+    Always(u64),
+    /// On the stack that was interrupted.
+    Varies,
+}
+
+impl NestedFrame {
+    /// One was seen at `addr`.
+    fn and(self, addr: u64) -> Self {
+        match self {
+            NestedFrame::Unknown => NestedFrame::Always(addr),
+            NestedFrame::Always(at) if at == addr => self,
+            _ => NestedFrame::Varies,
+        }
+    }
+}
+
 /// One scheme and scenario, booted and with its golden run made.
 pub struct Session {
     machine: Machine,
@@ -54,7 +76,7 @@ pub struct Session {
     /// Advances since the run began; a run that goes on and on is looked at closely.
     advances: u64,
     /// Where the CPU put the last nested NMI's frame.
-    nested_frame_at: Option<u64>,
+    nested_frame: NestedFrame,
 }
 
 impl Session {
@@ -74,8 +96,16 @@ impl Session {
         let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
         let oracle = Oracle::new(Arc::new(rules));
         let stops = Vec::with_capacity(live_stops.len() + 16);
-        let mut session =
-            Self { machine, oracle, ready, live_stops, quiet_stops, stops, advances: 0, nested_frame_at: None };
+        let mut session = Self {
+            machine,
+            oracle,
+            ready,
+            live_stops,
+            quiet_stops,
+            stops,
+            advances: 0,
+            nested_frame: NestedFrame::Unknown,
+        };
         let golden = session.make_golden()?;
         let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
         rules.golden = golden;
@@ -218,10 +248,7 @@ impl Session {
         match stop {
             Stop::Boundary if self.machine.idt().vector_of(self.machine.rip()).is_none_or(|v| v == 2) => {
                 if self.oracle.ghost.outer.is_some() && self.machine.mode() == Mode::Native {
-                    // With an IST it is the same for every nested delivery.
-                    let rsp = self.machine.state().regs.rsp;
-                    let new = self.nested_frame_at.is_none_or(|at| at == rsp);
-                    self.nested_frame_at = Some(rsp).filter(|_| new);
+                    self.nested_frame = self.nested_frame.and(self.machine.state().regs.rsp);
                 }
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
@@ -249,7 +276,7 @@ impl Session {
     /// What the oracle is told is what it would have seen at the path's delivery and
     /// return; what lies between, only a run that stops there can show.
     pub fn nest_at_once(&mut self) -> Result<bool, Error> {
-        let Some(frame_at) = self.nested_frame_at else { return Ok(false) };
+        let NestedFrame::Always(frame_at) = self.nested_frame else { return Ok(false) };
         let before = Context::of(self.machine.state());
         if self.oracle.ghost.outer.is_none() || !self.machine.deliver_and_return()? {
             return Ok(false);

@@ -1,6 +1,6 @@
-//! `broken-i10`: swaps GS without asking whose it is, so that the body runs on the
-//! user's base (I10).
+//! `broken-i10`: runs the body on GS base 0, a user's, and puts the kernel's back (I10).
 
+use crate::arch::cpu;
 use crate::entry::Scheme;
 
 lab_note!(
@@ -20,12 +20,25 @@ scheme_asm! {r"
     .globl broken_i10.entry
 broken_i10.entry:
     NMI_PROLOGUE
-    swapgs
+    # rbx := the base; it is saved, and the body keeps it.
+    movl ${gs_base}, %ecx
+    rdmsr
+    shlq $32, %rdx
+    leaq (%rdx,%rax), %rbx
+    xorl %eax, %eax
+    xorl %edx, %edx
+    wrmsr
 broken_i10.body:
     NMI_BODY
 broken_i10.exit:
-    swapgs
+    movl ${gs_base}, %ecx
+    movl %ebx, %eax
+    movq %rbx, %rdx
+    shrq $32, %rdx
+    wrmsr
     NMI_EPILOGUE
 broken_i10.exit_iret:
     iretq
-"}
+",
+    gs_base = cpu::GS_BASE,
+}

@@ -54,6 +54,13 @@ impl std::fmt::Debug for DeepState {
     }
 }
 
+impl DeepState {
+    /// The time-stamp counter.
+    pub fn tsc(&self) -> u64 {
+        self.msrs.as_slice().iter().rfind(|m| m.index == TSC).map_or(0, |m| m.data)
+    }
+}
+
 impl Vm {
     /// Gives the vCPU the host's CPUID, each entry as `edit` leaves it; where that
     /// says `false` the entry is left out. To be called before the first run.
@@ -151,14 +158,6 @@ impl Vm {
         self.vcpu.set_fpu(&state.fpu).map_err(Error::ioctl("KVM_SET_FPU"))?;
         self.vcpu.set_msrs(&state.msrs).map_err(Error::ioctl("KVM_SET_MSRS"))?;
         self.vcpu.set_debug_regs(&state.debug).map_err(Error::ioctl("KVM_SET_DEBUGREGS"))
-    }
-
-    /// Loads the time-stamp counter alone.
-    pub fn load_tsc(&mut self, state: &DeepState) -> Result<(), Error> {
-        match state.msrs.as_slice().iter().rfind(|m| m.index == TSC) {
-            Some(tsc) => self.set_tsc(tsc.data),
-            None => Ok(()),
-        }
     }
 
     fn set_tsc(&mut self, value: u64) -> Result<(), Error> {

@@ -69,6 +69,8 @@ pub(super) struct Run<'a> {
     /// The kernel's count when the last NMI arrived.
     count_at_arrival: u32,
     started: Instant,
+    /// While the lab steps: what a clock shows that goes on by a little each time.
+    clock: Option<u64>,
 }
 
 /// Where a case stands.
@@ -111,6 +113,7 @@ impl<'a> Run<'a> {
             count_before: count,
             count_at_arrival: count,
             started: Instant::now(),
+            clock: None,
             lab,
         };
         run.visit(run.lab.pc.rip());
@@ -188,8 +191,20 @@ impl<'a> Run<'a> {
             }
             return self.deliver();
         }
+        if let Some(ticks) = &mut self.clock {
+            *ticks += 1000;
+            if self.lab.pc.answer_rdtsc(&self.lab.snapshot, *ticks) {
+                let rip = self.lab.pc.rip();
+                return Ok(self.took(Stop::At(rip)));
+            }
+        }
         let stop = self.lab.pc.step()?;
         Ok(self.took(stop))
+    }
+
+    /// From here on the kernel's clock goes by what is stepped, not by wall time.
+    pub(super) fn hold_clock(&mut self) {
+        self.clock = Some(0);
     }
 
     fn took(&mut self, stop: Stop) -> Step {

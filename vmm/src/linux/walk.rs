@@ -40,6 +40,7 @@ impl Lab {
     /// Steps through what `events` lead to.
     pub fn walk(&mut self, events: &[Event]) -> Result<Path, LabError> {
         let mut run = Run::new(self, events, Which::Jump)?;
+        run.hold_clock();
         let mut path = Path::default();
         let mut counts = HashMap::<u64, u32>::new();
         counts.insert(run.lab.start().addr, 1);
@@ -76,7 +77,6 @@ impl Lab {
             };
             reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
             run.restart_clock();
-            run.lab.pc.hold_time(&run.lab.snapshot)?;
         }
         path.mark_frames(&reads);
         Ok(path)

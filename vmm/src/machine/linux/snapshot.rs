@@ -59,10 +59,16 @@ impl Pc {
         })
     }
 
-    /// Puts the time-stamp counter back to the snapshot's: while the lab steps, no time
-    /// goes by for a kernel that measures how long its handlers take.
-    pub fn hold_time(&mut self, at: &Snapshot) -> Result<(), Error> {
-        Ok(self.vm.load_tsc(&at.deep)?)
+    /// If the next instruction reads the time-stamp counter, answers it with `ticks`
+    /// after the snapshot: a kernel that is stepped must not see how long that takes.
+    pub fn answer_rdtsc(&mut self, at: &Snapshot, ticks: u64) -> bool {
+        let Some(d) = self.next_instruction().filter(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Rdtsc) else {
+            return false;
+        };
+        let now = at.deep.tsc().wrapping_add(ticks);
+        let regs = &mut self.state_mut().regs;
+        (regs.rax, regs.rdx, regs.rip) = (now & 0xffff_ffff, now >> 32, d.insn.next_ip());
+        true
     }
 
     /// Puts the machine back.

@@ -49,13 +49,6 @@ fn what_needs_three_nmis_is_found() {
 }
 
 #[test]
-fn a_livelock_is_found_with_one_arrival() {
-    let (code, found) = explore("broken-i17", "quiet", &[]);
-    assert_eq!((code, &found["verdict"]), (1, &"livelock".into()), "{found}");
-    assert_eq!(found["violations"][0]["invariant"], "I17");
-}
-
-#[test]
 fn the_reductions_change_no_verdict() {
     for (scheme, verdict) in [("xen-flag", "pass"), ("nmi-safe-return", "pass"), ("naive", "violation")] {
         let plain = explore(scheme, "short-ud-fault", &[]).1;

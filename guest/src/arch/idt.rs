@@ -3,7 +3,6 @@
 
 use core::arch::{asm, global_asm};
 
-use super::fault;
 use super::gdt::{self, Pointer};
 use crate::entry::{Scheme, custom};
 use crate::mm::{early, layout};
@@ -41,12 +40,12 @@ const INTERRUPT_GATE: u64 = 0x8e;
 /// Builds and loads the IDT. It lies in boot memory: nothing writes it later.
 pub fn init(scheme: &Scheme) {
     let page = layout::direct(early::page());
-    let faults = if scheme.pv { fault::PV } else { scheme.faults };
+    let faults = &scheme.faults;
     for vector in 0..256 {
         let stub = undeclared as *const () as u64 + vector as u64;
         let (target, ist) = match vector {
             // In mode pv the CPU never delivers an NMI: the hypervisor calls.
-            NMI if !scheme.pv => (scheme.entry as *const () as u64, scheme.ist),
+            NMI if scheme.pv.is_none() => (scheme.entry as *const () as u64, scheme.ist),
             BREAKPOINT => (faults.breakpoint as *const () as u64, 0),
             INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
             DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),

@@ -5,7 +5,8 @@
 
 use core::arch::global_asm;
 
-use super::{Scheme, naive};
+use super::{Scheme, naive, xen_flag};
+use crate::arch::fault;
 
 lab_note!(
     "slot native mode=native arg=SCHEME_CUSTOM low=slot_low high=slot_high "
@@ -23,7 +24,7 @@ lab_note!(
 const _: () = assert!(core::mem::offset_of!(Scheme, entry) == 0, "the manifest says so");
 
 scheme!(SCHEME_CUSTOM = Scheme::native(naive::ENTRY));
-scheme!(SCHEME_CUSTOM_PV = Scheme { pv: true, ..Scheme::native(naive::ENTRY) });
+scheme!(SCHEME_CUSTOM_PV = Scheme::paravirtual(naive::ENTRY, xen_flag::register, fault::PV));
 
 /// Vectors below this may be taken over.
 const VECTORS: usize = 32;

@@ -67,6 +67,9 @@ pub enum Command {
     /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
     #[command(after_help = help::EXPLORE)]
     Explore(super::explore::Explore),
+    /// Put schemes side by side: what an NMI costs, and whether it survives
+    #[command(after_help = super::compare::HELP)]
+    Compare(super::compare::Compare),
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),

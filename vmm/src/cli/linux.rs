@@ -261,14 +261,14 @@ fn sweep(args: &Linux, lab: &mut Lab, parts: &[Part], out: &mut Out) -> Result<(
             let title = format!("NMI #1 at {site}; {part}, NMIs {kind}");
             out.line(&format!("{title}: {} cases in {seconds:.1} s", stats.cases))?;
             out.line(&format!(
-                "{} defects; {} run again by KVM_NMI, {} disagreed",
-                stats.defects, stats.rechecked, stats.disagreed
+                "{} defects, {} not reached; {} run again by KVM_NMI, {} disagreed",
+                stats.defects, stats.missed, stats.rechecked, stats.disagreed
             ))?;
             out.line(&table.show())?;
             out.line("")?;
             out.flush()?;
         }
-        if stats.defects > 0 {
+        if stats.defects > 0 || stats.missed > 0 {
             ending = worse(ending, Ending::Unexpected);
         }
         if stats.disagreed > 0 {

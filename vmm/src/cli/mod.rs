@@ -4,6 +4,7 @@ pub mod agree;
 pub mod args;
 mod bench;
 mod campaign;
+mod compare;
 mod explore;
 mod failure;
 mod help;
@@ -57,6 +58,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Replay(args) => run::replay(args, &image()?, out),
         args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
         args::Command::Bench(args) => bench::run(args, &image()?, out),
+        args::Command::Compare(args) => compare::run(args, &image()?, out),
         args::Command::Explore(args) => explore::run(args, &image()?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
         args::Command::Probe(args) => probe::probe(args, out),

@@ -207,6 +207,7 @@ impl Liveness {
                     out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
                 }
                 abi::PORT_PV => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
+                abi::PORT_ERETS => out.reads.union(&self.range(rsp, 48, false)),
                 _ => {}
             },
             _ => {}
@@ -230,7 +231,7 @@ impl Liveness {
     pub fn delivered(&mut self, from: Point, session: &Session) {
         let m = session.machine();
         let to = Point::of(session);
-        let bytes = if m.mode() == Mode::Pv { 56 } else { 40 };
+        let bytes = if m.mode() == Mode::Pv { m.pv().frame_bytes() } else { 40 };
         self.see(Access { from, reads: Words::NONE, writes: self.range(to.rsp, bytes, true) }, to);
     }
 

@@ -226,6 +226,7 @@ impl Session {
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
             }
+            Stop::Lost => self.oracle.ghost.pending = false, // I3 tells at the end
             // The delivery itself faulted (its stack is not mapped, …).
             other => {
                 self.oracle.ghost.delivered();
@@ -233,6 +234,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Times an NMI at this boundary, in a free run that nothing watches. The session
+    /// must be restored afterwards.
+    pub fn time_nmi(&mut self) -> Result<Option<std::time::Duration>, Error> {
+        self.machine.time_nmi()
     }
 
     /// A nested NMI arrives at this boundary, and the whole of its path is run at once,
@@ -284,7 +291,7 @@ impl Session {
         }
         let state = self.machine.state();
         let [r, c, f, s, ss] = self.machine.memory().words(state.sregs.cr3, state.regs.rsp)?;
-        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c, rflags: f, rsp: s, ss }))
+        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c & 0xffff, rflags: f, rsp: s, ss: ss & 0xffff }))
     }
 
     /// Tells the oracle what happened. Returns the verdict where there is one.
@@ -327,7 +334,7 @@ impl Session {
             }
             Stop::Shutdown => o.conclude(Verdict::Shutdown { detail: "triple fault".into() }),
             Stop::Failed(why) => o.conclude(Verdict::HostLimit { why: why.clone() }),
-            Stop::Interrupted => {}
+            Stop::Interrupted | Stop::Lost => {}
         }
         if o.verdict().is_none() {
             o.boundary(m);

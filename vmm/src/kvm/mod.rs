@@ -20,7 +20,7 @@ pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
 pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
-pub use vm::{VcpuState, Vm};
+pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;
 
 /// `KVM_X86_SHADOW_INT_MOV_SS` (linux/arch/x86/include/uapi/asm/kvm.h): the vCPU

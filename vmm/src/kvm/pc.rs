@@ -31,6 +31,15 @@ pub const MSR_MISC_ENABLE: u32 = 0x1a0;
 /// IA32_MTRR_DEF_TYPE.
 pub const MSR_MTRR_DEF_TYPE: u32 = 0x2ff;
 
+/// Two writes of the time-stamp counter. One that comes within a second of what the
+/// counter would be is taken by KVM as an attempt to synchronise vCPUs, and changes
+/// nothing (`kvm_synchronize_tsc`); a detour far away makes it count.
+fn tsc_entries(value: u64) -> [kvm_msr_entry; 2] {
+    const FAR: u64 = 1 << 42;
+    let entry = |data| kvm_msr_entry { index: TSC, data, ..Default::default() };
+    [entry(value.wrapping_add(FAR)), entry(value)]
+}
+
 /// The vCPU's state beyond [`super::VcpuState`].
 #[derive(Clone)]
 pub struct DeepState {
@@ -124,8 +133,10 @@ impl Vm {
     pub fn deep_state(&self) -> Result<DeepState, Error> {
         let mut msrs = Vec::new();
         for index in MSRS {
-            if let Some(data) = self.msr(*index)? {
-                msrs.push(kvm_msr_entry { index: *index, data, ..Default::default() });
+            match self.msr(*index)? {
+                Some(data) if *index == TSC => msrs.extend(tsc_entries(data)),
+                Some(data) => msrs.push(kvm_msr_entry { index: *index, data, ..Default::default() }),
+                None => {}
             }
         }
         Ok(DeepState {
@@ -144,10 +155,15 @@ impl Vm {
 
     /// Loads the time-stamp counter alone.
     pub fn load_tsc(&mut self, state: &DeepState) -> Result<(), Error> {
-        match state.msrs.as_slice().iter().find(|m| m.index == TSC) {
-            Some(tsc) => self.set_msr(TSC, tsc.data).map(|_| ()),
+        match state.msrs.as_slice().iter().rfind(|m| m.index == TSC) {
+            Some(tsc) => self.set_tsc(tsc.data),
             None => Ok(()),
         }
+    }
+
+    fn set_tsc(&mut self, value: u64) -> Result<(), Error> {
+        let msrs = Msrs::from_entries(&tsc_entries(value)).map_err(|_| Error::MissingCapability("room for an MSR"))?;
+        self.vcpu.set_msrs(&msrs).map_err(Error::ioctl("KVM_SET_MSRS")).map(|_| ())
     }
 
     /// A model-specific register; `None` where this host has none of that number.
@@ -183,7 +199,7 @@ impl Vm {
         let Some(khz) = self.tsc_khz() else { return };
         if let Ok(Some(now)) = self.msr(TSC) {
             let ticks = u128::from(nanos) * u128::from(khz) / 1_000_000;
-            if let Err(e) = self.set_msr(TSC, now.wrapping_add(ticks as u64)) {
+            if let Err(e) = self.set_tsc(now.wrapping_add(ticks as u64)) {
                 log::debug!("the time-stamp counter cannot be set: {e}");
             }
         }

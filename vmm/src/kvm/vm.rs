@@ -16,6 +16,9 @@ use super::{Error, Exit, Host};
 /// holds them.
 pub type VcpuState = kvm_bindings::kvm_sync_regs;
 
+/// A segment register as the CPU caches it.
+pub type Segment = kvm_bindings::kvm_segment;
+
 /// A virtual machine: RAM from guest-physical 0 up, one vCPU, no devices and no
 /// interrupt controller.
 pub struct Vm {

@@ -54,6 +54,9 @@ pub struct SweepStats {
     pub cases: u64,
     /// Cases that show a defect.
     pub defects: u64,
+    /// Cases whose last boundary was not come to: what was walked before did not repeat
+    /// itself, and nothing is said about that boundary.
+    pub missed: u64,
     /// Cases run again with NMIs raised by `KVM_NMI`.
     pub rechecked: u64,
     /// Of these, how many came to another verdict.
@@ -139,6 +142,7 @@ impl<'a> Sweep<'a> {
             let row = Row { at: visit.at, kind, events, outcome, expected };
             self.stats.cases += 1;
             self.stats.defects += u64::from(row.is_defect());
+            self.stats.missed += u64::from(row.outcome.unreached > 0);
             self.check_again(&row)?;
             on_row(&row, self.lab, total);
         }

@@ -26,6 +26,7 @@ impl Table {
         let place = place.trim_start_matches("nmi@").to_owned();
         let verdict = &row.outcome.verdict;
         let outcome = match verdict.invariant() {
+            None if row.outcome.unreached > 0 => "not reached".to_owned(),
             None => verdict.word().to_owned(),
             Some(i) if verdict.word() == "violation" => format!("{i}: {}", brief(verdict.detail())),
             Some(_) => verdict.word().to_owned(),

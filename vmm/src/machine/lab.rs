@@ -12,7 +12,7 @@ use super::guest_image::Guest;
 use super::idt::Idt;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
-use super::pv::{Outcome, Pv};
+use super::pv::{Delivery, Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
@@ -59,6 +59,8 @@ pub enum Stop {
     /// A hypercall was made; RIP is behind it. Argument registers are as the guest
     /// left them.
     Hypercall(u8),
+    /// An NMI was lost: the guest has no handler for it. Nothing else happened.
+    Lost,
     /// A PV hypercall was carried out.
     Pv(Outcome),
     /// An exception whose vector leads to a HLT stub.
@@ -144,7 +146,7 @@ impl Machine {
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
             return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
         }
-        if machine.mode == Mode::Pv && machine.pv.nmi_callback == 0 {
+        if machine.mode == Mode::Pv && !machine.pv.can_deliver() {
             return Err(Error::NotReady("it registered no NMI callback (HYPERVISOR_callback_op) in mode pv".into()));
         }
         Ok(machine)
@@ -179,12 +181,12 @@ impl Machine {
                 }
             }
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(abi::PORT_PV) => match self.pv_hypercall() {
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
                     Outcome::Refused(why) if self.idt.is_empty() => {
-                        Stop::Pv(Outcome::Crashed(format!("an iret hypercall was refused before ready: {why}")))
+                        Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}")))
                     }
                     Outcome::Refused(why) => {
-                        log::debug!("iret hypercall refused: {why}");
+                        log::debug!("return refused: {why}");
                         self.patch_handlers();
                         return self.resume_patched(); // to the #GP handler
                     }
@@ -217,12 +219,16 @@ impl Machine {
         })
     }
 
-    fn pv_hypercall(&mut self) -> Outcome {
+    fn pv_hypercall(&mut self, port: u8) -> Outcome {
         if self.mode != Mode::Pv {
             return Outcome::Crashed("a PV hypercall in mode native".into());
         }
         let mut state = *self.vm.state();
-        let outcome = self.pv.hypercall(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+        let mut mem = GuestMemoryMut(self.vm.ram_mut());
+        let outcome = match port {
+            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared()),
+            _ => self.pv.hypercall(&mut state, &mut mem),
+        };
         if let Outcome::Refused(_) = outcome {
             // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
             state.regs.rip = state.regs.rip.wrapping_sub(2);
@@ -324,7 +330,7 @@ impl Machine {
                 if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
             (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
             (Mode::Native, _) => self.latched = true,
-            (Mode::Pv, _) => self.pv.pending = true,
+            (Mode::Pv, _) => self.pv.raise(),
         }
     }
 
@@ -341,8 +347,9 @@ impl Machine {
             let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
             *self.vm.state_mut() = state;
             return Ok(match delivered {
-                true => Stop::Boundary,
-                false => Stop::Failed("the NMI's bounce frame could not be built: domain killed".into()),
+                Delivery::Entered => Stop::Boundary,
+                Delivery::Lost => Stop::Lost,
+                Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
             });
         }
         self.latched = false;

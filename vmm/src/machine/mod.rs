@@ -21,6 +21,7 @@ pub mod pv;
 mod ready;
 pub(in crate::machine) mod step;
 pub mod symbols;
+mod timed;
 pub mod vectors;
 
 pub use code::{Code, Decoded, Flow};

@@ -39,7 +39,7 @@ impl Machine {
                 }
                 Stop::Halt | Stop::Undeclared(_) => format!("it halted at {at}"),
                 Stop::Failed(why) => format!("{why}, at {at}"),
-                Stop::Boundary => format!("it stopped at {at}"),
+                Stop::Boundary | Stop::Lost => format!("it stopped at {at}"),
             };
             return Err(Error::NotReady(why));
         }

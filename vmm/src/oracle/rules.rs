@@ -180,7 +180,7 @@ impl Oracle {
         let state = machine.state();
         let addr = match machine.mode() {
             Mode::Native => state.regs.rsp,
-            Mode::Pv => state.regs.rsp.wrapping_add(16), // behind RCX and R11
+            Mode::Pv => state.regs.rsp.wrapping_add(machine.pv().frame_offset()),
         };
         if let Some(words) = frame_at(machine, addr) {
             self.ghost.frames.push(Live { addr, words, vector: 2 });
@@ -458,16 +458,17 @@ fn copy_pages(machine: &Machine, out: &mut Vec<u8>) {
     }
 }
 
-/// The five words at `addr`.
+/// The five words at `addr`. A selector is 16 bits wide; what else a frame keeps in its
+/// slot (Xen's event mask, FRED's event) is not part of the context.
 pub fn frame_at(machine: &Machine, addr: u64) -> Option<Frame> {
     let [rip, cs, rflags, rsp, ss] = machine.memory().words(machine.state().sregs.cr3, addr)?;
-    Some(Frame { rip, cs, rflags, rsp, ss })
+    Some(Frame { rip, cs: cs & 0xffff, rflags, rsp, ss: ss & 0xffff })
 }
 
 fn regs_at(machine: &Machine, addr: u64) -> Option<Regs> {
     let words = machine.memory().words::<21>(machine.state().sregs.cr3, addr)?;
     let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, error, rip, cs, rflags, rsp, ss] =
         words;
-    let frame = Frame { rip, cs, rflags, rsp, ss };
+    let frame = Frame { rip, cs: cs & 0xffff, rflags, rsp, ss: ss & 0xffff };
     Some(Regs { r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, error, frame })
 }

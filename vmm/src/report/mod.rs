@@ -2,6 +2,7 @@
 
 mod agree;
 mod columns;
+mod compare;
 mod document;
 mod exploration;
 mod junit;
@@ -10,6 +11,7 @@ mod trace;
 
 pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
+pub use compare::comparison;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
 pub use exploration::Exploration;
 pub use junit::junit;

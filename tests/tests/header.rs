@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::mem::offset_of;
 
 use common::gcc;
-use guest::abi::{self, CallbackRegister, Frame, IretContext, Regs};
+use guest::abi::{self, CallbackRegister, Frame, FredConfig, FredFrame, IretContext, Regs};
 
 /// Every number of the header, by its name without `NMI_LAB_`.
 fn numbers() -> Vec<(&'static str, u64)> {
@@ -24,6 +24,20 @@ fn numbers() -> Vec<(&'static str, u64)> {
         ("PORT_SCENARIO_END", abi::PORT_SCENARIO_END.into()),
         ("PORT_PANIC", abi::PORT_PANIC.into()),
         ("PORT_PV", abi::PORT_PV.into()),
+        ("PORT_ERETS", abi::PORT_ERETS.into()),
+        ("HYPERCALL_STACK_SWITCH", abi::HYPERCALL_STACK_SWITCH),
+        ("HYPERCALL_MMUEXT_OP", abi::HYPERCALL_MMUEXT_OP),
+        ("HYPERCALL_FRED_CONFIG", abi::HYPERCALL_FRED_CONFIG),
+        ("CALLBACKOP_UNREGISTER", abi::CALLBACKOP_UNREGISTER),
+        ("CALLBACKTYPE_EVENT", abi::CALLBACKTYPE_EVENT.into()),
+        ("CALLBACKTYPE_FAILSAFE", abi::CALLBACKTYPE_FAILSAFE.into()),
+        ("CALLBACKTYPE_SYSCALL", abi::CALLBACKTYPE_SYSCALL.into()),
+        ("CALLBACKF_MASK_EVENTS", abi::CALLBACKF_MASK_EVENTS.into()),
+        ("CALLBACKF_EXPLICIT_UNMASK", abi::CALLBACKF_EXPLICIT_UNMASK.into()),
+        ("XENNMI_REGISTER_CALLBACK", abi::XENNMI_REGISTER_CALLBACK),
+        ("XENNMI_UNREGISTER_CALLBACK", abi::XENNMI_UNREGISTER_CALLBACK),
+        ("FRED_SS_NMI", abi::FRED_SS_NMI),
+        ("FRED_CS_LEVEL_SHIFT", abi::FRED_CS_LEVEL_SHIFT.into()),
         ("HYPERCALL_IRET", abi::HYPERCALL_IRET),
         ("HYPERCALL_NMI_OP", abi::HYPERCALL_NMI_OP),
         ("HYPERCALL_CALLBACK_OP", abi::HYPERCALL_CALLBACK_OP),
@@ -79,7 +93,14 @@ fn c_sees_the_same_numbers_and_layouts() {
     }
     text += &format!("_Static_assert(sizeof(NMI_LAB_NOTE_NAME) == {}, \"\");\n", abi::NOTE_NAME.len() + 1);
     text += &format!("static const char name[] = NMI_LAB_NOTE_NAME;\n_Static_assert(sizeof name == {}, \"\");\n", 8);
-    for (c, size) in [("regs", 168), ("frame", 40), ("iret_context", 72)] {
+    for (c, size) in [
+        ("regs", size_of::<Regs>()),
+        ("frame", size_of::<Frame>()),
+        ("iret_context", size_of::<IretContext>()),
+        ("callback_register", size_of::<CallbackRegister>()),
+        ("fred_config", size_of::<FredConfig>()),
+        ("fred_frame", size_of::<FredFrame>()),
+    ] {
         text += &format!("_Static_assert(sizeof(struct nmi_lab_{c}) == {size}, \"{c}\");\n");
     }
     for (name, value) in numbers() {
@@ -100,6 +121,18 @@ fn c_sees_the_same_numbers_and_layouts() {
         ("pad", offset_of!(CallbackRegister, pad)),
         ("address", offset_of!(CallbackRegister, address)),
     ];
+    let fred = [
+        ("config, config", offset_of!(FredConfig, config)),
+        ("config, levels", offset_of!(FredConfig, levels)),
+        ("config, rsp", offset_of!(FredConfig, rsp)),
+        ("frame, error", offset_of!(FredFrame, error)),
+        ("frame, frame", offset_of!(FredFrame, frame)),
+        ("frame, data", offset_of!(FredFrame, data)),
+        ("frame, reserved", offset_of!(FredFrame, reserved)),
+    ];
+    for (field, at) in fred {
+        text += &format!("_Static_assert(offsetof(struct nmi_lab_fred_{field}) == {at}, \"\");\n");
+    }
     for (field, at) in fields {
         text += &format!("_Static_assert(offsetof(struct nmi_lab_callback_register, {field}) == {at}, \"\");\n");
     }

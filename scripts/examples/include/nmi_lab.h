@@ -20,15 +20,29 @@
 #define NMI_LAB_PORT_SCENARIO_END 0xe3 /* RDI: checksum of the work */
 #define NMI_LAB_PORT_PANIC 0xe4        /* RDI: UTF-8 text, RSI: its bytes */
 #define NMI_LAB_PORT_PV 0xe8           /* RAX: number, arguments as Xen's */
+#define NMI_LAB_PORT_ERETS 0xe9        /* RSP: struct nmi_lab_fred_frame * */
 
 /* PV hypercalls (mode pv only); numbers and structures are Xen's. */
+#define NMI_LAB_HYPERCALL_STACK_SWITCH 3
 #define NMI_LAB_HYPERCALL_IRET 23
+#define NMI_LAB_HYPERCALL_MMUEXT_OP 26
 #define NMI_LAB_HYPERCALL_NMI_OP 28
 #define NMI_LAB_HYPERCALL_CALLBACK_OP 30
+#define NMI_LAB_HYPERCALL_FRED_CONFIG 55 /* the lab's own, not Xen's */
 #define NMI_LAB_CALLBACKOP_REGISTER 0
+#define NMI_LAB_CALLBACKOP_UNREGISTER 1
+#define NMI_LAB_CALLBACKTYPE_EVENT 0
+#define NMI_LAB_CALLBACKTYPE_FAILSAFE 1
+#define NMI_LAB_CALLBACKTYPE_SYSCALL 2
 #define NMI_LAB_CALLBACKTYPE_NMI 4
+#define NMI_LAB_CALLBACKF_MASK_EVENTS 1
+#define NMI_LAB_CALLBACKF_EXPLICIT_UNMASK 0x8000 /* the lab's own, not Xen's */
+#define NMI_LAB_XENNMI_REGISTER_CALLBACK 0
+#define NMI_LAB_XENNMI_UNREGISTER_CALLBACK 1
 #define NMI_LAB_VGCF_IN_SYSCALL 0x100
 #define NMI_LAB_IRET_UNMASK_NMI 0x10000 /* the lab's own, not Xen's */
+#define NMI_LAB_FRED_SS_NMI 0x40000
+#define NMI_LAB_FRED_CS_LEVEL_SHIFT 16
 
 /* struct nmi_lab_regs: what an NMI body is shown; Linux's pt_regs. */
 #define NMI_LAB_REGS_R15 0
@@ -152,6 +166,17 @@ struct nmi_lab_callback_register {
     nmi_lab_u64 address;
 };
 
+/* FRED as the VMM plays it, after HYPERCALL_FRED_CONFIG. */
+struct nmi_lab_fred_config {
+    nmi_lab_u64 config, levels, rsp[4];
+};
+
+struct nmi_lab_fred_frame {
+    nmi_lab_u64 error;
+    struct nmi_lab_frame frame;
+    nmi_lab_u64 data, reserved;
+};
+
 /* The memory clobber keeps stores before the call, where the VMM sees them. */
 #define NMI_LAB_CALL(port, rdi, rsi)                                           \
     __asm__ volatile("outl %%eax, %0"                                          \
@@ -183,10 +208,11 @@ static inline void nmi_lab_panic(const char *text, nmi_lab_u64 bytes)
     NMI_LAB_CALL(NMI_LAB_PORT_PANIC, text, bytes);
 }
 
-/* Mode pv: registers the NMI handler; 0, or a negative error number. */
-static inline long nmi_lab_register_nmi(nmi_lab_u64 handler)
+/* Mode pv: registers the NMI handler; 0, or a negative error number. Flags: 0, or
+ * NMI_LAB_CALLBACKF_EXPLICIT_UNMASK. */
+static inline long nmi_lab_register_nmi(nmi_lab_u64 handler, unsigned short flags)
 {
-    struct nmi_lab_callback_register request = { NMI_LAB_CALLBACKTYPE_NMI, 0, 0, handler };
+    struct nmi_lab_callback_register request = { NMI_LAB_CALLBACKTYPE_NMI, flags, 0, handler };
     long rax = NMI_LAB_HYPERCALL_CALLBACK_OP;
 
     __asm__ volatile("outl %%eax, %1"

@@ -305,7 +305,16 @@ fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Failure>
             let (ok, why) = run.judge(&defects);
             out.line(&format!("{}: {why}", if ok { "as expected" } else { "NOT AS EXPECTED" }))?;
             out.line("")?;
-            ending = worse(ending, if got == Ending::Defect { got } else if ok { Ending::Expected } else { Ending::Unexpected });
+            ending = worse(
+                ending,
+                if got == Ending::Defect {
+                    got
+                } else if ok {
+                    Ending::Expected
+                } else {
+                    Ending::Unexpected
+                },
+            );
         }
     }
     Ok(ending)

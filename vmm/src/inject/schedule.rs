@@ -74,10 +74,7 @@ impl Schedule {
     }
 
     /// The same, where `resolve` knows what the places are.
-    pub fn parse_with(
-        text: &str,
-        resolve: impl Fn(&str) -> Result<u64, PlaceError>,
-    ) -> Result<Self, ScheduleError> {
+    pub fn parse_with(text: &str, resolve: impl Fn(&str) -> Result<u64, PlaceError>) -> Result<Self, ScheduleError> {
         let words = text.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty());
         words.map(|word| parse_event(word, &resolve)).collect::<Result<_, _>>().map(Self)
     }

@@ -209,4 +209,3 @@ impl Vm {
         self.state.events.exception = Default::default();
     }
 }
-

@@ -109,14 +109,15 @@ impl Campaign {
 impl CampaignRun {
     /// Whether defects showed where they must, and nowhere where none may.
     pub fn judge(&self, defects: &[String]) -> (bool, String) {
-        let at = |want: &str| {
-            defects.iter().any(|d| d == want || d.split_once('+').is_some_and(|(label, _)| label == want))
-        };
+        let at =
+            |want: &str| defects.iter().any(|d| d == want || d.split_once('+').is_some_and(|(label, _)| label == want));
         let missing: Vec<&str> = self.defects_at.iter().map(String::as_str).filter(|want| !at(want)).collect();
         match (self.defects_at.is_empty(), defects.len()) {
             (true, 0) => (true, "no defect".into()),
             (true, n) => (false, format!("{n} defects, the first at {}", defects[0])),
-            (false, n) if missing.is_empty() => (true, format!("{n} defects, at {} among them", self.defects_at.join(", "))),
+            (false, n) if missing.is_empty() => {
+                (true, format!("{n} defects, at {} among them", self.defects_at.join(", ")))
+            }
             (false, n) => (false, format!("{n} defects, but none at {}", missing.join(", "))),
         }
     }

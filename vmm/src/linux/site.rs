@@ -65,7 +65,10 @@ impl Site {
             }
             other => format!("{other:?} came before it"),
         };
-        Error::Boot { why: format!("the first NMI's site, {place}, was not reached: {why}"), console: pc.console_tail(4) }
+        Error::Boot {
+            why: format!("the first NMI's site, {place}, was not reached: {why}"),
+            console: pc.console_tail(4),
+        }
     }
 }
 

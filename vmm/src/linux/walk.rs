@@ -106,9 +106,8 @@ fn reads_memory(pc: &Pc, d: &Decoded, range: std::ops::Range<u64>, factory: &mut
     if d.flow == Flow::Iret {
         return overlaps(pc.state().regs.rsp, 40);
     }
-    let read = |a: OpAccess| {
-        matches!(a, OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite)
-    };
+    let read =
+        |a: OpAccess| matches!(a, OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite);
     let info = factory.info(&d.insn);
     info.used_memory().iter().filter(|m| read(m.access())).any(|m| {
         let at = m.virtual_address(0, |reg, _, _| pc.register(reg));

@@ -32,9 +32,8 @@ pub fn load(vm: &mut Vm, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<u64
         let need = (size + initrd.len() as u64) >> 20;
         return Err(Error::Ram { ram: ram >> 20, what: format!("kernel and initrd take {need} MiB") });
     }
-    let loaded =
-        linux_loader::loader::elf::Elf::load(vm.ram().guest_memory(), None, &mut Cursor::new(elf), None)
-            .map_err(|e| bad(format!("its segments cannot be loaded: {e}")))?;
+    let loaded = linux_loader::loader::elf::Elf::load(vm.ram().guest_memory(), None, &mut Cursor::new(elf), None)
+        .map_err(|e| bad(format!("its segments cannot be loaded: {e}")))?;
     if cmdline.len() >= CMDLINE_MAX {
         return Err(bad(format!("the command line has {} bytes, {CMDLINE_MAX} are possible", cmdline.len())));
     }

@@ -27,8 +27,7 @@ struct Entry<'a> {
 impl Entry<'_> {
     fn append(&self, out: &mut Vec<u8>, inode: usize) {
         let (body, name) = (self.body.len() as u32, self.name.len() as u32 + 1);
-        let fields =
-            [inode as u32, self.mode, 0, 0, 1, 0, body, 0, 0, self.device.0, self.device.1, name, 0];
+        let fields = [inode as u32, self.mode, 0, 0, 1, 0, body, 0, 0, self.device.0, self.device.1, name, 0];
         out.extend(b"070701");
         for field in fields {
             out.extend(format!("{field:08x}").bytes());

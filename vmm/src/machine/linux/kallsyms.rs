@@ -127,8 +127,7 @@ impl Names {
         let mut out = Vec::with_capacity(self.count);
         for _ in 0..self.count {
             let Some((len, from)) = Self::entry(image, at) else { break };
-            let text: Vec<u8> =
-                image[from..from + len].iter().flat_map(|i| tokens.token(image, *i)).copied().collect();
+            let text: Vec<u8> = image[from..from + len].iter().flat_map(|i| tokens.token(image, *i)).copied().collect();
             let (kind, name) = text.split_first().map_or((b'?', &[][..]), |(k, n)| (*k, n));
             out.push((String::from_utf8_lossy(name).into_owned(), char::from(kind)));
             at = from + len;

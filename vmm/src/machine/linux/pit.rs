@@ -120,7 +120,8 @@ impl Pit {
                 if value >> 4 & 3 == 0 {
                     channel.latched = Some(channel.count(now));
                 } else {
-                    *channel = Channel { mode: value >> 1 & 7, access: value >> 4 & 3, start: now, ..Default::default() };
+                    *channel =
+                        Channel { mode: value >> 1 & 7, access: value >> 4 & 3, start: now, ..Default::default() };
                     if value >> 6 == 0 {
                         self.due = None;
                     }

@@ -25,7 +25,9 @@ impl KernelSymbols {
             return Ok(symbols);
         }
         let found = kallsyms::find(elf).map_err(|why| {
-            Error::Symbols(format!("the image has no symbol table, and {why}; give a System.map or a vmlinux with --symbols"))
+            Error::Symbols(format!(
+                "the image has no symbol table, and {why}; give a System.map or a vmlinux with --symbols"
+            ))
         })?;
         Ok(Self::new(found, "kallsyms in the image".into()))
     }
@@ -57,7 +59,9 @@ impl KernelSymbols {
         let file = object::File::parse(elf).ok()?;
         let found: Vec<_> = file
             .symbols()
-            .filter(|s| !s.is_undefined() && !matches!(s.kind(), object::SymbolKind::File | object::SymbolKind::Section))
+            .filter(|s| {
+                !s.is_undefined() && !matches!(s.kind(), object::SymbolKind::File | object::SymbolKind::Section)
+            })
             .filter_map(|s| {
                 let kind = if s.kind() == object::SymbolKind::Data { 'd' } else { 't' };
                 Some((s.name().ok()?.to_owned(), s.address(), kind))
@@ -105,7 +109,8 @@ impl KernelSymbols {
         if addr < KERNEL_MAP {
             return format!("{addr:#x}");
         }
-        let Some((at, names)) = self.by_addr.range(..=addr).next_back().filter(|(at, _)| addr - **at < 0x10_0000) else {
+        let Some((at, names)) = self.by_addr.range(..=addr).next_back().filter(|(at, _)| addr - **at < 0x10_0000)
+        else {
             return format!("{addr:#x}");
         };
         let name = names.iter().find(|n| n.contains("nmi")).or_else(|| names.first()).map_or("", String::as_str);

@@ -36,7 +36,7 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ram 8388608
 /// scheme naive mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
-///        [idle=SYMBOL[:BYTES],…] [broken=I5] [summary="…"]
+///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
@@ -64,6 +64,11 @@ pub const PORT_PANIC: u8 = 0xe4;
 /// passes them (RDI, RSI, RDX, R10, R8), result in RAX. `HYPERVISOR_iret` has no
 /// result: it resumes the context in its frame. Only in mode `pv`.
 pub const PORT_PV: u8 = 0xe8;
+
+/// ERETS, as FRED has it, played by the VMM (mode `pv`, after
+/// [`HYPERCALL_FRED_CONFIG`]). RSP: address of a [`FredFrame`]; no argument in a
+/// register, since all are the resumed context's.
+pub const PORT_ERETS: u8 = 0xe9;
 
 /// The registers an NMI body is shown, in the order of Linux's `pt_regs`
 /// (lowest address first). Entry code builds it and passes its address with
@@ -124,6 +129,11 @@ const _: () = assert!(core::mem::offset_of!(Regs, frame) == 128);
 const _: () = assert!(size_of::<IretContext>() == 72);
 const _: () = assert!(core::mem::offset_of!(IretContext, frame) == 32);
 
+/// `__HYPERVISOR_stack_switch` (xen/include/public/xen.h).
+pub const HYPERCALL_STACK_SWITCH: u64 = 3;
+/// `__HYPERVISOR_mmuext_op` (xen/include/public/xen.h); of its commands there is
+/// `MMUEXT_NEW_USER_BASEPTR`.
+pub const HYPERCALL_MMUEXT_OP: u64 = 26;
 /// `__HYPERVISOR_iret` (xen/include/public/xen.h).
 pub const HYPERCALL_IRET: u64 = 23;
 /// `__HYPERVISOR_nmi_op` (xen/include/public/xen.h).
@@ -133,8 +143,28 @@ pub const HYPERCALL_CALLBACK_OP: u64 = 30;
 /// `CALLBACKOP_register` (xen/include/public/callback.h): RDI of `callback_op`;
 /// RSI points to a [`CallbackRegister`].
 pub const CALLBACKOP_REGISTER: u64 = 0;
+/// `CALLBACKOP_unregister` (xen/include/public/callback.h): only an NMI's callback
+/// can be taken back.
+pub const CALLBACKOP_UNREGISTER: u64 = 1;
+/// `CALLBACKTYPE_event` (xen/include/public/callback.h).
+pub const CALLBACKTYPE_EVENT: u16 = 0;
+/// `CALLBACKTYPE_failsafe` (xen/include/public/callback.h).
+pub const CALLBACKTYPE_FAILSAFE: u16 = 1;
+/// `CALLBACKTYPE_syscall` (xen/include/public/callback.h).
+pub const CALLBACKTYPE_SYSCALL: u16 = 2;
 /// `CALLBACKTYPE_nmi` (xen/include/public/callback.h).
 pub const CALLBACKTYPE_NMI: u16 = 4;
+/// `CALLBACKF_mask_events` (xen/include/public/callback.h).
+pub const CALLBACKF_MASK_EVENTS: u16 = 1 << 0;
+/// **Extension of this project, not Xen's**: registered with an NMI's callback, it
+/// says that `HYPERVISOR_iret` unmasks NMIs only where the frame's flags have
+/// [`IRET_UNMASK_NMI`]. Without it every iret hypercall unmasks, as Xen's does.
+pub const CALLBACKF_EXPLICIT_UNMASK: u16 = 1 << 15;
+/// `XENNMI_register_callback` (xen/include/public/nmi.h): RDI of `nmi_op`; RSI
+/// points to a `struct xennmi_callback`: the handler's address and a word of padding.
+pub const XENNMI_REGISTER_CALLBACK: u64 = 0;
+/// `XENNMI_unregister_callback` (xen/include/public/nmi.h).
+pub const XENNMI_UNREGISTER_CALLBACK: u64 = 1;
 
 /// `struct callback_register` (xen/include/public/callback.h).
 #[repr(C)]
@@ -142,7 +172,7 @@ pub const CALLBACKTYPE_NMI: u16 = 4;
 pub struct CallbackRegister {
     /// `CALLBACKTYPE_…`.
     pub kind: u16,
-    /// `CALLBACKF_…`; none is used here.
+    /// `CALLBACKF_…`.
     pub flags: u16,
     /// Explicit padding, zero.
     pub pad: u32,
@@ -152,11 +182,55 @@ pub struct CallbackRegister {
 
 const _: () = assert!(size_of::<CallbackRegister>() == 16);
 
-/// `VGCF_in_syscall` (xen/include/public/arch-x86/xen-x86_64.h): the frame is
-/// that of a system call: RCX and R11 are not restored from it.
+/// `VGCF_in_syscall` (xen/include/public/arch-x86/xen-x86_64.h): the frame is that
+/// of a system call: RAX, RIP, RFLAGS and RSP are restored from it, and R11, RCX, CS
+/// and SS are discarded.
 pub const VGCF_IN_SYSCALL: u64 = 1 << 8;
 
 /// **Extension of this project, not Xen's**: a bit in `iret_context.flags` that
-/// asks the hypercall to unmask NMIs. The flag the LKML thread speaks of was
-/// bit 31 of the saved EFLAGS and private to XenLinux.
+/// asks the hypercall to unmask NMIs; it counts where the callback was registered
+/// with [`CALLBACKF_EXPLICIT_UNMASK`]. The flag the LKML thread speaks of was bit 31
+/// of the saved EFLAGS, and private to XenLinux.
 pub const IRET_UNMASK_NMI: u64 = 1 << 16;
+
+/// **Extension of this project, not Xen's** (the last number that Xen leaves to
+/// architectures, `__HYPERVISOR_arch_7`): from now on events are delivered as FRED
+/// does. RDI points to a [`FredConfig`].
+pub const HYPERCALL_FRED_CONFIG: u64 = 55;
+
+/// FRED's configuration MSRs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FredConfig {
+    /// `IA32_FRED_CONFIG`: the entry page in bits 63:12 (events of CPL0 enter at its
+    /// byte 256), the bytes to skip on the interrupted stack in bits 8:6.
+    pub config: u64,
+    /// `IA32_FRED_STKLVLS`: two bits for each of vectors 0 to 31.
+    pub levels: u64,
+    /// `IA32_FRED_RSP0` to `IA32_FRED_RSP3`.
+    pub rsp: [u64; 4],
+}
+
+/// What FRED pushes, lowest address first. ERETS reads all but the last two words.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FredFrame {
+    /// Error code, 0 where there is none.
+    pub error: u64,
+    /// RIP, CS, RFLAGS, RSP, SS. The CS slot has the stack level in bits 17:16, the
+    /// SS slot [`FRED_SS_NMI`] and what happened: vector and type.
+    pub frame: Frame,
+    /// CR2, DR6, … by event.
+    pub data: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+/// The SS slot's bit that makes ERETS unblock NMIs: set by an NMI's delivery only.
+pub const FRED_SS_NMI: u64 = 1 << 18;
+
+/// Where the CS slot of a [`FredFrame`] keeps the interrupted stack level.
+pub const FRED_CS_LEVEL_SHIFT: u32 = 16;
+
+const _: () = assert!(size_of::<FredConfig>() == 48);
+const _: () = assert!(size_of::<FredFrame>() == 64);

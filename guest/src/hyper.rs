@@ -49,22 +49,29 @@ pub fn panic(message: &[u8]) {
     call::<{ abi::PORT_PANIC }>(message.as_ptr() as u64, message.len() as u64);
 }
 
-/// Registers `handler` for NMIs with the hypervisor (mode `pv`). The result is
-/// zero, or a negative error number.
-pub fn register_nmi_callback(handler: u64) -> i64 {
-    let request = abi::CallbackRegister { kind: abi::CALLBACKTYPE_NMI, flags: 0, pad: 0, address: handler };
-    let mut rax = abi::HYPERCALL_CALLBACK_OP;
-    // SAFETY: the hypervisor reads `request`, which outlives the call, and
-    // returns a number in RAX.
+/// Registers `handler` for NMIs with the hypervisor (mode `pv`); `flags` are
+/// `abi::CALLBACKF_…`. The result is zero, or a negative error number.
+pub fn register_nmi_callback(handler: u64, flags: u16) -> i64 {
+    let request = abi::CallbackRegister { kind: abi::CALLBACKTYPE_NMI, flags, pad: 0, address: handler };
+    // SAFETY: the hypervisor only reads `request`.
+    unsafe { hypercall(abi::HYPERCALL_CALLBACK_OP, abi::CALLBACKOP_REGISTER, &raw const request as u64) }
+}
+
+/// Has events delivered as FRED does (mode `pv`). The result is as above.
+pub fn configure_fred(config: &abi::FredConfig) -> i64 {
+    // SAFETY: the hypervisor only reads `config`.
+    unsafe { hypercall(abi::HYPERCALL_FRED_CONFIG, &raw const *config as u64, 0) }
+}
+
+/// A PV hypercall with two arguments.
+///
+/// # Safety
+/// The arguments must be what that hypercall wants; it must be one that returns.
+unsafe fn hypercall(number: u64, rdi: u64, rsi: u64) -> i64 {
+    let mut rax = number;
+    // SAFETY: the caller vouches for the arguments; the result is in RAX.
     unsafe {
-        asm!(
-            "out {}, eax",
-            const abi::PORT_PV,
-            inout("rax") rax,
-            in("rdi") abi::CALLBACKOP_REGISTER,
-            in("rsi") &raw const request,
-            options(nostack),
-        );
+        asm!("out {}, eax", const abi::PORT_PV, inout("rax") rax, in("rdi") rdi, in("rsi") rsi, options(nostack));
     }
     rax as i64
 }

@@ -3,7 +3,7 @@
 
 use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, OpKind};
 use object::elf::FileHeader64;
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, elf};
 use vmm::machine::image::BUILTIN;
 
@@ -74,6 +74,15 @@ fn header() -> &'static FileHeader64<Endianness> {
     FileHeader64::<Endianness>::parse(BUILTIN).expect("the image is ELF64")
 }
 
+/// The address of the one int3 that there is.
+fn int3() -> u64 {
+    let e = Endianness::Little;
+    let sections = header().sections(e, BUILTIN).unwrap();
+    let symbols = sections.symbols(e, BUILTIN, elf::SHT_SYMTAB).unwrap();
+    let named = |s: &&elf::Sym64<Endianness>| symbols.symbol_name(e, s).is_ok_and(|n| n == b"bp_fault.instruction");
+    symbols.iter().find(named).expect("bp_fault.instruction is a symbol").st_value(e)
+}
+
 #[test]
 fn no_executable_section_holds_an_unsupported_instruction() {
     let e = Endianness::Little;
@@ -85,6 +94,8 @@ fn no_executable_section_holds_an_unsupported_instruction() {
         checked += bytes.len();
         found.extend(objections(bytes, section.sh_addr(e)));
     }
+    // One stands there on purpose: the body of `bp-fault`, which the VMM helps along.
+    found.retain(|f| !f.ends_with("int3: is not emulated") || !f.starts_with(&format!("{:#x}:", int3())));
     assert!(checked > 1024, "only {checked} bytes of code were found");
     assert!(found.is_empty(), "{} instructions:\n{}", found.len(), found.join("\n"));
 }

@@ -25,10 +25,23 @@ impl HostId {
         Self::of(kernel, kvm_module().unwrap_or_else(unknown), cpu_model(&cpuinfo).unwrap_or_else(unknown))
     }
 
-    fn of(kernel: String, kvm: String, cpu: String) -> Self {
-        let hash = xxhash_rust::xxh3::xxh3_64(format!("{kernel}\n{kvm}\n{cpu}").as_bytes());
-        Self { fingerprint: format!("{:08x}", hash >> 32), kernel, kvm, cpu }
+    /// The same host, its fingerprint made of what it answered as well.
+    pub fn with_answers<'a>(mut self, answers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = format!("{}\n{}\n{}", self.kernel, self.kvm, self.cpu);
+        for (question, answer) in answers {
+            text.extend(["\n", question, "=", answer]);
+        }
+        self.fingerprint = fingerprint(&text);
+        self
     }
+
+    fn of(kernel: String, kvm: String, cpu: String) -> Self {
+        Self { fingerprint: fingerprint(&format!("{kernel}\n{kvm}\n{cpu}")), kernel, kvm, cpu }
+    }
+}
+
+fn fingerprint(text: &str) -> String {
+    format!("{:08x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()) >> 32)
 }
 
 impl std::fmt::Display for HostId {
@@ -62,6 +75,18 @@ mod tests {
         assert_ne!(id("6.1", "kvm_amd", "cpu"), id("6.2", "kvm_amd", "cpu"));
         assert_ne!(id("6.1", "kvm_amd", "cpu"), id("6.1", "kvm_intel", "cpu"));
         assert_ne!(id("6.1", "kvm_amd", "cpu"), id("6.1", "kvm_amd", "cpu2"));
+    }
+
+    #[test]
+    fn the_fingerprint_depends_on_every_answer() {
+        let id = |answers: &[(&str, &str)]| {
+            HostId::of("6.1".into(), "kvm_amd".into(), "cpu".into()).with_answers(answers.iter().copied()).fingerprint
+        };
+        assert_eq!(id(&[]), HostId::of("6.1".into(), "kvm_amd".into(), "cpu".into()).fingerprint);
+        assert_eq!(id(&[("a", "exact")]), id(&[("a", "exact")]));
+        assert_ne!(id(&[("a", "exact")]), id(&[("a", "late")]));
+        assert_ne!(id(&[("a", "exact")]), id(&[("b", "exact")]));
+        assert_ne!(id(&[("a", "exact")]), id(&[]));
     }
 
     #[test]

@@ -3,10 +3,13 @@
 //! The rooms, from the top down: [`cli`] reads the command line; [`campaign`] turns a
 //! file into runs and [`report`] shows what came of them; [`inject`] carries out
 //! schedules and asks [`oracle`] for verdicts; both stand on [`machine`], which
-//! stands on [`kvm`].
+//! stands on [`kvm`]. [`explore`] searches every pattern of arrivals; [`probe`] and [`bench`]
+//! measure the host beside them.
 
+pub mod bench;
 pub mod campaign;
 pub mod cli;
+pub mod compare;
 pub mod explore;
 pub mod host_id;
 pub mod inject;
@@ -14,5 +17,6 @@ pub mod kvm;
 pub mod linux;
 pub mod machine;
 pub mod oracle;
+pub mod probe;
 pub mod report;
 pub mod target;

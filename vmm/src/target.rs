@@ -65,7 +65,7 @@ impl Target {
 /// The scheme called `name`.
 pub fn find_scheme<'d>(declared: &'d Declarations, name: &str) -> Result<&'d Scheme, TargetError> {
     declared.schemes.iter().find(|s| s.name == name).ok_or_else(|| {
-        let known: Vec<_> = declared.schemes.iter().filter(|s| s.broken.is_none()).map(|s| s.name.as_str()).collect();
+        let known: Vec<_> = declared.schemes.iter().filter(|s| !s.exhibit()).map(|s| s.name.as_str()).collect();
         let all: Vec<_> = declared.schemes.iter().map(|s| s.name.as_str()).collect();
         TargetError::Scheme { name: name.to_owned(), hint: hint(name, &all, &known) }
     })
@@ -81,7 +81,7 @@ pub fn find_scenario<'d>(declared: &'d Declarations, name: &str) -> Result<&'d S
 
 /// The error for a scheme asked to run in a mode that is not its own.
 pub fn wrong_mode(declared: &Declarations, scheme: &Scheme, wanted: Mode) -> TargetError {
-    let fit = declared.schemes.iter().filter(|s| s.mode == wanted && s.broken.is_none());
+    let fit = declared.schemes.iter().filter(|s| s.mode == wanted && !s.exhibit());
     let fit: Vec<_> = fit.map(|s| s.name.as_str()).collect();
     let hint = match fit.as_slice() {
         [] => String::new(),

@@ -1,19 +1,26 @@
-//! The kernel's faults: #PF brings a root's missing vmalloc entry, #UD is what
-//! the scenario `ud-fault` raises on purpose.
+//! The kernel's faults: #PF brings a root's missing vmalloc entry, #BP and #UD are
+//! what the scenarios `bp-fault` and `ud-fault` raise on purpose.
 //!
-//! Both return by `iretq`, as every ordinary exception does: that is the iret
-//! which unmasks NMIs in the middle of an NMI's body. In mode pv they return by
-//! `HYPERVISOR_iret` without the unmask flag instead.
+//! All return by `iretq`, as every ordinary exception does: that is the iret
+//! which unmasks NMIs in the middle of an NMI's body. In mode pv there is one set of
+//! handlers for each way to return; where the scheme is `nmi-safe-return`, it is
+//! without an iret to an NMI's body.
 
 use core::arch::global_asm;
 
 use guest::abi;
 
+use super::percpu;
+
 /// A function that only the CPU may call.
 pub type Handler = unsafe extern "C" fn();
 
 /// A set of fault handlers.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Handlers {
+    /// #BP.
+    pub breakpoint: Handler,
     /// #UD.
     pub invalid_opcode: Handler,
     /// #PF.
@@ -21,6 +28,12 @@ pub struct Handlers {
 }
 
 unsafe extern "C" {
+    #[link_name = "fault.breakpoint"]
+    fn breakpoint();
+    #[link_name = "pv_fault.breakpoint"]
+    fn pv_breakpoint();
+    #[link_name = "safe_fault.breakpoint"]
+    fn safe_breakpoint();
     #[link_name = "fault.invalid_opcode"]
     fn invalid_opcode();
     #[link_name = "fault.page_fault"]
@@ -29,12 +42,38 @@ unsafe extern "C" {
     fn pv_invalid_opcode();
     #[link_name = "pv_fault.page_fault"]
     fn pv_page_fault();
+    #[link_name = "bit31_fault.breakpoint"]
+    fn bit31_breakpoint();
+    #[link_name = "bit31_fault.invalid_opcode"]
+    fn bit31_invalid_opcode();
+    #[link_name = "bit31_fault.page_fault"]
+    fn bit31_page_fault();
+    #[link_name = "fred_fault.breakpoint"]
+    fn fred_breakpoint();
+    #[link_name = "fred_fault.invalid_opcode"]
+    fn fred_invalid_opcode();
+    #[link_name = "fred_fault.page_fault"]
+    fn fred_page_fault();
+    #[link_name = "safe_fault.invalid_opcode"]
+    fn safe_invalid_opcode();
+    #[link_name = "safe_fault.page_fault"]
+    fn safe_page_fault();
 }
 
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers { invalid_opcode, page_fault };
+pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers = Handlers { invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+pub const PV: Handlers =
+    Handlers { breakpoint: pv_breakpoint, invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+/// Those that return by `iretq` unless bit 31 of the saved EFLAGS is set.
+pub const BIT31: Handlers =
+    Handlers { breakpoint: bit31_breakpoint, invalid_opcode: bit31_invalid_opcode, page_fault: bit31_page_fault };
+/// Those that return by ERETS.
+pub const FRED: Handlers =
+    Handlers { breakpoint: fred_breakpoint, invalid_opcode: fred_invalid_opcode, page_fault: fred_page_fault };
+/// Those that return without iret to an NMI's body.
+pub const NMI_SAFE: Handlers =
+    Handlers { breakpoint: safe_breakpoint, invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
 
 global_asm!(
     r#"
@@ -60,8 +99,61 @@ global_asm!(
     outl %eax, ${port_pv}
 .endm
 
+# RETURN_BIT31: the same contract. XenLinux's HYPERVISOR_IRET: direct, unless bit 31
+# of the saved EFLAGS says that the hypervisor must hear of it.
+.macro RETURN_BIT31 name
+    testl ${bit31}, 16(%rsp)
+    jnz xen_bit31.exit_hypercall
+\name\()_iret:
+    iretq
+.endm
+
+# RETURN_ERETS: the same contract. Makes the IDT's frame what FRED would have
+# pushed for a fault: an error word below it, the NMI bit of the SS slot clear, and
+# the stack level in the CS slot: 2 on the NMI stack, else 0.
+.macro RETURN_ERETS name
+    cmpq $nmi_stack_low, %rsp
+    jbe .Llevel_0_\@
+    cmpq $nmi_stack_high, %rsp
+    ja .Llevel_0_\@
+    orl ${level_2}, 8(%rsp)
+.Llevel_0_\@:
+    pushq $0
+\name\()_iret:
+    outl %eax, ${port_erets}
+.endm
+
+# RETURN_NMI_SAFE: the same contract. Within an NMI (the per-CPU flag says so) by
+# popfq and ret on the interrupted stack, of which the 16 bytes below RSP are lost:
+# RIP and RFLAGS. CS and SS stay as they are, which is right from kernel to kernel.
+.macro RETURN_NMI_SAFE name
+    cmpq $0, %gs:{in_nmi}
+    jne \name\()_safe
+\name\()_iret:
+    iretq
+\name\()_safe:
+    pushq %rax
+    movq %rsp, %rax
+    # rax → rax, RIP, CS, RFLAGS, RSP, SS.
+    movq 32(%rax), %rsp
+    pushq 8(%rax)
+    pushq 24(%rax)
+    movq (%rax), %rax
+    popfq
+\name\()_ret:
+    ret
+.endm
+
 # FAULTS prefix, return: the handlers, which end in macro \return.
 .macro FAULTS prefix, return
+    # #BP. RSP → frame, whose RIP is behind the int3. Only the one that is there on
+    # purpose. Clobbers only RFLAGS.
+    .globl \prefix\().breakpoint
+\prefix\().breakpoint:
+    cmpq $bp_fault.after, (%rsp)
+    jne fault.unhandled_breakpoint
+    \return \prefix\().breakpoint
+
     # #UD. RSP → frame. Skips the one ud2 that is there on purpose; any other is
     # undeclared and stops with the frame untouched. Clobbers only RFLAGS, which
     # the frame restores.
@@ -110,6 +202,9 @@ global_asm!(
 
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
+    .globl fault.unhandled_breakpoint
+fault.unhandled_breakpoint:
+    hlt
     .globl fault.unhandled_invalid_opcode
 fault.unhandled_invalid_opcode:
     hlt
@@ -122,9 +217,16 @@ fault.unhandled_page_fault:
 
     FAULTS fault, RETURN_IRETQ
     FAULTS pv_fault, RETURN_HYPERCALL
+    FAULTS bit31_fault, RETURN_BIT31
+    FAULTS fred_fault, RETURN_ERETS
+    FAULTS safe_fault, RETURN_NMI_SAFE
     .text
 "#,
     iret = const abi::HYPERCALL_IRET,
     port_pv = const abi::PORT_PV,
+    port_erets = const abi::PORT_ERETS,
+    bit31 = const crate::entry::XEN_EFLAGS_NMI,
+    level_2 = const 2 << abi::FRED_CS_LEVEL_SHIFT,
+    in_nmi = const percpu::NMI_NESTING,
     options(att_syntax)
 );

@@ -3,9 +3,8 @@
 
 use core::arch::{asm, global_asm};
 
-use super::fault;
 use super::gdt::{self, Pointer};
-use crate::entry::Scheme;
+use crate::entry::{Scheme, custom};
 use crate::mm::{early, layout};
 
 // RSP → the frame as the CPU pushed it. `undeclared+N` is vector N's.
@@ -29,6 +28,7 @@ unsafe extern "C" {
 
 /// Vector of the NMI.
 const NMI: usize = 2;
+const BREAKPOINT: usize = 3;
 const INVALID_OPCODE: usize = 6;
 const DOUBLE_FAULT: usize = 8;
 const GENERAL_PROTECTION: usize = 13;
@@ -40,18 +40,20 @@ const INTERRUPT_GATE: u64 = 0x8e;
 /// Builds and loads the IDT. It lies in boot memory: nothing writes it later.
 pub fn init(scheme: &Scheme) {
     let page = layout::direct(early::page());
-    let faults = if scheme.pv { fault::PV } else { fault::NATIVE };
+    let faults = &scheme.faults;
     for vector in 0..256 {
         let stub = undeclared as *const () as u64 + vector as u64;
         let (target, ist) = match vector {
             // In mode pv the CPU never delivers an NMI: the hypervisor calls.
-            NMI if !scheme.pv => (scheme.entry as *const () as u64, gdt::IST_NMI),
+            NMI if scheme.pv.is_none() => (scheme.entry as *const () as u64, scheme.ist),
+            BREAKPOINT => (faults.breakpoint as *const () as u64, 0),
             INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
             DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),
             GENERAL_PROTECTION => (scheme.general_protection.map_or(stub, |f| f as *const () as u64), 0),
             PAGE_FAULT => (faults.page_fault as *const () as u64, 0),
             _ => (stub, 0),
         };
+        let target = custom::handler(scheme, vector).unwrap_or(target);
         let low = target & 0xffff
             | u64::from(gdt::KERNEL_CS) << 16
             | u64::from(ist) << 32

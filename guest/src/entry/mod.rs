@@ -3,7 +3,8 @@
 
 use guest::abi;
 
-use crate::arch::fault::Handler;
+use crate::arch::fault::{self, Handler, Handlers};
+use crate::arch::gdt;
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 
@@ -32,13 +33,23 @@ macro_rules! scheme {
 }
 
 mod broken;
+pub mod custom;
+mod fred;
+mod gallery;
+mod latch;
 mod linus_2010;
+mod linus_2010_first;
 mod linus_2010_fixed;
 mod mainline;
 mod naive;
+mod nmi_safe_return;
 mod rostedt_2012;
 mod sync_policies;
+mod xen_always;
+mod xen_bit31;
 mod xen_flag;
+
+pub use xen_bit31::XEN_EFLAGS_NMI;
 
 /// RFLAGS: the direction flag.
 const RFLAGS_DF: u64 = 1 << 10;
@@ -50,23 +61,45 @@ pub struct Scheme {
     pub entry: Handler,
     /// The handler of #GP, where the scheme needs one.
     pub general_protection: Option<Handler>,
-    /// The hypervisor owns the NMI mask (mode `pv`).
-    pub pv: bool,
+    /// The hypervisor owns the NMI mask (mode `pv`): how it learns of the scheme.
+    pub pv: Option<Register>,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
+    /// The handlers of #BP, #UD and #PF.
+    pub faults: Handlers,
+    /// The stack of the NMI's gate; 0: the interrupted one.
+    pub ist: u8,
 }
 
 impl Scheme {
-    /// A native scheme with lazy vmalloc and no #GP handler.
+    /// A native scheme on the NMI stack, with lazy vmalloc, faults that return by
+    /// iretq and no #GP handler.
     pub const fn native(entry: Handler) -> Self {
-        Self { entry, general_protection: None, pv: false, policy: Policy::Lazy }
+        Self {
+            entry,
+            general_protection: None,
+            pv: None,
+            policy: Policy::Lazy,
+            faults: fault::NATIVE,
+            ist: gdt::IST_NMI,
+        }
+    }
+
+    /// A scheme of mode `pv` with lazy vmalloc. The handlers of its faults differ in how
+    /// they return.
+    pub const fn paravirtual(entry: Handler, register: Register, faults: Handlers) -> Self {
+        Self { pv: Some(register), faults, ..Self::native(entry) }
     }
 }
 
+/// Tells the hypervisor a scheme's entry and what its returns mean; zero, or a negative
+/// error number.
+pub type Register = fn(Handler) -> i64;
+
 /// The last step of boot: in mode `pv` the hypervisor learns the handler.
 pub fn install(scheme: &Scheme) {
-    if scheme.pv {
-        let error = hyper::register_nmi_callback(scheme.entry as *const () as u64);
+    if let Some(register) = scheme.pv {
+        let error = register(scheme.entry);
         assert!(error == 0, "the hypervisor refused the NMI callback: {error}");
     }
 }

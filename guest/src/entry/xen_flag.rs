@@ -25,14 +25,20 @@
 use guest::abi;
 
 use super::Scheme;
-use crate::mm::vmalloc::Policy;
+use crate::arch::fault::{self, Handler};
+use crate::hyper;
 
 lab_note!(
     "scheme xen-flag mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 
-scheme!(SCHEME_XEN_FLAG = Scheme { entry, general_protection: None, pv: true, policy: Policy::Lazy });
+scheme!(SCHEME_XEN_FLAG = Scheme::paravirtual(entry, register, fault::PV));
+
+/// Registers `entry`, whose iret calls say whether to unmask.
+pub(super) fn register(entry: Handler) -> i64 {
+    hyper::register_nmi_callback(entry as *const () as u64, abi::CALLBACKF_EXPLICIT_UNMASK)
+}
 
 unsafe extern "C" {
     #[link_name = "xen_flag.entry"]

@@ -72,6 +72,11 @@ pub fn fork() -> usize {
     })
 }
 
+/// Whether the root of process `number` has no entry for `address`.
+pub fn lacks(number: usize, address: u64) -> bool {
+    ROOTS[number].entry(layout::slot(address)).load(Relaxed) == 0
+}
+
 /// Runs on the root of process `number` from now on.
 #[inline(never)]
 pub fn switch(number: usize) {

@@ -84,6 +84,11 @@ pub fn newest() -> *mut u64 {
     NEWEST.load(Relaxed) as *mut u64
 }
 
+/// Whether a new top-level entry reaches a root by a page fault only.
+pub fn is_lazy() -> bool {
+    POLICY.load(Relaxed) == Policy::Lazy as u64
+}
+
 /// Maps the page at `physical` into a new area of one page. Its address.
 #[inline(never)]
 pub fn allocate(physical: u64) -> *mut u64 {

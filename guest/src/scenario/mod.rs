@@ -3,7 +3,13 @@
 
 pub mod work;
 
+mod address_space;
+mod bp_fault;
+mod cr2_race;
+mod flags;
 mod quiet;
+mod shadows;
+mod short;
 mod ud_fault;
 mod vmalloc_fault;
 

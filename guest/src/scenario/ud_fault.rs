@@ -14,7 +14,7 @@ static SCENARIO_UD_FAULT: Scenario = Scenario { body, work: work::run };
 
 unsafe extern "sysv64" {
     #[link_name = "ud_fault.body"]
-    safe fn body();
+    pub(super) safe fn body();
 }
 
 // A function without arguments and result. The #UD handler knows its

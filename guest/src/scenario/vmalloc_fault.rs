@@ -14,7 +14,8 @@ lab_note!(
 #[unsafe(link_section = ".rodata.lab")]
 static SCENARIO_VMALLOC_FAULT: Scenario = Scenario { body, work: work::run };
 
-extern "sysv64" fn body() {
+/// Reads the newest area.
+pub(super) extern "sysv64" fn body() {
     // SAFETY: an area that is mapped for good, in the reference at least.
     unsafe { vmalloc::newest().read_volatile() };
 }

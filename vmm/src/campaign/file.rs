@@ -9,6 +9,7 @@ use toml::{Spanned, Value};
 use super::error::Error;
 use super::expect::Expectation;
 use super::generate::{Generate, Window};
+use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 
 /// Something that was written at a line of the file.
@@ -23,7 +24,7 @@ pub struct Located<T> {
 /// The schemes or scenarios of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// `"all"`: all but those that are broken on purpose.
+    /// `"all"`: all but those that test the oracle or show a bug.
     All,
     /// Names or patterns with `*`.
     List(Vec<Located<String>>),
@@ -52,7 +53,7 @@ pub struct Campaign {
     pub recheck: u64,
     /// Model knobs.
     pub knobs: Knobs,
-    /// Expected verdicts by scheme and scenario (or `*`); the rest is expected to pass.
+    /// Expected verdicts by scheme and scenario; the rest is expected to pass.
     pub expect: Vec<Expected>,
 }
 
@@ -61,7 +62,7 @@ pub struct Campaign {
 pub struct Expected {
     /// The scheme.
     pub scheme: Located<String>,
-    /// The scenario, or `*` for all.
+    /// The scenario, or a pattern with `*`.
     pub scenario: Located<String>,
     /// The verdict.
     pub verdict: Expectation,
@@ -74,7 +75,7 @@ const RECHECK: u64 = 64;
 type ExpectTable = BTreeMap<Spanned<String>, BTreeMap<Spanned<String>, Spanned<String>>>;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct Raw {
     name: String,
     #[serde(default)]
@@ -86,6 +87,7 @@ struct Raw {
     window: Option<Spanned<Window>>,
     recheck: Option<u64>,
     faulting_iret: Option<FaultingIret>,
+    fault: Option<Fault>,
     #[serde(default)]
     expect: ExpectTable,
 }
@@ -124,9 +126,9 @@ impl Campaign {
             generate: Located { line: source.line(raw.generate.span().start), value: generate },
             window,
             recheck: raw.recheck.unwrap_or(RECHECK),
-            knobs: match raw.faulting_iret {
-                Some(w) => Knobs { faulting_iret_unblocks: w == FaultingIret::Unblocks },
-                None => Knobs::default(),
+            knobs: Knobs {
+                faulting_iret_unblocks: raw.faulting_iret.is_none_or(|w| w == FaultingIret::Unblocks),
+                fault: raw.fault,
             },
             expect,
             name: raw.name,
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(
             error(&MINIMAL.replace("scenarios", "scenario")),
             "c.toml:3: unknown field `scenario`, expected one of `name`, `about`, `schemes`, `scenarios`, `modes`, \
-             `generate`, `window`, `recheck`, `faulting-iret`, `expect`"
+             `generate`, `window`, `recheck`, `faulting_iret`, `fault`, `expect`"
         );
         assert!(error(&MINIMAL.replace("points", "point")).starts_with("c.toml:5: generate: \"point\" is not known"));
         assert!(error(&format!("{MINIMAL}[expect.x]\ny = \"fail\"")).starts_with("c.toml:7: \"fail\" is no verdict"));

@@ -15,6 +15,8 @@ pub enum Generate {
     Schedules(Vec<String>),
     /// Drawn at random.
     Random(Random),
+    /// None: the explorer searches every pattern, until nothing new appears.
+    Closure,
 }
 
 /// Schedules drawn at random, the same ones for the same seed.
@@ -73,6 +75,7 @@ impl Window {
                 Err("around = … is about the second and later NMIs, and generate has one; write first = […]".into())
             }
             Generate::Schedules(_) => Err("generate = {schedules = …} says itself where events are".into()),
+            Generate::Closure => Err("generate = \"closure\" covers every boundary".into()),
             _ => Ok(()),
         }
     }
@@ -81,14 +84,12 @@ impl Window {
 impl Generate {
     /// Reads the value of `generate`.
     pub fn read(value: &Value) -> Result<Self, String> {
-        const KNOWN: &str =
-            "there are: \"points\", \"pairs\", {depth = n}, {schedules = [\"…\"]}, {random = {count = n, seed = n}}";
+        const KNOWN: &str = "there are: \"points\", \"pairs\", \"closure\", {depth = n}, {schedules = [\"…\"]}, {random = {count = n, seed = n}}";
         match value {
             Value::String(s) => match s.as_str() {
                 "points" => Ok(Generate::Depth(1)),
                 "pairs" => Ok(Generate::Depth(2)),
-                // The explorer's place: a search that ends when nothing new appears.
-                "closure" => Err("\"closure\" needs the explorer, which this version does not have".into()),
+                "closure" => Ok(Generate::Closure),
                 other => Err(format!("{other:?} is not known; {KNOWN}")),
             },
             Value::Table(table) if table.len() == 1 => {
@@ -128,6 +129,7 @@ impl fmt::Display for Generate {
             Generate::Depth(1) => f.write_str("one NMI at every boundary"),
             Generate::Depth(2) => f.write_str("one NMI at every boundary, a second at every boundary that follows"),
             Generate::Depth(n) => write!(f, "up to {n} NMIs, each at every boundary that follows the last"),
+            Generate::Closure => f.write_str("every pattern of NMIs, until nothing new appears; a case is a state"),
             Generate::Schedules(list) if list.len() == 1 => f.write_str("one schedule"),
             Generate::Schedules(list) => write!(f, "{} schedules", list.len()),
             Generate::Random(r) => {

@@ -4,6 +4,7 @@
 //! densely and without regard to the machine. Units are shared out to threads, and by
 //! `--shard` to machines; their results can be put together in any order.
 
+mod closure;
 mod error;
 mod expect;
 mod file;

@@ -45,6 +45,8 @@ pub enum Work {
     Random(Vec<Vec<Vec<u32>>>),
     /// A unit for each schedule.
     Schedules(Vec<Schedule>),
+    /// One unit: the explorer's search.
+    Closure,
 }
 
 /// A campaign, ready to be run.
@@ -76,6 +78,7 @@ impl Plan {
                 let units = match &work {
                     Work::Schedules(list) => list.len() as u64,
                     Work::Random(list) => list.len() as u64,
+                    Work::Closure => 1,
                     Work::Sweep { .. } => golden_len(&target, guest, host, campaign.knobs)? as u64,
                 };
                 cells.push(Cell { target, expected, first_unit, units, work });
@@ -127,7 +130,7 @@ impl<'a> Resolve<'a> {
         let all = self.declared.schemes.iter().filter(in_mode);
         let mut out: Vec<&Scheme> = Vec::new();
         match &self.campaign.schemes {
-            Names::All => out.extend(all.filter(|s| s.broken.is_none())),
+            Names::All => out.extend(all.filter(|s| !s.exhibit())),
             Names::List(list) => {
                 for name in list {
                     if name.value.contains('*') {
@@ -199,11 +202,11 @@ impl<'a> Resolve<'a> {
                 let why = format!("expects something of {}, which this campaign does not run", e.scheme.value);
                 return Err(self.campaign.error(e.scheme.line, why));
             }
-            if e.scenario.value == "*" {
-                continue;
+            let pattern = e.scenario.value.contains('*');
+            if !pattern {
+                self.at(&e.scenario, find_scenario(self.declared, &e.scenario.value))?;
             }
-            self.at(&e.scenario, find_scenario(self.declared, &e.scenario.value))?;
-            if !scenarios.iter().any(|s| s.name == e.scenario.value) {
+            if !scenarios.iter().any(|s| fits(&e.scenario.value, &s.name)) {
                 let why = format!("expects something of {}, which this campaign does not run", e.scenario.value);
                 return Err(self.campaign.error(e.scenario.line, why));
             }
@@ -211,13 +214,13 @@ impl<'a> Resolve<'a> {
         Ok(())
     }
 
+    /// What the file expects: by the scenario's name, else by the longest pattern.
     fn expected(&self, target: &Target) -> Expectation {
-        let of = |scenario: &str| {
-            let fits =
-                |e: &&super::file::Expected| e.scheme.value == target.scheme.name && e.scenario.value == scenario;
-            self.campaign.expect.iter().find(fits).map(|e| e.verdict.clone())
+        let about = |e: &&super::file::Expected| {
+            e.scheme.value == target.scheme.name && fits(&e.scenario.value, &target.scenario.name)
         };
-        of(&target.scenario.name).or_else(|| of("*")).unwrap_or_default()
+        let exact = |e: &&super::file::Expected| (e.scenario.value == target.scenario.name, e.scenario.value.len());
+        self.campaign.expect.iter().filter(about).max_by_key(exact).map(|e| e.verdict.clone()).unwrap_or_default()
     }
 
     /// Every label of the window must be one of some scheme, and every scheme must have
@@ -273,6 +276,7 @@ impl<'a> Resolve<'a> {
                 every: window.first_every,
                 later: Arc::new(self.restricted(&target.scheme, &window.around, window.within)),
             },
+            Generate::Closure => Work::Closure,
             Generate::Random(random) => Work::Random(self.random(random, target, cell, host)?),
             Generate::Schedules(list) => {
                 let names = Labels::new(self.guest, &target.scheme.prefix);

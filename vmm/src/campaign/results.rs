@@ -11,6 +11,7 @@ use super::shard::Shard;
 use super::tally::{Found, Tally};
 use crate::host_id::HostId;
 use crate::inject::Replay;
+use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 use crate::report::{CampaignInfo, Document, FailureRow, Row, Summary};
 
@@ -35,6 +36,8 @@ pub struct Header {
     window: Option<Window>,
     recheck: u64,
     faulting_iret_unblocks: bool,
+    #[serde(default)]
+    fault: Option<Fault>,
     /// The part of the units that is run.
     pub shard: Shard,
     /// Schemes and scenarios.
@@ -78,6 +81,7 @@ impl Header {
             window: c.window.as_ref().map(|w| w.value.clone()),
             recheck: c.recheck,
             faulting_iret_unblocks: c.knobs.faulting_iret_unblocks,
+            fault: c.knobs.fault,
             shard,
             cells: plan.cells.iter().map(cell).collect(),
         }
@@ -91,7 +95,7 @@ impl Header {
             let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
             h.cells.iter().map(cell).collect::<Vec<_>>()
         };
-        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks);
+        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.fault);
         differs("guest image", &self.image, &other.image)
             .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
             .or_else(|| differs("program", &self.program, &other.program))
@@ -204,7 +208,7 @@ impl Results {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             image: self.header.image.clone(),
-            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks },
+            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks, fault: self.header.fault },
             schedule: f.schedule.clone(),
         };
         FailureRow {

@@ -85,6 +85,12 @@ impl Tally {
         }
     }
 
+    /// Adds cases that passed.
+    pub fn add_passes(&mut self, cases: u64) {
+        self.cases += cases;
+        *self.counts.entry(Word::Pass).or_default() += cases;
+    }
+
     /// A case was run again in the arm gear: `again` says what came of it.
     pub fn recheck(&mut self, verdict: &Verdict, again: &str, schedule: impl FnOnce() -> String) {
         self.rechecked += 1;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::closure;
 use super::error::Error;
 use super::plan::{Cell, Plan, Work, open};
 use super::tally::{Rank, Tally, words};
@@ -93,7 +94,17 @@ impl Pool<'_> {
     fn cell(&self, first: u64, send: &Sender<Message>) -> Result<Option<u64>, Error> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
+        if matches!(cell.work, Work::Closure) {
+            let begin = Instant::now();
+            let (tally, whole) = closure::search(self.plan, cell, self.host, self.stop)?;
+            let _ = send.send(Ok(UnitResult { unit: first, tally, took: begin.elapsed(), whole }));
+            return Ok(self.take());
+        }
         let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
+        if !matches!(cell.work, Work::Schedules(_)) && Sweep::units(&session) as u64 != cell.units {
+            let why = "its run without NMIs is not the same at each boot".to_owned();
+            return Err(self.failed(cell, crate::machine::Error::Host(why).into()));
+        }
         let mut runner = Runner::new(cell, &mut session, self.plan.campaign.recheck);
         let mut unit = Some(first);
         while let Some(number) = unit.filter(|u| *u < cell.first_unit + cell.units) {
@@ -120,7 +131,7 @@ impl Pool<'_> {
 
 /// Runs the units of one cell on one session.
 enum Runner<'a> {
-    Sweep { cell: &'a Cell, sweep: Sweep<'a> },
+    Sweep { cell: &'a Cell, sweep: Box<Sweep<'a>> },
     Schedules { cell: &'a Cell, session: &'a mut Session, recheck: u64 },
 }
 
@@ -129,9 +140,9 @@ impl<'a> Runner<'a> {
         let limits = match &cell.work {
             Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
             Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
-            Work::Random(_) => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
+            Work::Random(_) | Work::Closure => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
         };
-        Runner::Sweep { cell, sweep: Sweep::new(session, limits) }
+        Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
     }
 
     /// Runs one unit; `Break` where it was stopped before its end.
@@ -171,7 +182,7 @@ impl<'a> Runner<'a> {
                         }
                         sweep.unit(boundary, &mut on_case)
                     }
-                    Work::Schedules(_) => Ok(ControlFlow::Continue(())),
+                    Work::Schedules(_) | Work::Closure => Ok(ControlFlow::Continue(())),
                 }
             }
         }

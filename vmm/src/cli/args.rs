@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::help;
+use super::{agree, help, probe};
 use crate::inject::Gear;
+use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -15,6 +16,7 @@ use crate::machine::{Knobs, Mode};
 #[derive(Debug, Parser)]
 #[command(
     name = "vmm",
+    bin_name = "vmm",
     version,
     after_help = help::SHORT,
     after_long_help = help::LONG,
@@ -37,9 +39,12 @@ pub struct Common {
     /// Say more on stderr: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
-    /// Test this ELF image instead of the built-in micro-kernel
+    /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
-    pub image: Option<PathBuf>,
+    pub guest: Option<PathBuf>,
+    /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
+    #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
+    pub entry: Option<PathBuf>,
 }
 
 /// The commands.
@@ -57,12 +62,23 @@ pub enum Command {
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(Campaign),
+    /// Measure what cases, steps and searches cost on this host
+    Bench(super::bench::Bench),
     /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
     #[command(after_help = help::EXPLORE)]
     Explore(super::explore::Explore),
+    /// Put schemes side by side: what an NMI costs, and whether it survives
+    #[command(after_help = super::compare::HELP)]
+    Compare(super::compare::Compare),
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),
+    /// Measure what this host's KVM does with NMIs
+    #[command(after_help = probe::HELP)]
+    Probe(probe::Args),
+    /// Compare the results of several hosts
+    #[command(after_help = agree::HELP)]
+    Agree(agree::Args),
     /// Inject NMIs into a real Linux kernel
     #[command(after_help = super::linux::HELP)]
     Linux(Box<super::linux::Linux>),
@@ -73,7 +89,7 @@ pub enum Command {
 pub enum List {
     /// Ways to enter and leave an NMI
     Schemes {
-        /// Those that are broken on purpose, too
+        /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
         /// Print JSON
@@ -117,6 +133,9 @@ pub struct TargetArgs {
     /// Whether an IRET that faults unblocks NMIs all the same
     #[arg(long, value_name = "WHAT", default_value = "unblocks")]
     pub faulting_iret: FaultingIret,
+    /// Play a bug that a hypervisor's NMI logic had
+    #[arg(long, value_name = "NAME")]
+    pub fault: Option<Fault>,
 }
 
 /// The model's choice for an IRET that faults.
@@ -131,7 +150,7 @@ pub enum FaultingIret {
 impl TargetArgs {
     /// The knobs that the arguments set.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks }
+        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, fault: self.fault }
     }
 }
 

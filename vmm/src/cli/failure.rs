@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::inject::{ReplayError, RunError, ScheduleError};
 use crate::target::TargetError;
-use crate::{campaign, explore, kvm, machine};
+use crate::{bench, campaign, explore, kvm, machine};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,14 @@ pub enum Failure {
     /// The campaign, or its results.
     #[error(transparent)]
     Campaign(#[from] campaign::Error),
+    /// A file that was to be read.
+    #[error("{name}: {why}")]
+    Input {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The machine, or an event that is never reached.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -75,7 +83,11 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Target(_) => 2,
-            Failure::ReplayTarget(_) | Failure::Schedule(_) | Failure::Replay(_) | Failure::Image { .. } => 65,
+            Failure::ReplayTarget(_)
+            | Failure::Schedule(_)
+            | Failure::Replay(_)
+            | Failure::Image { .. }
+            | Failure::Input { .. } => 65,
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
@@ -109,6 +121,15 @@ fn campaign_code(e: &campaign::Error) -> u8 {
         campaign::Error::Machine { why, .. } => machine_code(why),
         campaign::Error::Write { .. } => 74,
         _ => 65,
+    }
+}
+
+impl From<bench::Error> for Failure {
+    fn from(e: bench::Error) -> Self {
+        match e {
+            bench::Error::Run(e) => e.into(),
+            bench::Error::Explore(e) => e.into(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 pub const SHORT: &str = "\
 Examples:
   vmm list schemes
-  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@body#1' --trace
+  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@work.fill nmi@exit_iret' --trace
   vmm campaign scripts/campaigns/quick.toml
 
 `vmm --help` tells words and exit codes; `vmm COMMAND --help` has examples of each command.";
@@ -13,7 +13,7 @@ Examples:
   vmm list schemes                                 what there is to test
   vmm list boundaries --scheme naive --scenario quiet
                                                    where an NMI can arrive
-  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@body#1' --trace
+  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@work.fill nmi@exit_iret' --trace
                                                    one run, instruction by instruction
   vmm campaign scripts/campaigns/quick.toml        every scheme, every boundary
   vmm replay 'LINE'                                the line that a failure printed
@@ -36,7 +36,11 @@ Exit codes:
   69  no usable KVM
   70  a defect of this program, such as gears that disagree
   74  a result could not be written
-  75  interrupted; what was found is kept and reported";
+  75  interrupted; what was found is kept and reported
+
+Environment:
+  VMM_KVM    another device than /dev/kvm
+  RUST_LOG   what to log, where -v is not given";
 
 pub const LIST: &str = "\
 Examples:
@@ -54,7 +58,7 @@ instruction after mov %ss or sti, where nothing is delivered); the instruction t
 
 Examples:
   vmm list boundaries --scheme naive --scenario vmalloc-fault
-  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@0xffffffff80101234#3'";
+  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@work.fill#1'";
 
 pub const RUN: &str = "\
 A schedule is a list of events, nmi@PLACE or unmask@PLACE, separated by spaces. A place is a
@@ -63,8 +67,8 @@ told). `vmm list boundaries` shows all of them.
 
 Examples:
   vmm run --scheme naive --scenario quiet
-  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@body#1' --trace
-  vmm run --scheme naive --scenario ud-fault --schedule 'nmi@exit_iret#1' --gear all --json
+  vmm run --scheme naive --scenario vmalloc-fault --schedule 'nmi@work.fill nmi@exit_iret' --trace
+  vmm run --scheme naive --scenario ud-fault --schedule 'nmi@work.fill#1 nmi@body#1' --gear all --json
 
 Exits 0 for a pass, 1 for any other verdict.";
 
@@ -73,7 +77,7 @@ The line holds scheme, scenario, mode, the guest image's hash, model knobs and t
 A line about another image is refused: its labels and offsets may mean something else.
 
 Example:
-  vmm replay 'naive/vmalloc-fault/native@0123456789abcdef nmi@body#1' --trace
+  vmm replay 'naive/vmalloc-fault/native@0123456789abcdef nmi@work.fill#1 nmi@exit_iret#1' --trace
 
 Exits 1 where the failure is reproduced, 0 where the run passes.";
 
@@ -95,6 +99,8 @@ pub const EXPLORE: &str = "\
 Examples:
   vmm explore --scheme mainline --scenario vmalloc-fault
   vmm explore --scheme naive --scenario vmalloc-fault --keep-going
+  vmm explore --guest my-kernel.elf --scheme mine --scenario quiet
+  vmm explore --entry my_nmi.o --scheme custom --scenario vmalloc-fault
   vmm explore --scheme mainline --scenario quiet --events nmi,unmask
   vmm explore --scheme naive --scenario quiet --graph states.dot
 

@@ -30,6 +30,8 @@ struct SchemeRow<'a> {
     mode: Mode,
     /// The invariant that it breaks on purpose.
     broken: Option<&'a str>,
+    /// The bug of history that it has or repairs.
+    gallery: Option<&'a str>,
     summary: &'a str,
 }
 
@@ -39,20 +41,30 @@ fn schemes(guest: &Guest, all: bool, json: bool, out: &mut Out) -> Result<(), Fa
         .declared
         .schemes
         .iter()
-        .filter(|s| all || s.broken.is_none())
-        .map(|s| SchemeRow { scheme: &s.name, mode: s.mode, broken: s.broken.as_deref(), summary: &s.summary })
+        .filter(|s| all || !s.exhibit())
+        .map(|s| SchemeRow {
+            scheme: &s.name,
+            mode: s.mode,
+            broken: s.broken.as_deref(),
+            gallery: s.gallery.as_deref(),
+            summary: &s.summary,
+        })
         .collect();
     if json {
         return out.json(&serde_json::json!({ "image": guest.image.hash, "schemes": rows }));
     }
     let lines = rows.iter().map(|r| {
-        let broken = r.broken.map(|b| format!("breaks {b} on purpose: ")).unwrap_or_default();
-        [r.scheme.to_owned(), r.mode.to_string(), format!("{broken}{}", r.summary)]
+        let why = match (r.broken, r.gallery) {
+            (Some(rule), _) => format!("breaks {rule} on purpose: "),
+            (None, Some(bug)) => format!("{bug}: "),
+            (None, None) => String::new(),
+        };
+        [r.scheme.to_owned(), r.mode.to_string(), format!("{why}{}", r.summary)]
     });
     out.text(&columns(["SCHEME", "MODE", "ABOUT"], lines))?;
     let hidden = guest.image.declared.schemes.len() - rows.len();
     if hidden > 0 {
-        out.line(&format!("\n{hidden} more are broken on purpose, to test the oracle: --all lists them."))?;
+        out.line(&format!("\n{hidden} more test the oracle or show bugs of history: --all lists them."))?;
     }
     Ok(())
 }
@@ -102,6 +114,9 @@ struct Boundary {
     /// At some visit, in the shadow of a `mov %ss` or `sti`.
     shadow: bool,
     instruction: String,
+    /// `file:line`, where the image has DWARF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     path: &'static str,
     #[serde(skip)]
     addr: u64,
@@ -131,8 +146,8 @@ impl Visitor for Collect {
         let i = *self.index.entry(addr).or_insert_with(|| {
             let place = session.rules().names().show(addr);
             let instruction = m.next_instruction().map_or("(no instruction)".to_owned(), |d| d.text());
-            let (address, path) = (format!("{addr:#x}"), self.path);
-            self.seen.push(Boundary { address, place, visits: 0, masked, shadow, instruction, path, addr });
+            let (address, path, source) = (format!("{addr:#x}"), self.path, m.guest().source(addr));
+            self.seen.push(Boundary { address, place, visits: 0, masked, shadow, instruction, source, path, addr });
             self.seen.len() - 1
         });
         let seen = &mut self.seen[i];
@@ -208,7 +223,9 @@ fn table(list: &[Boundary]) -> String {
             Masked::Both => "both",
         };
         let shadow = if b.shadow { " shadow" } else { "" };
-        [b.address.clone(), b.place.clone(), visits, format!("{masked}{shadow}"), b.instruction.replace('\t', " ")]
+        let (nmis, instruction) = (format!("{masked}{shadow}"), b.instruction.replace('\t', " "));
+        [b.address.clone(), b.place.clone(), visits, nmis, instruction, b.source.clone().unwrap_or_default()]
     });
-    columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "INSTRUCTION"], lines)
+    let source = if list.iter().any(|b| b.source.is_some()) { "SOURCE" } else { "" };
+    columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "INSTRUCTION", source], lines)
 }

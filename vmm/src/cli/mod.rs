@@ -1,7 +1,10 @@
 //! The command line: arguments, progress, exit codes.
 
+pub mod agree;
 pub mod args;
+mod bench;
 mod campaign;
+mod compare;
 mod explore;
 mod failure;
 mod help;
@@ -9,6 +12,7 @@ mod interrupt;
 mod linux;
 mod list;
 mod out;
+pub mod probe;
 mod progress;
 mod run;
 mod trace;
@@ -53,23 +57,36 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Run(args) => run::run(args, &image()?, out),
         args::Command::Replay(args) => run::replay(args, &image()?, out),
         args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
+        args::Command::Bench(args) => bench::run(args, &image()?, out),
+        args::Command::Compare(args) => compare::run(args, &image()?, out),
         args::Command::Explore(args) => explore::run(args, &image()?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
+        args::Command::Probe(args) => probe::probe(args, out),
+        args::Command::Agree(args) => agree::agree(args, out),
         args::Command::Linux(args) => linux::run(args, out),
     }
 }
 
 /// The image to test.
 fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
-    let image = match &common.image {
-        None => Image::builtin().map_err(|e| ("(built in)".to_owned(), e.to_string())),
-        Some(path) => {
-            let name = path.display().to_string();
-            let bytes = std::fs::read(path).map_err(|e| Failure::Image { name: name.clone(), why: e.to_string() })?;
-            Image::parse(&bytes).map_err(|e| (name, e.to_string()))
+    let read = |path: &std::path::Path| {
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Ok((name, bytes)),
+            Err(e) => Err(Failure::Image { name, why: e.to_string() }),
         }
     };
-    image.map(Guest::new).map_err(|(name, why)| Failure::Image { name, why })
+    let bad = |name: String, why: &dyn std::fmt::Display| Failure::Image { name, why: why.to_string() };
+    let image = match &common.guest {
+        None => Image::builtin().map_err(|e| bad("(built in)".to_owned(), &e))?,
+        Some(path) => {
+            let (name, bytes) = read(path)?;
+            Image::parse(&bytes).map_err(|e| bad(name, &e))?
+        }
+    };
+    let Some(path) = &common.entry else { return Ok(Guest::new(image)) };
+    let (name, bytes) = read(path)?;
+    crate::machine::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
 }
 
 fn start_log(verbose: u8) {

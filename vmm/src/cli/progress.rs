@@ -17,7 +17,7 @@ impl Bar {
     pub fn new() -> Self {
         // Draws only where standard error is a terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {msg}";
+        let style = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }

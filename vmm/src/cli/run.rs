@@ -121,7 +121,7 @@ fn traced(
         tracer.finish(session);
         return Ok(verdict);
     }
-    out.line(&trace_header())?;
+    out.line(&trace_header(session.machine().guest().has_source()))?;
     let mut failed = None;
     let mut sink = |step: Step| {
         if failed.is_none() {

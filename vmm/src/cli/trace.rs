@@ -62,6 +62,7 @@ impl Visitor for Tracer<'_> {
             shadow: m.in_shadow(),
             depth: session.oracle().ghost.frames.nmis(),
             bodies: session.oracle().ghost.bodies,
+            source: m.guest().has_source().then(|| m.guest().source(rip).unwrap_or("-".into())),
             text: m.next_instruction().map_or("(no instruction)".into(), |d| d.text().replace('\t', " ")),
             changed: vec![],
         };

@@ -5,7 +5,7 @@
 //! in all that follows, a hundredfold for each level of nesting. This module finds
 //! out which stack words are read, from what was executed:
 //!
-//! A *point* is an instruction with a stack pointer. For every instruction that the
+//! A *point* is an instruction with a stack pointer and a depth of nesting. For every instruction that the
 //! search executes, the stack words it reads and writes are decoded and kept as an
 //! edge between points; so are deliveries and faults, which write frames. A word is
 //! live at a point if some path of edges from there reads it before every write of
@@ -63,8 +63,23 @@ impl Words {
     }
 }
 
-/// An instruction with a stack pointer.
-pub type Point = (u64, u64);
+/// An instruction with a stack pointer, and how many NMIs are live: a nested path
+/// returns into a handler and an outermost one into the interrupted code, which tells
+/// their futures apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Point {
+    rip: u64,
+    rsp: u64,
+    nmis: u32,
+}
+
+impl Point {
+    /// Where the session stands.
+    pub fn of(session: &Session) -> Self {
+        let regs = &session.machine().state().regs;
+        Self { rip: regs.rip, rsp: regs.rsp, nmis: session.oracle().ghost.frames.nmis() }
+    }
+}
 
 struct Edge {
     to: Point,
@@ -154,8 +169,8 @@ impl Liveness {
     pub fn before(&mut self, session: &Session) -> Access {
         let m = session.machine();
         let state = m.state();
-        let (rip, rsp) = (state.regs.rip, state.regs.rsp);
-        let mut out = Access { from: (rip, rsp), reads: Words::NONE, writes: Words::NONE };
+        let rsp = state.regs.rsp;
+        let mut out = Access { from: Point::of(session), reads: Words::NONE, writes: Words::NONE };
         let Some(d) = m.next_instruction() else { return out };
         let info = self.info.info(&d.insn);
         let mut uses: [(u64, u64, bool, bool); 8] = [(0, 0, false, false); 8];
@@ -192,6 +207,7 @@ impl Liveness {
                     out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
                 }
                 abi::PORT_PV => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
+                abi::PORT_ERETS => out.reads.union(&self.range(rsp, 48, false)),
                 _ => {}
             },
             _ => {}
@@ -203,26 +219,20 @@ impl Liveness {
     /// written for it.
     pub fn after(&mut self, mut access: Access, session: &Session) {
         let m = session.machine();
-        let to = (m.rip(), m.state().regs.rsp);
-        if let Some(vector) = m.idt().vector_of(to.0).filter(|v| *v != 2) {
+        let to = Point::of(session);
+        if let Some(vector) = m.idt().vector_of(to.rip).filter(|v| *v != 2) {
             let bytes = if has_error_code(vector) { 48 } else { 40 };
-            access.writes = self.range(to.1, bytes, true); // the instruction itself wrote nothing
+            access.writes = self.range(to.rsp, bytes, true); // the instruction itself wrote nothing
         }
         self.see(access, to);
-    }
-
-    /// Execution still stands where it did: an arrival was kept, or the instruction
-    /// leads to itself.
-    pub fn stayed(&mut self, access: Access, session: &Session) {
-        self.after(access, session);
     }
 
     /// An NMI was delivered at `from`.
     pub fn delivered(&mut self, from: Point, session: &Session) {
         let m = session.machine();
-        let to = (m.rip(), m.state().regs.rsp);
-        let bytes = if m.mode() == Mode::Pv { 56 } else { 40 };
-        self.see(Access { from, reads: Words::NONE, writes: self.range(to.1, bytes, true) }, to);
+        let to = Point::of(session);
+        let bytes = if m.mode() == Mode::Pv { m.pv().frame_bytes() } else { 40 };
+        self.see(Access { from, reads: Words::NONE, writes: self.range(to.rsp, bytes, true) }, to);
     }
 
     fn see(&mut self, access: Access, to: Point) {

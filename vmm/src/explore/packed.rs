@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::live::Liveness;
+use super::live::{Liveness, Point};
 use crate::inject::Session;
 use crate::kvm::VcpuState;
 use crate::machine::Checkpoint;
@@ -74,9 +74,9 @@ impl Packer {
         Self { ready, words: Vec::with_capacity(512), capture: None, room, captured: Vec::new() }
     }
 
-    /// Looks at the session's state: its hash, of which `live` leaves out dead words.
-    /// [`Self::pack`] then keeps the state, whole.
-    pub fn look(&mut self, session: &Session, live: Option<&Liveness>) -> u128 {
+    /// Looks at the session's state. [`Self::hash`], [`Self::change_since`] and
+    /// [`Self::pack`] are then about it.
+    pub fn look(&mut self, session: &Session) {
         self.words.clear();
         let ram = session.machine().memory().0;
         for (page, ready) in session.machine().pages().iter().zip(self.ready.chunks_exact(512).enumerate()) {
@@ -84,6 +84,10 @@ impl Packer {
             differences(now, ready.1, ready.0 as u32 * 512, &mut self.words);
         }
         self.look_at_capture(session);
+    }
+
+    /// The state's hash, of which `live` leaves out dead words.
+    pub fn hash(&self, session: &Session, live: Option<&Liveness>) -> u128 {
         let m = session.machine();
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();
         Context::of(m.state()).hash(&mut h);
@@ -100,10 +104,10 @@ impl Packer {
     fn hash_live(&self, session: &Session, live: &Liveness, h: &mut impl Hasher) {
         let regs = &session.machine().state().regs;
         let keep = session.oracle().ghost.outer.map_or(regs.rsp, |outer| outer.rsp());
-        let watched = &session.rules().watched;
+        let (watched, point) = (&session.rules().watched, Point::of(session));
         for w in &self.words {
             let addr = watched.vaddr(w.index as usize * 8);
-            if addr.is_none_or(|addr| live.is_live((regs.rip, regs.rsp), addr, keep)) {
+            if addr.is_none_or(|addr| live.is_live(point, addr, keep)) {
                 h.write_u32(w.index);
                 h.write_u64(w.value);
             }
@@ -153,7 +157,7 @@ impl Packer {
         self.capture = Some((Arc::new(words), h.finish()));
     }
 
-    /// Keeps the state that was looked at.
+    /// Keeps the state, whole.
     pub fn pack(&self, session: &Session) -> Packed {
         let m = session.machine();
         Packed {

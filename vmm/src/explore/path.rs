@@ -61,10 +61,15 @@ pub fn follow(session: &mut Session, edge: Edge, moves: Moves, mut live: Option<
 }
 
 /// Follows an edge by single steps, and tells `live` of each.
-pub fn follow_closely(session: &mut Session, edge: Edge, moves: Moves, live: &mut Liveness) -> Result<(), Error> {
-    tracked(session, Some(live), |session| begin(session, edge))?;
+pub fn follow_closely(
+    session: &mut Session,
+    edge: Edge,
+    moves: Moves,
+    mut live: Option<&mut Liveness>,
+) -> Result<(), Error> {
+    tracked(session, live.as_deref_mut(), |session| begin(session, edge))?;
     while skip(session, moves) {
-        tracked(session, Some(live), |session| session.advance(Advance::Step))?;
+        tracked(session, live.as_deref_mut(), |session| session.advance(Advance::Step))?;
     }
     Ok(())
 }
@@ -83,10 +88,8 @@ fn tracked(
     // Only a delivery blocks NMIs; an arrival that is kept moves nothing.
     if !nmis && m.blocked() {
         live.delivered(access.point(), session);
-    } else if (m.rip(), m.state().regs.rsp) != access.point() || session.verdict().is_some() {
-        live.after(access, session);
     } else {
-        live.stayed(access, session);
+        live.after(access, session);
     }
     Ok(())
 }

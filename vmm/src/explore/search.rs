@@ -183,15 +183,14 @@ impl Worker {
         if left_out || !path::exists(&self.session, edge, moves) {
             return Ok(None);
         }
-        let start = (from, self.session.machine().state().regs.rsp);
-        let nesting = path::follow(&mut self.session, edge, moves, self.live.as_mut())?;
-        if self.live.is_some() && moves.skips_blocked() && edge != Edge::Step {
-            self.learn_chain(state, edge, moves, start)?;
-        }
+        let nesting = match edge {
+            Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
+            _ => self.walk(state, edge, moves)?,
+        };
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {
-                let hash = self.packer.look(&self.session, self.live.as_ref());
+                let hash = self.packer.hash(&self.session, self.live.as_ref());
                 self.note_stacks();
                 match known.get(hash) {
                     Some(_) => To::Known(hash),
@@ -202,16 +201,35 @@ impl Worker {
         Ok(Some(Reached { from: id, edge, to, rip: from, nesting }))
     }
 
-    /// Steps the chain that was just run freely, unless one like it was stepped before.
-    fn learn_chain(&mut self, state: &Packed, edge: Edge, moves: Moves, start: Point) -> Result<(), Error> {
-        self.packer.look(&self.session, None);
-        let m = self.session.machine();
-        let key = (start, (m.rip(), m.state().regs.rsp), self.packer.change_since(state));
-        let Some(live) = self.live.as_mut().filter(|_| self.chains.insert(key)) else { return Ok(()) };
+    /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
+    fn nest(&mut self, state: &Packed, moves: Moves) -> Result<u32, Error> {
+        let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
+        if self.session.nest_at_once()? {
+            self.packer.look(&self.session);
+            if self.chains.contains(&(start, Point::of(&self.session), self.packer.change_since(state))) {
+                return Ok(nesting);
+            }
+        }
         self.packer.unpack(state, &mut self.session);
-        self.session.take_verdict();
-        path::follow_closely(&mut self.session, edge, moves, live)?;
-        Ok(())
+        self.walk(state, Edge::Nmi, moves)
+    }
+
+    /// Follows an edge, and looks at where it led. A chain that was run freely is
+    /// stepped, unless one like it was before.
+    fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
+        let start = Point::of(&self.session);
+        let nesting = path::follow(&mut self.session, edge, moves, self.live.as_mut())?;
+        self.packer.look(&self.session);
+        if edge == Edge::Step || !moves.skips_blocked() {
+            return Ok(nesting);
+        }
+        let key = (start, Point::of(&self.session), self.packer.change_since(state));
+        if self.chains.insert(key) {
+            self.packer.unpack(state, &mut self.session);
+            path::follow_closely(&mut self.session, edge, moves, self.live.as_mut())?;
+            self.packer.look(&self.session);
+        }
+        Ok(nesting)
     }
 
     fn note_stacks(&mut self) {
@@ -244,6 +262,10 @@ pub fn explore(
         search.run(&mut workers, stop, on_progress)?;
         let stopped = !matches!(search.report.bound, None | Some(Bound::Violation));
         let more = more_is_live(&mut workers);
+        log::info!(
+            "round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}",
+            search.states.len()
+        );
         if stopped || (!more && sample == 1) {
             search.report.rounds = round;
             return search.finish(&mut workers);
@@ -291,7 +313,8 @@ struct Search {
 impl Search {
     fn begin(worker: &mut Worker, config: Config) -> Self {
         worker.session.reset();
-        let hash = worker.packer.look(&worker.session, worker.live.as_ref());
+        worker.packer.look(&worker.session);
+        let hash = worker.packer.hash(&worker.session, worker.live.as_ref());
         let root = worker.packer.pack(&worker.session);
         let mut out = Self {
             config,

@@ -1,5 +1,6 @@
 //! The line that every failure prints, and that runs it again.
 
+use crate::machine::fault::Fault;
 use crate::machine::{Guest, Knobs, Mode};
 
 /// `SCHEME/SCENARIO/MODE@IMAGE [knob=…] SCHEDULE`.
@@ -26,12 +27,12 @@ pub enum ReplayError {
     #[error("{0:?} is no replay line; one reads 'naive/quiet/native@0123456789abcdef nmi@exit_iret#1'")]
     Form(String),
     /// A knob that is not known.
-    #[error("{0:?} is no model knob; there is faulting-iret=unblocks|keeps")]
+    #[error("{0:?} is no model knob; there are faulting-iret=unblocks|keeps and fault=NAME")]
     Knob(String),
     /// Another image.
     #[error(
         "this line is about guest image {wanted}, and this one is {found}: labels and offsets may mean something \
-         else here. Use the program that printed the line, or run the campaign again"
+         else here. Name the image with --guest or --entry, use the program that printed the line, or run the campaign again"
     )]
     OtherImage {
         /// The line's.
@@ -63,6 +64,7 @@ impl Replay {
             match word.split_once('=') {
                 Some(("faulting-iret", "unblocks")) => knobs.faulting_iret_unblocks = true,
                 Some(("faulting-iret", "keeps")) => knobs.faulting_iret_unblocks = false,
+                Some(("fault", name)) if Fault::named(name).is_some() => knobs.fault = Fault::named(name),
                 Some(_) => return Err(ReplayError::Knob(word.to_owned())),
                 None => schedule.push(word),
             }
@@ -84,7 +86,10 @@ impl Replay {
 impl std::fmt::Display for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}/{}@{}", self.scheme, self.scenario, self.mode, self.image)?;
-        if self.knobs != Knobs::default() {
+        if let Some(fault) = self.knobs.fault {
+            write!(f, " fault={}", fault.name())?;
+        }
+        if self.knobs.faulting_iret_unblocks != Knobs::default().faulting_iret_unblocks {
             let value = if self.knobs.faulting_iret_unblocks { "unblocks" } else { "keeps" };
             write!(f, " faulting-iret={value}")?;
         }

@@ -39,6 +39,28 @@ pub struct Saved {
     pub captured: Vec<u8>,
 }
 
+/// Where the CPU puts the frames of nested NMIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NestedFrame {
+    /// None has been seen.
+    Unknown,
+    /// At the same address each time: the gate names an IST stack.
+    Always(u64),
+    /// On the stack that was interrupted.
+    Varies,
+}
+
+impl NestedFrame {
+    /// One was seen at `addr`.
+    fn and(self, addr: u64) -> Self {
+        match self {
+            NestedFrame::Unknown => NestedFrame::Always(addr),
+            NestedFrame::Always(at) if at == addr => self,
+            _ => NestedFrame::Varies,
+        }
+    }
+}
+
 /// One scheme and scenario, booted and with its golden run made.
 pub struct Session {
     machine: Machine,
@@ -53,6 +75,8 @@ pub struct Session {
     stops: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
     advances: u64,
+    /// Where the CPU put the last nested NMI's frame.
+    nested_frame: NestedFrame,
 }
 
 impl Session {
@@ -72,7 +96,16 @@ impl Session {
         let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
         let oracle = Oracle::new(Arc::new(rules));
         let stops = Vec::with_capacity(live_stops.len() + 16);
-        let mut session = Self { machine, oracle, ready, live_stops, quiet_stops, stops, advances: 0 };
+        let mut session = Self {
+            machine,
+            oracle,
+            ready,
+            live_stops,
+            quiet_stops,
+            stops,
+            advances: 0,
+            nested_frame: NestedFrame::Unknown,
+        };
         let golden = session.make_golden()?;
         let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
         rules.golden = golden;
@@ -89,7 +122,16 @@ impl Session {
         self.oracle.recorded = Some(Vec::new());
         let mut counts = std::collections::HashMap::<u64, u32>::new();
         let mut golden = Golden::default();
+        let (mut anchor, mut anchor_hash, mut power) = (Context::default(), 0, 1);
         loop {
+            let now = Context::of(self.machine.state());
+            if now == anchor && self.state_hash() == anchor_hash {
+                let at = self.rules().names().show(now.rip());
+                return Err(Error::NotReady(format!("its run without NMIs never ends: it goes round at {at}")));
+            }
+            if golden.visits.len() + 1 == power {
+                (anchor, anchor_hash, power) = (now, self.state_hash(), power * 2);
+            }
             let addr = self.machine.rip();
             let n = counts.entry(addr).or_default();
             *n += 1;
@@ -185,6 +227,7 @@ impl Session {
     pub fn arrive(&mut self) {
         self.oracle.arrived();
         self.machine.latch();
+        self.oracle.boundary(&self.machine); // it must be latched now, in every gear
     }
 
     /// NMIs are unblocked at this boundary from outside.
@@ -204,9 +247,13 @@ impl Session {
         let stop = self.machine.deliver(raise)?;
         match stop {
             Stop::Boundary if self.machine.idt().vector_of(self.machine.rip()).is_none_or(|v| v == 2) => {
+                if self.oracle.ghost.outer.is_some() && self.machine.mode() == Mode::Native {
+                    self.nested_frame = self.nested_frame.and(self.machine.state().regs.rsp);
+                }
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
             }
+            Stop::Lost => self.oracle.ghost.pending = false, // I3 tells at the end
             // The delivery itself faulted (its stack is not mapped, …).
             other => {
                 self.oracle.ghost.delivered();
@@ -214,6 +261,28 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Times an NMI at this boundary, in a free run that nothing watches. The session
+    /// must be restored afterwards.
+    pub fn time_nmi(&mut self) -> Result<Option<std::time::Duration>, Error> {
+        self.machine.time_nmi()
+    }
+
+    /// A nested NMI arrives at this boundary, and the whole of its path is run at once,
+    /// back to this boundary. `false` where that is not what happened: the session's
+    /// state is then good for nothing but to be put back.
+    ///
+    /// What the oracle is told is what it would have seen at the path's delivery and
+    /// return; what lies between, only a run that stops there can show.
+    pub fn nest_at_once(&mut self) -> Result<bool, Error> {
+        let NestedFrame::Always(frame_at) = self.nested_frame else { return Ok(false) };
+        let before = Context::of(self.machine.state());
+        if self.oracle.ghost.outer.is_none() || !self.machine.deliver_and_return()? {
+            return Ok(false);
+        }
+        let returned = self.oracle.nested(frame_at, &before.frame());
+        Ok(returned && Context::of(self.machine.state()) == before)
     }
 
     /// Moves on. Afterwards the machine stands at another boundary, or the run has a
@@ -249,7 +318,7 @@ impl Session {
         }
         let state = self.machine.state();
         let [r, c, f, s, ss] = self.machine.memory().words(state.sregs.cr3, state.regs.rsp)?;
-        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c, rflags: f, rsp: s, ss }))
+        Some((rip, state.regs.rsp, abi::Frame { rip: r, cs: c & 0xffff, rflags: f, rsp: s, ss: ss & 0xffff }))
     }
 
     /// Tells the oracle what happened. Returns the verdict where there is one.
@@ -292,7 +361,7 @@ impl Session {
             }
             Stop::Shutdown => o.conclude(Verdict::Shutdown { detail: "triple fault".into() }),
             Stop::Failed(why) => o.conclude(Verdict::HostLimit { why: why.clone() }),
-            Stop::Interrupted => {}
+            Stop::Interrupted | Stop::Lost => {}
         }
         if o.verdict().is_none() {
             o.boundary(m);

@@ -10,6 +10,9 @@ use super::Error;
 /// All three parts of the sync-regs area.
 pub(super) const SYNC_ALL: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
 
+/// Environment variable that names another device than `/dev/kvm`.
+const DEVICE_VARIABLE: &str = "VMM_KVM";
+
 /// An open `/dev/kvm`.
 pub struct Host {
     kvm: Kvm,
@@ -19,7 +22,9 @@ pub struct Host {
 impl Host {
     /// Opens `/dev/kvm` and checks it.
     pub fn open() -> Result<Self, Error> {
-        let kvm = Kvm::new().map_err(|e| match e.errno() {
+        let device = std::env::var(DEVICE_VARIABLE).unwrap_or_else(|_| "/dev/kvm".to_owned());
+        let device = std::ffi::CString::new(device).map_err(|_| Error::NoDevice)?;
+        let kvm = Kvm::new_with_path(&device).map_err(|e| match e.errno() {
             libc::ENOENT | libc::ENODEV | libc::ENXIO => Error::NoDevice,
             libc::EACCES | libc::EPERM => Error::NoPermission,
             _ => Error::ioctl("open /dev/kvm")(e),

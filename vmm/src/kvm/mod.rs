@@ -4,6 +4,8 @@
 //! out through KVM's sync-regs area, so that a run is one `KVM_RUN` and nothing
 //! else on the vCPU's descriptor.
 
+mod caps;
+mod debug;
 mod error;
 mod exit;
 mod host;
@@ -12,11 +14,13 @@ mod ram;
 mod vm;
 mod watchdog;
 
+pub use caps::Caps;
+pub use debug::Debug;
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
 pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
-pub use vm::{VcpuState, Vm};
+pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;
 
 /// `KVM_X86_SHADOW_INT_MOV_SS` (linux/arch/x86/include/uapi/asm/kvm.h): the vCPU

@@ -16,6 +16,9 @@ use super::{Error, Exit, Host};
 /// holds them.
 pub type VcpuState = kvm_bindings::kvm_sync_regs;
 
+/// A segment register as the CPU caches it.
+pub type Segment = kvm_bindings::kvm_segment;
+
 /// A virtual machine: RAM from guest-physical 0 up, one vCPU, no devices and no
 /// interrupt controller.
 pub struct Vm {
@@ -87,10 +90,29 @@ impl Vm {
         self.runs
     }
 
-    /// Raises a real NMI (`KVM_NMI`) for the next run.
+    /// Whether an OUT's exit leaves RIP behind the instruction with nothing left to
+    /// complete; `None` before this VM's first OUT.
+    pub fn out_is_complete(&self) -> Option<bool> {
+        self.out_is_complete
+    }
+
+    /// The vCPU's descriptor.
+    pub(super) fn vcpu(&self) -> &VcpuFd {
+        &self.vcpu
+    }
+
+    /// Whether the next runs leave before the first instruction.
+    pub(super) fn set_immediate_exit(&mut self, at_once: bool) {
+        self.vcpu.set_kvm_immediate_exit(at_once.into());
+    }
+
+    /// Raises a real NMI (`KVM_NMI`) for the next run; called again before that run,
+    /// one more. The events must not be changed between here and the run.
     pub fn raise_nmi(&mut self) -> Result<(), Error> {
-        self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-        self.vcpu.set_vcpu_events(&self.state.events).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+        if !self.nmi_raised {
+            self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+            self.vcpu.set_vcpu_events(&self.state.events).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+        }
         self.vcpu.nmi().map_err(Error::ioctl("KVM_NMI"))?;
         self.nmi_raised = true;
         Ok(())

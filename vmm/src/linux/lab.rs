@@ -161,7 +161,7 @@ fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
     let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
     let (place, hex) = text.split_once('=').ok_or_else(|| bad("no ="))?;
     let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err(bad("bytes are pairs of hexadecimal digits"));
     }
     let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();

@@ -125,10 +125,19 @@ pub struct Code {
     /// Addresses behind an instruction that casts a shadow, with that instruction.
     shadowed: BTreeMap<u64, u64>,
     irets: Vec<u64>,
-    /// Dense copy of `insns` for the hot path: base address, and per byte.
-    base: u64,
-    dense: Vec<Option<Box<Decoded>>>,
+    /// Dense copy of `insns` for the hot path, one piece for each stretch of code.
+    dense: Vec<Stretch>,
 }
+
+/// Code without large gaps: base address, and per byte the instruction there.
+#[derive(Debug)]
+struct Stretch {
+    base: u64,
+    bytes: Vec<Option<Box<Decoded>>>,
+}
+
+/// A gap in the code from which on a new stretch begins.
+const GAP: u64 = 4096;
 
 impl Code {
     /// Decodes every executable segment, beginning anew at each code symbol.
@@ -171,17 +180,20 @@ impl Code {
     }
 
     fn make_dense(&mut self) {
-        let (Some(first), Some(last)) = (self.insns.keys().next(), self.insns.keys().last()) else { return };
-        self.base = *first;
-        self.dense = vec![None; (last - first + 1) as usize];
         for (at, d) in &self.insns {
-            self.dense[(at - self.base) as usize] = Some(Box::new(*d));
+            match self.dense.last_mut() {
+                Some(s) if at - s.base < s.bytes.len() as u64 + GAP => {
+                    s.bytes.resize((at - s.base) as usize, None);
+                    s.bytes.push(Some(Box::new(*d)));
+                }
+                _ => self.dense.push(Stretch { base: *at, bytes: vec![Some(Box::new(*d))] }),
+            }
         }
     }
 
     /// The instruction at `addr`, where the decoding begins one there.
     pub fn at(&self, addr: u64) -> Option<&Decoded> {
-        self.dense.get(usize::try_from(addr.wrapping_sub(self.base)).ok()?)?.as_deref()
+        self.dense.iter().find_map(|s| s.bytes.get(usize::try_from(addr.wrapping_sub(s.base)).ok()?)?.as_deref())
     }
 
     /// Decodes bytes that are not among the image's known instructions.

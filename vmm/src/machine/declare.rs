@@ -6,6 +6,8 @@ use guest::abi;
 
 use super::manifest::{Line, Mode};
 use super::symbols::Symbols;
+use super::vectors::vector_number;
+pub use super::vectors::{has_error_code, vector_name};
 
 /// A declaration that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub enum Error {
         found: String,
     },
     /// An unknown keyword.
-    #[error("manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch)")]
+    #[error("manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot)")]
     UnknownKeyword(String),
     /// An unknown key.
     #[error("manifest: {of}: unknown key {key:?}")]
@@ -71,8 +73,17 @@ pub struct Scheme {
     pub idle: Vec<Range<u64>>,
     /// The invariant that it breaks on purpose.
     pub broken: Option<String>,
+    /// The bug of history that it has or repairs.
+    pub gallery: Option<String>,
     /// One line about it.
     pub summary: String,
+}
+
+impl Scheme {
+    /// Whether it is no candidate, but there to test the oracle or to show a bug.
+    pub fn exhibit(&self) -> bool {
+        self.broken.is_some() || self.gallery.is_some()
+    }
 }
 
 /// What the guest does while NMIs arrive.
@@ -108,6 +119,22 @@ pub struct Scratch {
     pub scheme: Option<String>,
 }
 
+/// Room for an entry that is linked in later (`--entry`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// For entries of this mode.
+    pub mode: Mode,
+    /// The symbol whose value RDI holds at entry, as written.
+    pub arg: String,
+    /// For code and constants: bytes of an executable segment, in the file.
+    pub text: Range<u64>,
+    /// For variables that begin as zero.
+    pub data: Option<Range<u64>>,
+    /// Names that the entry may define, and the words that take their addresses.
+    /// The first is that of the NMI handler.
+    pub hooks: Vec<(String, u64)>,
+}
+
 /// All that a manifest declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declarations {
@@ -121,13 +148,21 @@ pub struct Declarations {
     pub stacks: Vec<Stack>,
     /// By address.
     pub scratch: Vec<Scratch>,
+    /// One a mode at most.
+    pub slots: Vec<Slot>,
 }
 
 impl Declarations {
     /// Resolves a parsed manifest against the image's symbols.
     pub fn resolve(lines: &[Line], symbols: &Symbols) -> Result<Self, Error> {
-        let mut out =
-            Self { ram: abi::DEFAULT_RAM, schemes: vec![], scenarios: vec![], stacks: vec![], scratch: vec![] };
+        let mut out = Self {
+            ram: abi::DEFAULT_RAM,
+            schemes: vec![],
+            scenarios: vec![],
+            stacks: vec![],
+            scratch: vec![],
+            slots: vec![],
+        };
         let mut version = "none".to_owned();
         for line in lines {
             let r = Resolver { line, symbols };
@@ -141,6 +176,7 @@ impl Declarations {
                     r.known(&["low", "high", "scheme"])?;
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
                 }
+                "slot" => out.slots.push(r.slot()?),
                 other => return Err(Error::UnknownKeyword(other.to_owned())),
             }
         }
@@ -156,6 +192,7 @@ impl Declarations {
             None => Ok(()),
         };
         twice("scheme", out.schemes.iter().map(|s| s.name.as_str()).collect())?;
+        twice("slot of mode", out.slots.iter().map(|s| s.mode.name()).collect())?;
         twice("scenario", out.scenarios.iter().map(|s| s.name.as_str()).collect())?;
         if out.schemes.is_empty() {
             return Err(Error::Missing { of: "the image".into(), what: "at least one scheme" });
@@ -204,7 +241,17 @@ impl Resolver<'_> {
             Some((name, off)) => (name, number(off).ok_or_else(|| self.bad(value, "has an offset that is no number"))?),
             None => (value, 0),
         };
-        let symbol = self.symbols.get(name).ok_or_else(|| self.bad(value, "is not a symbol of the image"))?;
+        let symbol = self.symbols.get(name).ok_or_else(|| {
+            let stripped = self.symbols.iter().next().is_none();
+            self.bad(
+                value,
+                if stripped {
+                    "is no symbol: the image has none (do not strip it)"
+                } else {
+                    "is not a symbol of the image"
+                },
+            )
+        })?;
         symbol.addr.checked_add(offset).ok_or_else(|| self.bad(value, "lies beyond the address space"))
     }
 
@@ -219,9 +266,13 @@ impl Resolver<'_> {
     }
 
     fn range(&self) -> Result<Range<u64>, Error> {
-        let (low, high) = (self.needed("low")?, self.needed("high")?);
+        self.range_of("low", "high")
+    }
+
+    fn range_of(&self, from: &'static str, to: &'static str) -> Result<Range<u64>, Error> {
+        let (low, high) = (self.needed(from)?, self.needed(to)?);
         if low >= high {
-            return Err(self.bad(&self.text("high"), "is not above low="));
+            return Err(self.bad(&self.text(to), "is not above the low end"));
         }
         Ok(low..high)
     }
@@ -236,13 +287,9 @@ impl Resolver<'_> {
     }
 
     fn scheme(&self) -> Result<Scheme, Error> {
-        self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "summary"])?;
+        self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "gallery", "summary"])?;
         let name = self.word("a name")?.to_owned();
-        let mode = match self.text("mode").as_str() {
-            "native" | "" => Mode::Native,
-            "pv" => Mode::Pv,
-            other => return Err(self.bad(other, "is not a mode (native, pv)")),
-        };
+        let mode = self.mode()?;
         let entry = match self.line.pairs.get("entry") {
             Some(value) => Some(self.addr(value)?),
             None => None,
@@ -254,11 +301,38 @@ impl Resolver<'_> {
             faults: self.list("faults").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
             idle: self.list("idle").map(|v| self.sized(v)).collect::<Result<_, _>>()?,
             broken: self.line.pairs.get("broken").cloned(),
+            gallery: self.line.pairs.get("gallery").cloned(),
             summary: self.text("summary"),
             name,
             mode,
             entry,
         })
+    }
+
+    fn mode(&self) -> Result<Mode, Error> {
+        match self.text("mode").as_str() {
+            "native" | "" => Ok(Mode::Native),
+            "pv" => Ok(Mode::Pv),
+            other => Err(self.bad(other, "is not a mode (native, pv)")),
+        }
+    }
+
+    fn slot(&self) -> Result<Slot, Error> {
+        self.known(&["mode", "arg", "low", "high", "data_low", "data_high", "hooks"])?;
+        self.needed("arg")?;
+        let hook = |v: &str| {
+            let (name, at) = v.split_once('@').ok_or_else(|| self.bad(v, "is not of the form NAME@SYMBOL"))?;
+            Ok((name.to_owned(), self.addr(at)?))
+        };
+        let hooks: Vec<_> = self.list("hooks").map(hook).collect::<Result<_, _>>()?;
+        if hooks.is_empty() {
+            return Err(Error::Missing { of: self.of(), what: "hooks, the NMI handler's first" });
+        }
+        let data = match self.line.pairs.contains_key("data_low") {
+            true => Some(self.range_of("data_low", "data_high")?),
+            false => None,
+        };
+        Ok(Slot { mode: self.mode()?, arg: self.text("arg"), text: self.range()?, data, hooks })
     }
 
     /// `gp@SYMBOL`: a vector's mnemonic and the instruction that raises it.
@@ -307,42 +381,4 @@ pub fn number(text: &str) -> Option<u64> {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
     }
-}
-
-/// The mnemonics of SDM vol. 3, table 6-1, with their vectors.
-pub const VECTORS: [(&str, u8); 16] = [
-    ("de", 0),
-    ("db", 1),
-    ("nmi", 2),
-    ("bp", 3),
-    ("of", 4),
-    ("br", 5),
-    ("ud", 6),
-    ("nm", 7),
-    ("df", 8),
-    ("ts", 10),
-    ("np", 11),
-    ("ss", 12),
-    ("gp", 13),
-    ("pf", 14),
-    ("ac", 17),
-    ("mc", 18),
-];
-
-/// The vector called `name`.
-pub fn vector_number(name: &str) -> Option<u8> {
-    VECTORS.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
-}
-
-/// `#GP` for 13, `vector 77` for one without a mnemonic.
-pub fn vector_name(vector: u8) -> String {
-    match VECTORS.iter().find(|(_, v)| *v == vector) {
-        Some((name, _)) => format!("#{}", name.to_uppercase()),
-        None => format!("vector {vector}"),
-    }
-}
-
-/// Whether the CPU pushes an error code with this exception (SDM vol. 3, 6.13).
-pub const fn has_error_code(vector: u8) -> bool {
-    matches!(vector, 8 | 10..=14 | 17 | 21)
 }

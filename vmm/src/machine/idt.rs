@@ -41,6 +41,11 @@ impl Idt {
         out
     }
 
+    /// Whether no vector leads anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.handlers.is_empty() && self.stubs.is_empty()
+    }
+
     /// Where vector `vector` leads, if to code.
     pub fn handler(&self, vector: u8) -> Option<u64> {
         self.handlers.iter().find(|(_, v)| *v == vector).map(|(h, _)| *h)

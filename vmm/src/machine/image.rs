@@ -1,15 +1,14 @@
 //! A guest image: an ELF file, its symbols, and what its manifest declares.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use guest::abi;
-use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
-use object::{Endianness, elf::ProgramHeader64};
 
 use super::declare::{self, Declarations};
-use super::manifest;
-use super::symbols::Symbols;
+use super::manifest::{self, Line};
+use super::symbols::{Raw, Symbols};
+use super::{check, elf};
 
 /// The micro-kernel that was built with this program.
 pub const BUILTIN: &[u8] = include_bytes!(env!("GUEST_ELF"));
@@ -57,6 +56,16 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// A declared address is not what it must be.
+    #[error("manifest: {what} is {addr:#x}, which {why}")]
+    Place {
+        /// Which declaration.
+        what: String,
+        /// What it resolves to.
+        addr: u64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// No manifest note.
     #[error(
         "the image has no manifest: no ELF note with owner {:?} and type {} was found (is its section \
@@ -73,6 +82,17 @@ pub enum Error {
     Declaration(#[from] declare::Error),
 }
 
+/// What is added to an ELF file when it is read: an entry that was linked into it.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    /// Its names, which win over the file's.
+    pub symbols: Vec<Raw>,
+    /// Its part of the manifest.
+    pub lines: Vec<Line>,
+    /// Its DWARF sections, relocated, by name.
+    pub dwarf: BTreeMap<String, Vec<u8>>,
+}
+
 /// A parsed image, ready to be loaded.
 #[derive(Debug)]
 pub struct Image {
@@ -87,6 +107,8 @@ pub struct Image {
     pub symbols: Symbols,
     /// What the manifest declares, resolved to addresses.
     pub declared: Declarations,
+    /// DWARF of what was linked into it.
+    pub(super) dwarf: BTreeMap<String, Vec<u8>>,
 }
 
 impl Image {
@@ -97,42 +119,27 @@ impl Image {
 
     /// Reads an ELF file.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let broken = |e: object::read::Error| Error::Elf(e.to_string());
-        let header = FileHeader64::<Endianness>::parse(bytes).map_err(broken)?;
-        let endian = header.endian().map_err(broken)?;
-        check_kind(header, endian)?;
-        let headers = header.program_headers(endian, bytes).map_err(broken)?;
-        let segments = segments(headers, endian, bytes.len() as u64)?;
+        Self::assemble(bytes.into(), Added::default())
+    }
 
-        let sections = header.sections(endian, bytes).map_err(broken)?;
-        let table = sections.symbols(endian, bytes, elf::SHT_SYMTAB).map_err(broken)?;
-        let mut names = Vec::new();
-        for symbol in table.iter() {
-            let shndx = symbol.st_shndx(endian);
-            let kind = symbol.st_type();
-            if shndx == elf::SHN_UNDEF || kind == elf::STT_FILE || kind == elf::STT_SECTION {
-                continue;
-            }
-            let name = table.symbol_name(endian, symbol).map_err(broken)?;
-            let name = String::from_utf8_lossy(name).into_owned();
-            let code = sections
-                .section(object::SectionIndex(shndx.0.into()))
-                .is_ok_and(|s| s.sh_flags(endian).0 & elf::SHF_EXECINSTR.0 != 0);
-            names.push((name, symbol.st_value(endian), symbol.st_size(endian), code));
-        }
-        let symbols = Symbols::new(names);
-
-        let text = manifest_text(headers, endian, bytes)?.ok_or(Error::NoManifest)?;
-        let declared = Declarations::resolve(&manifest::parse(&text)?, &symbols)?;
+    /// Reads an ELF file to which something was added.
+    pub(super) fn assemble(bytes: Arc<[u8]>, added: Added) -> Result<Self, Error> {
+        let file = elf::Elf::read(&bytes)?;
+        let mut lines = manifest::parse(&file.manifest()?.ok_or(Error::NoManifest)?)?;
+        lines.extend(added.lines);
+        let symbols = Symbols::new(file.symbols()?).with(added.symbols);
+        let declared = Declarations::resolve(&lines, &symbols)?;
+        let (entry, segments) = (file.entry(), file.segments()?);
         let image = Self {
-            bytes: bytes.into(),
-            hash: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(bytes)),
-            entry: header.e_entry(endian),
+            hash: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes)),
+            bytes,
+            entry,
             segments,
             symbols,
             declared,
+            dwarf: added.dwarf,
         };
-        image.check()?;
+        check::image(&image)?;
         Ok(image)
     }
 
@@ -158,107 +165,4 @@ impl Image {
         let s = self.segments.iter().find(|s| s.exec && vaddr.wrapping_sub(s.vaddr) < s.file_size)?;
         self.bytes.get((s.offset + (vaddr - s.vaddr)) as usize..(s.offset + s.file_size) as usize)
     }
-
-    /// Checks what needs segments and manifest together.
-    fn check(&self) -> Result<(), Error> {
-        for (index, s) in self.segments.iter().enumerate() {
-            let end = s.paddr + s.size;
-            let fail = |what: String| Error::Segment { index, paddr: s.paddr, end, what };
-            if s.paddr < abi::IMAGE_MIN_PADDR {
-                return Err(fail(format!("begins below {:#x}, where the boot tables are", abi::IMAGE_MIN_PADDR)));
-            }
-            if end > self.declared.ram {
-                return Err(fail(format!(
-                    "ends beyond the RAM of {} bytes (see the manifest's `ram`)",
-                    self.declared.ram
-                )));
-            }
-            if s.vaddr % 4096 != s.paddr % 4096 {
-                return Err(fail("has virtual and physical addresses that differ within a page".into()));
-            }
-            if self.segments.get(index + 1).is_some_and(|next| next.paddr < end) {
-                return Err(fail("overlaps the next one".into()));
-            }
-        }
-        if !self.is_code(self.entry) {
-            return Err(Error::Elf(format!("the entry point {:#x} is not in an executable segment", self.entry)));
-        }
-        for scheme in &self.declared.schemes {
-            if let Some(entry) = scheme.entry.filter(|e| !self.is_code(*e)) {
-                return Err(Error::Elf(format!("scheme {}: entry={entry:#x} is not code", scheme.name)));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn check_kind(header: &FileHeader64<Endianness>, endian: Endianness) -> Result<(), Error> {
-    let wrong = |found: String| Err(Error::WrongKind { found });
-    if !matches!(endian, Endianness::Little) {
-        return wrong("big-endian".into());
-    }
-    match header.e_machine(endian) {
-        elf::EM_X86_64 => {}
-        other => return wrong(format!("for machine {}", other.0)),
-    }
-    match header.e_type(endian) {
-        elf::ET_EXEC => Ok(()),
-        elf::ET_DYN => wrong("position-independent (ET_DYN; link with -no-pie)".into()),
-        elf::ET_REL => wrong("a relocatable object (ET_REL; link it first)".into()),
-        other => wrong(format!("of ELF type {}", other.0)),
-    }
-}
-
-fn segments(headers: &[ProgramHeader64<Endianness>], e: Endianness, file: u64) -> Result<Vec<Segment>, Error> {
-    let mut out = Vec::new();
-    for ph in headers.iter().filter(|ph| ph.p_type(e) == elf::PT_LOAD && ph.p_memsz(e) > 0) {
-        let (vaddr, paddr, size) = (ph.p_vaddr(e), ph.p_paddr(e), ph.p_memsz(e));
-        let in_file = ph.p_offset(e).checked_add(ph.p_filesz(e)).is_some_and(|end| end <= file);
-        if !in_file || ph.p_filesz(e) > size || paddr.checked_add(size).is_none() || vaddr.checked_add(size).is_none() {
-            return Err(Error::Segment {
-                index: out.len(),
-                paddr,
-                end: paddr.saturating_add(size),
-                what: "reaches beyond the file or the address space".into(),
-            });
-        }
-        out.push(Segment {
-            vaddr,
-            paddr,
-            size,
-            offset: ph.p_offset(e),
-            file_size: ph.p_filesz(e),
-            write: ph.p_flags(e).0 & elf::PF_W.0 != 0,
-            exec: ph.p_flags(e).0 & elf::PF_X.0 != 0,
-        });
-    }
-    if out.is_empty() {
-        return Err(Error::Elf("no loadable segment".into()));
-    }
-    out.sort_by_key(|s| s.paddr);
-    Ok(out)
-}
-
-/// The text of all manifest notes, or `None` where there is none.
-fn manifest_text(
-    headers: &[ProgramHeader64<Endianness>],
-    endian: Endianness,
-    bytes: &[u8],
-) -> Result<Option<String>, Error> {
-    let broken = |e: object::read::Error| Error::Elf(format!("a note: {e}"));
-    let mut text: Option<String> = None;
-    for header in headers {
-        let Some(mut notes) = header.notes(endian, bytes).map_err(broken)? else { continue };
-        while let Some(note) = notes.next().map_err(broken)? {
-            if note.name() != abi::NOTE_NAME.as_bytes() || note.n_type(endian).0 != abi::NOTE_TYPE_MANIFEST {
-                continue;
-            }
-            let part =
-                std::str::from_utf8(note.desc()).map_err(|_| Error::Elf("a manifest note is not UTF-8".into()))?;
-            let text = text.get_or_insert_default();
-            text.push_str(part);
-            text.push('\n');
-        }
-    }
-    Ok(text)
 }

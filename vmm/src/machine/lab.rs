@@ -6,14 +6,18 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
-use super::code::Code;
 use super::declare::{Scenario, Scheme};
+use super::fault::Fault;
+use super::guest_image::Guest;
 use super::idt::Idt;
-use super::image::Image;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
-use super::pv::{Outcome, Pv};
+use super::pv::{Delivery, Outcome, Pv};
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+
+/// KVM_INTERNAL_ERROR_EMULATION.
+const EMULATION_FAILURE: u32 = 1;
+const INT3: u8 = 0xcc;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -32,33 +36,18 @@ pub enum Error {
     Host(String),
 }
 
-/// An image with its decoded code, shared by all machines that run it.
-#[derive(Debug)]
-pub struct Guest {
-    /// The image.
-    pub image: Image,
-    /// Its instructions.
-    pub code: Code,
-}
-
-impl Guest {
-    /// Decodes an image's code.
-    pub fn new(image: Image) -> Arc<Self> {
-        let code = Code::of(&image);
-        Arc::new(Self { image, code })
-    }
-}
-
 /// Where the architecture leaves a choice, or a host differs from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Knobs {
     /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
     pub faulting_iret_unblocks: bool,
+    /// A hypervisor's bug to play.
+    pub fault: Option<Fault>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true }
+        Self { faulting_iret_unblocks: true, fault: None }
     }
 }
 
@@ -70,6 +59,8 @@ pub enum Stop {
     /// A hypercall was made; RIP is behind it. Argument registers are as the guest
     /// left them.
     Hypercall(u8),
+    /// An NMI was lost: the guest has no handler for it. Nothing else happened.
+    Lost,
     /// A PV hypercall was carried out.
     Pv(Outcome),
     /// An exception whose vector leads to a HLT stub.
@@ -155,29 +146,13 @@ impl Machine {
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
             return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
         }
-        if machine.mode == Mode::Pv && machine.pv.nmi_callback == 0 {
+        if machine.mode == Mode::Pv && !machine.pv.can_deliver() {
             return Err(Error::NotReady("it registered no NMI callback (HYPERVISOR_callback_op) in mode pv".into()));
         }
         Ok(machine)
     }
 
-    fn run_to_ready(&mut self) -> Result<(), Error> {
-        loop {
-            let stop = self.resume()?;
-            let why = match stop {
-                Stop::Hypercall(abi::PORT_READY) => return Ok(()),
-                Stop::Pv(Outcome::Returned) => continue,
-                Stop::Hypercall(abi::PORT_PANIC) => format!("it panicked: {}", self.panic_message()),
-                Stop::Hypercall(port) => format!("it made hypercall {port:#x} first"),
-                Stop::Interrupted => format!("it runs without end at {}", self.place(self.rip())),
-                Stop::Shutdown => format!("it ended in a triple fault near {}", self.place(self.rip())),
-                other => format!("{other:?} at {}", self.place(self.rip())),
-            };
-            return Err(Error::NotReady(why));
-        }
-    }
-
-    fn place(&self, addr: u64) -> String {
+    pub(super) fn place(&self, addr: u64) -> String {
         match self.guest.image.symbols.nearest_code(addr, "") {
             Some(s) if addr - s.addr < 4096 => format!("{}+{:#x}", s.name, addr - s.addr),
             _ => format!("{addr:#x}"),
@@ -206,9 +181,12 @@ impl Machine {
                 }
             }
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(abi::PORT_PV) => match self.pv_hypercall() {
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
+                    Outcome::Refused(why) if self.idt.is_empty() => {
+                        Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}")))
+                    }
                     Outcome::Refused(why) => {
-                        log::debug!("iret hypercall refused: {why}");
+                        log::debug!("return refused: {why}");
                         self.patch_handlers();
                         return self.resume_patched(); // to the #GP handler
                     }
@@ -224,6 +202,15 @@ impl Machine {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
             }
+            Exit::InternalError { suberror: EMULATION_FAILURE, bytes } if bytes.first() == Some(&INT3) => {
+                // An emulator without int3: the trap it should have taken.
+                let state = self.vm.state_mut();
+                state.regs.rip += 1;
+                state.events.exception.injected = 1;
+                state.events.exception.nr = 3;
+                state.events.exception.has_error_code = 0;
+                return self.resume();
+            }
             Exit::InternalError { suberror, bytes } => {
                 Stop::Failed(format!("KVM could not execute the instruction (suberror {suberror}, bytes {bytes:02x?})"))
             }
@@ -232,12 +219,16 @@ impl Machine {
         })
     }
 
-    fn pv_hypercall(&mut self) -> Outcome {
+    fn pv_hypercall(&mut self, port: u8) -> Outcome {
         if self.mode != Mode::Pv {
             return Outcome::Crashed("a PV hypercall in mode native".into());
         }
         let mut state = *self.vm.state();
-        let outcome = self.pv.hypercall(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+        let mut mem = GuestMemoryMut(self.vm.ram_mut());
+        let outcome = match port {
+            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared()),
+            _ => self.pv.hypercall(&mut state, &mut mem),
+        };
         if let Outcome::Refused(_) = outcome {
             // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
             state.regs.rip = state.regs.rip.wrapping_sub(2);
@@ -334,9 +325,12 @@ impl Machine {
 
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
-        match self.mode {
-            Mode::Native => self.latched = true,
-            Mode::Pv => self.pv.pending = true,
+        match (self.mode, self.knobs.fault) {
+            (Mode::Native, Some(Fault::SecondNmiLost))
+                if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
+            (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
+            (Mode::Native, _) => self.latched = true,
+            (Mode::Pv, _) => self.pv.raise(),
         }
     }
 
@@ -353,8 +347,9 @@ impl Machine {
             let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
             *self.vm.state_mut() = state;
             return Ok(match delivered {
-                true => Stop::Boundary,
-                false => Stop::Failed("the NMI's bounce frame could not be built: domain killed".into()),
+                Delivery::Entered => Stop::Boundary,
+                Delivery::Lost => Stop::Lost,
+                Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
             });
         }
         self.latched = false;
@@ -372,6 +367,22 @@ impl Machine {
             return Err(Error::Host(format!("an NMI raised at {} was not delivered there", self.place(from))));
         }
         Ok(stop)
+    }
+
+    /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
+    /// execution stands here again. `false` where it stopped elsewhere, or came back
+    /// with another stack pointer or with NMIs blocked.
+    pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
+        let before = self.vm.state().regs;
+        self.latched = false;
+        self.vm.state_mut().events.nmi.pending = 1;
+        self.patch(before.rip);
+        self.patch_handlers_but_nmi();
+        let stop = self.resume_patched()?;
+        let state = self.vm.state();
+        let nmi = state.events.nmi;
+        let back = (state.regs.rip, state.regs.rsp) == (before.rip, before.rsp);
+        Ok(stop == Stop::Boundary && back && nmi.masked == 0 && nmi.pending == 0)
     }
 
     /// Copies the whole state.

@@ -17,12 +17,19 @@ pub enum Mode {
     Pv,
 }
 
-impl std::fmt::Display for Mode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Mode {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
             Mode::Native => "native",
             Mode::Pv => "pv",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -2,22 +2,32 @@
 //! checkpoint and restore, PV hypercalls.
 
 pub mod boot;
+mod check;
 pub mod code;
 pub mod declare;
+mod elf;
+pub mod fault;
+mod guest_image;
 mod idt;
 pub mod image;
 mod lab;
+mod lines;
+pub mod link;
 pub mod linux;
 pub mod manifest;
 pub mod memory;
 pub mod paging;
 pub mod pv;
+mod ready;
 pub(in crate::machine) mod step;
 pub mod symbols;
+mod timed;
+pub mod vectors;
 
 pub use code::{Code, Decoded, Flow};
+pub use guest_image::Guest;
 pub use idt::Idt;
 pub use image::Image;
-pub use lab::{Checkpoint, Error, Guest, Knobs, Machine, Raise, Stop};
+pub use lab::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
 pub use manifest::Mode;
 pub use step::register;

@@ -3,6 +3,7 @@
 //! this does not.
 
 use super::code::{Code, Decoded, Flow};
+use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
@@ -43,6 +44,11 @@ impl Machine {
         }
     }
 
+    /// Puts a stop at the first instruction of every handler but the NMI's.
+    pub(super) fn patch_handlers_but_nmi(&mut self) {
+        self.patch_handlers_but(self.idt.handler(2).unwrap_or(0));
+    }
+
     /// Puts a stop at the first instruction of every handler.
     pub(super) fn patch_handlers(&mut self) {
         self.patch_handlers_but(0);
@@ -70,7 +76,12 @@ impl Machine {
         let ours = self.patches.iter().any(|(_, addr, _)| *addr == rip);
         self.patches.clear();
         match stop? {
-            Stop::Halt if ours => Ok(Stop::Boundary),
+            Stop::Halt if ours => {
+                // With TF set, the HLT itself was single-stepped: its trap is none of
+                // the guest's. One that the guest has coming stops at its handler.
+                self.vm.state_mut().events.exception = Default::default();
+                Ok(Stop::Boundary)
+            }
             other => Ok(other),
         }
     }
@@ -129,11 +140,23 @@ impl Machine {
         if stop == Stop::Boundary {
             let faulted = self.faulted(target, &before, d.flow);
             self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
-            if blocked && d.flow == Flow::Iret && faulted {
-                self.apply_iret_knob();
+            match self.knobs.fault {
+                _ if !blocked || d.flow != Flow::Iret => {}
+                _ if faulted => self.apply_iret_knob(),
+                Some(Fault::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
+                _ => {}
             }
         }
+        self.unblock_early();
         Ok(stop)
+    }
+
+    /// The fault that unblocks NMIs while the iretq is still to come.
+    fn unblock_early(&mut self) {
+        let at_iret = |m: &Self| m.guest.code.at(m.rip()).is_some_and(|d| d.flow == Flow::Iret);
+        if self.knobs.fault == Some(Fault::IretUnblocksEarly) && at_iret(self) {
+            self.vm.state_mut().events.nmi.masked = 0;
+        }
     }
 
     /// Whether a return ended in a fault's handler rather than at its target. Where
@@ -303,6 +326,7 @@ impl Machine {
             }
             // A run that does not end is looked at by the caller.
             let stop = self.resume_patiently(0)?;
+            self.unblock_early();
             if stop != Stop::Boundary || stops.contains(&self.rip()) {
                 return Ok(stop);
             }

@@ -15,6 +15,15 @@ pub struct Symbol {
     pub code: bool,
 }
 
+/// A symbol as a file has it: `(name, address, size, is code)`.
+pub type Raw = (String, u64, u64, bool);
+
+/// The demangled name, without what separates words in a schedule: `<u32 as Display>::fmt`
+/// becomes `<u32_as_Display>::fmt`.
+fn readable(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name)).replace([' ', ',', '+', '@', '\'', '"'], "_")
+}
+
 /// The symbols of an image, by address and by name.
 #[derive(Debug, Default)]
 pub struct Symbols {
@@ -23,23 +32,34 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Takes `(name, address, size, is code)`; names are demangled.
-    pub fn new(raw: Vec<(String, u64, u64, bool)>) -> Self {
+    /// Takes raw symbols; names are demangled.
+    pub fn new(raw: Vec<Raw>) -> Self {
         let mut sorted: Vec<Symbol> = raw
             .into_iter()
             .filter(|(name, ..)| !name.is_empty())
-            .map(|(name, addr, size, code)| Symbol {
-                name: format!("{:#}", rustc_demangle::demangle(&name)),
-                addr,
-                size,
-                code,
-            })
+            .map(|(name, addr, size, code)| Symbol { name: readable(&name), addr, size, code })
             .collect();
         sorted.sort_by(|a, b| (a.addr, &a.name).cmp(&(b.addr, &b.name)));
         sorted.dedup();
         let mut by_name = BTreeMap::new();
         for (i, s) in sorted.iter().enumerate() {
             by_name.entry(s.name.clone()).or_insert(i);
+        }
+        Self { sorted, by_name }
+    }
+
+    /// These and `own`, whose names win over those here.
+    pub fn with(self, own: Vec<Raw>) -> Self {
+        let own = Self::new(own);
+        let wins: BTreeMap<String, u64> =
+            own.by_name.iter().map(|(name, i)| (name.clone(), own.sorted[*i].addr)).collect();
+        let mut sorted: Vec<Symbol> = self.sorted.into_iter().chain(own.sorted).collect();
+        sorted.sort_by(|a, b| (a.addr, &a.name).cmp(&(b.addr, &b.name)));
+        let mut by_name = BTreeMap::new();
+        for (i, s) in sorted.iter().enumerate() {
+            if wins.get(&s.name).is_none_or(|addr| *addr == s.addr) {
+                by_name.entry(s.name.clone()).or_insert(i);
+            }
         }
         Self { sorted, by_name }
     }

@@ -16,6 +16,7 @@ const RFLAGS: usize = 17;
 const CS: usize = 18;
 const SS: usize = 19;
 const GS_BASE: usize = 25;
+const CR3: usize = 28;
 
 /// Every register that an NMI must give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +85,11 @@ impl Context {
     /// The privilege level.
     pub fn cpl(&self) -> u8 {
         (self.0[CS] & 3) as u8
+    }
+
+    /// The root page table.
+    pub fn cr3(&self) -> u64 {
+        self.0[CR3]
     }
 
     /// The base of GS.

@@ -23,6 +23,8 @@ pub struct Frames {
     len: u8,
     /// How many were live when the outermost NMI was delivered.
     base: u8,
+    /// There were more than are remembered: a return that fits none raises no alarm.
+    lost: bool,
 }
 
 impl Frames {
@@ -35,6 +37,13 @@ impl Frames {
         self.live().iter().filter(|f| f.vector == 2).count() as u32
     }
 
+    /// The words of the NMI frame pushed last, where it is nested in another's.
+    pub fn nested(&self) -> Option<&Frame> {
+        let mut nmis = self.live().iter().rev().filter(|f| f.vector == 2);
+        let last = nmis.next()?;
+        nmis.next().map(|_| &last.words)
+    }
+
     /// An outermost NMI is about to be delivered.
     pub fn begin_episode(&mut self) {
         self.base = self.len;
@@ -43,6 +52,7 @@ impl Frames {
     /// The outermost NMI has been returned from: nothing of it is live.
     pub fn end_episode(&mut self) {
         self.truncate(self.base);
+        self.lost = false;
     }
 
     fn truncate(&mut self, len: u8) {
@@ -66,13 +76,14 @@ impl Frames {
             // The oldest that the outermost return does not need.
             let drop = (base + 1).min(MOST - 1);
             self.retain(|i, _| i != drop);
+            self.lost = true;
         }
         self.list[usize::from(self.len)] = new;
         self.len += 1;
     }
 
     fn retain(&mut self, keep: impl Fn(usize, &Live) -> bool) {
-        let mut kept = Frames { base: self.base, ..Frames::default() };
+        let mut kept = Frames { base: self.base, lost: self.lost, ..Frames::default() };
         for (i, old) in self.live().iter().enumerate() {
             if keep(i, old) {
                 kept.list[usize::from(kept.len)] = *old;
@@ -83,7 +94,7 @@ impl Frames {
     }
 
     /// A return consumed `words` at `addr`: forgets that frame and all above it.
-    /// `false` where no live frame is like it.
+    /// `false` where no live frame is like it, unless some were lost.
     ///
     /// An NMI's frame may be returned from in a copy, word for word. A fault's is
     /// returned from in place, and its handler may have moved RIP or changed flags.
@@ -95,9 +106,18 @@ impl Frames {
                 old.addr == addr && (w.cs, w.rsp, w.ss) == (words.cs, words.rsp, words.ss)
             }
         };
-        let Some(i) = self.live().iter().rposition(same) else { return false };
+        let Some(i) = self.live().iter().rposition(same) else { return self.lost };
         self.truncate(i as u8);
         true
+    }
+
+    /// A return to a declared repeat consumed the frame at `addr`: where that is a live
+    /// one whose RIP was rewritten in place, it is no longer live.
+    pub fn rewritten(&mut self, addr: u64, words: &Frame) {
+        let same = |old: &Live| old.addr == addr && (old.words.rsp, old.words.ss) == (words.rsp, words.ss);
+        if let Some(i) = self.live().iter().rposition(same) {
+            self.truncate((i as u8).max(self.base + 1));
+        }
     }
 }
 

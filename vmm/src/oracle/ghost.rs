@@ -6,7 +6,7 @@ use super::frames::Frames;
 
 /// Deliveries that no body run has answered yet, counted up to here; beyond it "many",
 /// which stays so until the outermost return and raises no alarm.
-const MANY: u8 = 4;
+const MANY: u8 = 2;
 
 /// Ghost state. It is bounded, so that a search over it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,13 +1,17 @@
 //! What results look like: JSON, terminal tables, traces, JUnit.
 
+mod agree;
 mod columns;
+mod compare;
 mod document;
 mod exploration;
 mod junit;
 mod terminal;
 mod trace;
 
+pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
+pub use compare::comparison;
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
 pub use exploration::Exploration;
 pub use junit::junit;

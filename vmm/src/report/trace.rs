@@ -28,6 +28,9 @@ pub enum Step {
         bodies: u8,
         /// In AT&T syntax.
         text: String,
+        /// `file:line`, or `-`, where the image has DWARF.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
         /// The registers that it changed, with their new values.
         changed: Vec<(&'static str, String)>,
     },
@@ -41,24 +44,32 @@ pub enum Step {
 /// Widths of the columns of boundary and instruction.
 const PLACE: usize = 44;
 const TEXT: usize = 32;
+const SOURCE: usize = 24;
 
-/// The header over the columns of [`Step`]'s lines.
-pub fn header() -> String {
-    format!("{:>6} {:2} {:2} {:5} {:PLACE$} {:TEXT$} CHANGED", "STEP", "B", "P", "DEPTH", "BOUNDARY", "INSTRUCTION")
-        .trim_end()
-        .to_owned()
+/// The header over the columns of [`Step`]'s lines; `source` where the image has DWARF.
+pub fn header(source: bool) -> String {
+    let source = if source { format!("{:SOURCE$} ", "SOURCE") } else { String::new() };
+    format!(
+        "{:>6} {:2} {:2} {:5} {:PLACE$} {:TEXT$} {source}CHANGED",
+        "STEP", "B", "P", "DEPTH", "BOUNDARY", "INSTRUCTION"
+    )
 }
 
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Step::Event { what } => write!(f, "{:>6} ** {what}", ""),
-            Step::Instruction { number, at, blocked, pending, shadow, depth, bodies, text, changed, .. } => {
+            Step::Instruction {
+                number, at, blocked, pending, shadow, depth, bodies, text, source, changed, ..
+            } => {
                 let flag = |on: bool, c: char| if on { c } else { '.' };
                 let blocked = if *shadow { 's' } else { flag(*blocked, 'B') };
                 let depth = format!("{depth}{}", "+".repeat(usize::from(*bodies)));
                 let mut line =
                     format!("{number:>6} {blocked:2} {:2} {depth:5} {at:PLACE$} {text:TEXT$}", flag(*pending, 'P'));
+                if let Some(source) = source {
+                    let _ = write!(line, " {source:SOURCE$}");
+                }
                 for (name, value) in changed {
                     let _ = write!(line, " {name}={value}");
                 }

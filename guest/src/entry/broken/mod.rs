@@ -6,9 +6,13 @@
 //! (`broken-i5`: two). Faults in the body open NMIs as in `naive`; the scenario
 //! to judge them in is `quiet`.
 //!
-//! I1 and I2 are the host's and the VMM's duties, which no guest can break.
+//! I1 and I2 are the host's and the VMM's duties, which no guest can break: `vmm run --fault`
+//! breaks them.
 
+mod i10;
+mod i11;
 mod i12;
+mod i13;
 mod i14;
 mod i16;
 mod i17;

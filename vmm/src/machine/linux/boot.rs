@@ -43,11 +43,11 @@ pub fn load(vm: &mut Vm, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<u64
     put(bytes, initrd_at, initrd);
     put(bytes, ZERO_PAGE, &zero_page(ram, initrd_at, initrd.len() as u64));
     // Identity map of the first 4 GiB in 2 MiB pages.
-    put_words(bytes, TABLES, &[TABLES + 0x1000 | 3]);
+    put_words(bytes, TABLES, &[(TABLES + 0x1000) | 3]);
     for gib in 0..4 {
-        put_words(bytes, TABLES + 0x1000 + gib * 8, &[TABLES + 0x2000 + gib * 0x1000 | 3]);
+        put_words(bytes, TABLES + 0x1000 + gib * 8, &[(TABLES + 0x2000 + gib * 0x1000) | 3]);
         for i in 0..512 {
-            put_words(bytes, TABLES + 0x2000 + gib * 0x1000 + i * 8, &[(gib << 30) + (i << 21) | 0x83]);
+            put_words(bytes, TABLES + 0x2000 + gib * 0x1000 + i * 8, &[((gib << 30) + (i << 21)) | 0x83]);
         }
     }
     put_words(bytes, GDT, &[0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);

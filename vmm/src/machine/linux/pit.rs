@@ -145,7 +145,7 @@ impl Pit {
             // Bit 5 is channel 2's output, bit 4 toggles with the memory refresh.
             0x61 => {
                 let out = u8::from(self.channels[2].expired(now)) << 5;
-                Some(self.port61 | out | (now / 15_000 % 2) as u8 * 0x10)
+                Some(self.port61 | out | ((now / 15_000 % 2) as u8 * 0x10))
             }
             _ => None,
         }

@@ -1,0 +1,9 @@
+//! Bugs of history, each as the smallest variant that has it, next to a repaired twin
+//! that differs in that one thing. The manifest's `gallery=` names the commit or the
+//! words by which the bug is known; `vmm list schemes` shows them with `--all`.
+//!
+//! They are found by injecting everywhere, not by being told where; the campaign
+//! `history.toml` does so. Bugs of hypervisors are in the VMM, behind `--fault`.
+
+mod ist_index;
+mod rostedt;

@@ -1,0 +1,139 @@
+//! `explore` and `bench`: searches that close, what their reductions leave alone, and
+//! what they print.
+
+mod common;
+use common::vmm;
+use serde_json::Value;
+
+/// Explores one cell.
+#[track_caller]
+fn explore(scheme: &str, scenario: &str, more: &[&str]) -> (i32, Value) {
+    let done = vmm(&[&["explore", "--scheme", scheme, "--scenario", scenario, "--json"], more].concat());
+    (done.code, done.json())
+}
+
+#[test]
+fn a_search_closes_and_is_checked_in_every_gear() {
+    for (scheme, nesting) in [("mainline", 2), ("linus-2010-fixed", 2), ("nmi-safe-return", 1), ("xen-flag", 1)] {
+        let (code, found) = explore(scheme, "short-vmalloc-fault", &[]);
+        assert_eq!((code, &found["verdict"], &found["closed"]), (0, &"pass".into(), &true.into()), "{scheme}: {found}");
+        assert_eq!(found["max_nesting"], nesting, "{scheme}");
+        assert_eq!(found["boundaries"], found["covered"], "{scheme}: every unblocked boundary was injected at");
+        assert_eq!((&found["cross_checked"], &found["disagreements"]), (&20.into(), &0.into()), "{scheme}");
+        assert_eq!(found["frontier"], 0, "{scheme}");
+        assert!(found["bytes_per_state"].as_f64().unwrap() <= 128.0, "{scheme}: {found}");
+    }
+}
+
+#[test]
+fn a_violation_is_found_by_a_shortest_schedule_that_replays() {
+    let (code, found) = explore("naive", "short-ud-fault", &[]);
+    assert_eq!((code, &found["closed"]), (1, &false.into()), "it stops at the first violation");
+    let violation = &found["violations"][0];
+    assert_eq!(violation["invariant"], "I5");
+    assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 2, "two NMIs are enough, and one is not");
+    let line = violation["replay"].as_str().unwrap();
+    for gear in ["arm", "step", "jump"] {
+        let again = vmm(&["replay", line, "--gear", gear, "--json"]).exits(1).json();
+        assert_eq!(again["rows"][0]["invariant"], "I5", "{gear}");
+    }
+}
+
+#[test]
+fn what_needs_three_nmis_is_found() {
+    let (code, found) = explore("rostedt-2012", "short-ud-fault", &[]);
+    assert_eq!(code, 1);
+    let violation = &found["violations"][0];
+    assert_eq!(violation["invariant"], "I14", "{violation}");
+    assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 3, "{violation}");
+}
+
+#[test]
+fn a_livelock_is_found_with_one_arrival() {
+    let (code, found) = explore("broken-i17", "quiet", &[]);
+    assert_eq!((code, &found["verdict"]), (1, &"livelock".into()), "{found}");
+    assert_eq!(found["violations"][0]["invariant"], "I17");
+}
+
+#[test]
+fn the_reductions_change_no_verdict() {
+    for (scheme, verdict) in [("xen-flag", "pass"), ("nmi-safe-return", "pass"), ("naive", "violation")] {
+        let plain = explore(scheme, "short-ud-fault", &[]).1;
+        for off in [
+            &["--all-arrivals"][..],
+            &["--stepped"],
+            &["--dead-words"],
+            &["--stepped", "--all-arrivals", "--dead-words"],
+        ] {
+            let (_, found) = explore(scheme, "short-ud-fault", off);
+            assert_eq!(found["verdict"], verdict, "{scheme} {off:?}: {found}");
+            assert_eq!(found["closed"], plain["closed"], "{scheme} {off:?}");
+            assert!(found["states"].as_u64() >= plain["states"].as_u64(), "{scheme} {off:?}");
+            let rules = |v: &Value| {
+                v["violations"].as_array().unwrap().iter().map(|v| v["invariant"].clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(rules(&found), rules(&plain), "{scheme} {off:?}");
+        }
+    }
+}
+
+#[test]
+fn the_same_search_finds_the_same_whatever_the_threads() {
+    let strip = |mut v: Value| {
+        v["seconds"] = 0.into();
+        v
+    };
+    let one = strip(explore("mainline", "short-vmalloc-fault", &["--jobs", "1"]).1);
+    assert_eq!(one, strip(explore("mainline", "short-vmalloc-fault", &["--jobs", "1"]).1));
+    let two = explore("mainline", "short-vmalloc-fault", &["--jobs", "2"]).1;
+    for key in ["verdict", "closed", "states", "edges", "merged", "covered"] {
+        assert_eq!(one[key], two[key], "{key}");
+    }
+}
+
+#[test]
+fn no_two_states_share_a_hash() {
+    let (code, found) = explore("nmi-safe-return", "short-ud-fault", &["--dead-words", "--check-hashes"]);
+    assert_eq!((code, &found["collisions"]), (0, &0.into()), "{found}");
+    vmm(&["explore", "--scheme", "naive", "--scenario", "quiet", "--check-hashes"]).exits(2).says(&["--dead-words"]);
+}
+
+#[test]
+fn a_bound_that_was_hit_is_no_pass() {
+    let (code, found) = explore("mainline", "short-ud-fault", &["--max-states", "500"]);
+    assert_eq!((code, &found["verdict"], &found["closed"]), (1, &"open".into(), &false.into()));
+    assert!(found["bound"].as_str().unwrap().contains("--max-states"), "{found}");
+    assert!(found["frontier"].as_u64().unwrap() > 0);
+    let (_, found) = explore("mainline", "short-ud-fault", &["--max-memory", "100K"]);
+    assert!(found["bound"].as_str().unwrap().contains("--max-memory"), "{found}");
+}
+
+#[test]
+fn a_spontaneous_unmask_breaks_what_only_nmis_do_not() {
+    // Before the frame is copied no scheme on an IST can survive it.
+    let (code, found) = explore("mainline", "short-ud-fault", &["--events", "nmi,unmask"]);
+    assert_eq!((code, &found["verdict"]), (1, &"violation".into()), "{found}");
+    assert!(found["violations"][0]["schedule"].as_str().unwrap().contains("unmask@"), "{found}");
+}
+
+#[test]
+fn the_graph_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("states.dot");
+    let (code, _) = explore("xen-flag", "short-ud-fault", &["--graph", path.to_str().unwrap()]);
+    let dot = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(code, 0);
+    assert!(dot.starts_with("digraph") && dot.contains("color=red") && dot.ends_with("}\n"), "{dot}");
+}
+
+#[test]
+fn bench_measures_every_figure() {
+    let figures = vmm(&["bench", "--scenario", "short-ud-fault", "--json"]).exits(0).json();
+    for key in ["kvm_run_ns", "explore_ns_per_edge", "arm_ns", "step_ns", "jump_ns", "restore_ns", "hash_ns"] {
+        assert!(figures[key].as_u64().is_some_and(|n| n > 0), "{key}: {figures}");
+    }
+    for jobs in ["1", "2"] {
+        assert!(figures["states_per_second"][jobs].as_u64().is_some_and(|n| n > 0), "{figures}");
+    }
+    assert!(figures["bytes_per_state"].as_f64().is_some_and(|n| n > 0.0));
+}

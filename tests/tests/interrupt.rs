@@ -1,0 +1,59 @@
+//! Ctrl-C: what was found is reported and kept.
+
+mod common;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{SMALL, campaign_file, command, vmm};
+
+#[test]
+fn an_interrupted_campaign_reports_what_it_found_and_goes_on_later() {
+    let (dir, file) = campaign_file(&SMALL.replace("first_every = 60", "first_every = 1"));
+    let out = dir.path().join("out");
+    let args = ["campaign", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--json"];
+    let child = command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let units = out.join("units.jsonl");
+    let begin = Instant::now();
+    while std::fs::metadata(&units).map_or(0, |m| m.len()) < 500 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "no unit was run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    interrupt(child.id());
+    let asked = Instant::now();
+    let done = child.wait_with_output().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(10), "it must stop at the next case");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(75), "{stderr}");
+    assert!(stderr.contains("stopping at the next case") && stderr.contains("goes on from"), "{stderr}");
+    let found: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    common::check_document(&found);
+    assert_eq!(found["complete"], false);
+    assert!(found["summary"]["cases"].as_u64().unwrap() > 0);
+
+    // What it kept can be looked at, and is what a later run goes on from.
+    let kept = vmm(&["merge", out.to_str().unwrap(), "--json"]).says(&["not complete"]).json();
+    assert!(kept["summary"]["cases"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    // Two interrupts while the program is still at the beginning of a long campaign.
+    let (_dir, file) = campaign_file(&SMALL.replace("first_every = 60", "first_every = 1"));
+    let mut child = command()
+        .args(["campaign", file.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt(child.id());
+    std::thread::sleep(Duration::from_millis(2));
+    interrupt(child.id());
+    let code = child.wait().unwrap().code();
+    assert!(matches!(code, Some(130 | 75)), "{code:?}");
+}
+
+fn interrupt(pid: u32) {
+    let status = std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}

@@ -1,0 +1,260 @@
+//! The PV interface, with no KVM: whatever context a guest hands to a return, either
+//! exactly what the rules say is committed, or nothing is changed.
+
+use guest::abi;
+use proptest::prelude::*;
+use vmm::kvm::{Segment, VcpuState};
+use vmm::machine::memory::GuestMemoryMut;
+use vmm::machine::paging::Tables;
+use vmm::machine::pv::{Delivery, Outcome, Pv};
+
+const RAM: usize = 0x2_0000;
+/// Where the guest has its frame, GDT, and a user's (equal) page table.
+const FRAME: u64 = 0x1_0000;
+const GDT: u64 = 0x1_2000;
+const CALLER: u64 = 0x40_0010;
+const HANDLER: u64 = 0xffff_ffff_8000_0000;
+const KERNEL: (u16, u16) = (0x08, 0x10);
+/// Null; kernel code and data; user data and code; 32-bit kernel code; absent kernel
+/// data; read-only kernel data; a TSS.
+const DESCRIPTORS: [u64; 9] = [
+    0,
+    0x00af_9b00_0000_ffff,
+    0x00cf_9300_0000_ffff,
+    0x00cf_f300_0000_ffff,
+    0x00af_fb00_0000_ffff,
+    0x00cf_9b00_0000_ffff,
+    0x00cf_1300_0000_ffff,
+    0x00cf_9100_0000_ffff,
+    0x0000_8900_0000_0067,
+];
+
+fn machine() -> (VcpuState, Vec<u8>) {
+    let mut ram = vec![0; RAM];
+    let mut tables = Tables::new(&mut ram, 0x1000, 0x8000);
+    for page in [FRAME, FRAME + 0x1000, GDT] {
+        tables.map(page, page).expect("there is room for three pages' tables");
+    }
+    let mut state = VcpuState::default();
+    state.sregs.cr3 = tables.root();
+    state.sregs.gdt.base = GDT;
+    state.sregs.gdt.limit = (DESCRIPTORS.len() * 8 - 1) as u16;
+    state.sregs.cs = Segment { selector: KERNEL.0, ..Segment::default() };
+    state.sregs.ss = Segment { selector: KERNEL.1, ..Segment::default() };
+    for (i, d) in DESCRIPTORS.iter().enumerate() {
+        ram[GDT as usize + 8 * i..][..8].copy_from_slice(&d.to_le_bytes());
+    }
+    state.regs.rip = CALLER + 2;
+    state.regs.rsp = FRAME + 0x800;
+    (state.regs.rcx, state.regs.r11, state.regs.rflags) = (0xc, 0x11, 2);
+    (state, ram)
+}
+
+fn put(ram: &mut [u8], at: u64, words: &[u64]) {
+    for (i, w) in words.iter().enumerate() {
+        ram[at as usize + 8 * i..][..8].copy_from_slice(&w.to_le_bytes());
+    }
+}
+
+/// Words that are near to what a rule looks at, and any others.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        (0u64..0x50),
+        any::<u32>().prop_map(u64::from),
+        Just(0x7fff_ffff_ffff),
+        Just(0x8000_0000_0000),
+        Just(0xffff_8000_0000_0000),
+        Just(HANDLER),
+    ]
+}
+
+fn flags() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), (0u64..0x40_0000), any::<u64>().prop_map(|w| w & !(1 << 17))]
+}
+
+fn selector() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => (0u64..9, 0u64..4).prop_map(|(i, rpl)| i * 8 + rpl), 1 => word(), 2 => Just(8), 2 => Just(16)]
+}
+
+fn canonical(w: u64) -> bool {
+    (w as i64) << 16 >> 16 == w as i64
+}
+
+/// The rules in other words: may these selectors be loaded together?
+fn loadable(cs: u64, ss: u64) -> bool {
+    matches!((cs as u16, ss as u16), (0x08, 0x10 | 0) | (0x23, 0x1b))
+}
+
+prop_compose! {
+    fn pv()(masked: bool, old_mask: bool, pending: bool, explicit: bool, user: bool) -> Pv {
+        let mut pv = Pv { masked, old_mask, pending, ..Pv::default() };
+        pv.callbacks.nmi = HANDLER;
+        pv.callbacks.explicit_unmask = explicit;
+        pv.user_root = if user { 0x1000 } else { 0 };
+        pv
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_iret_commits_what_the_rules_say_or_nothing(
+        mut pv in pv(), rsp in prop_oneof![9 => Just(FRAME + 0x800), 1 => word()],
+        (rax, r11, rcx) in any::<(u64, u64, u64)>(),
+        asks in prop_oneof![any::<u64>(), Just(0), Just(abi::IRET_UNMASK_NMI), Just(abi::VGCF_IN_SYSCALL)],
+        rip in word(), cs in selector(), rflags in flags(), to in word(), ss in selector(),
+    ) {
+        let (mut state, mut ram) = machine();
+        put(&mut ram, FRAME + 0x800, &[rax, r11, rcx, asks, rip, cs, rflags, to, ss]);
+        state.regs.rsp = rsp;
+        state.regs.rax = abi::HYPERCALL_IRET;
+        let (before, pv_before, ram_before) = (state, pv, ram.clone());
+        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+        prop_assert_eq!(&ram, &ram_before, "a return writes no memory");
+        let in_syscall = asks & abi::VGCF_IN_SYSCALL != 0;
+        let to_user = cs & 3 == 3;
+        if rsp != FRAME + 0x800 {
+            // Any other address: all that is asked is that nothing half-way happens.
+            if !matches!(outcome, Outcome::Resumed { .. }) {
+                prop_assert_eq!((state, pv), (before, pv_before));
+            }
+        } else if to_user && pv.user_root == 0 {
+            prop_assert!(matches!(outcome, Outcome::Crashed(_)));
+            prop_assert_eq!((state, pv), (before, pv_before));
+        } else if !canonical(rip) || rflags >> 17 & 1 != 0 || !((in_syscall && !to_user) || loadable(cs, ss)) {
+            prop_assert!(matches!(outcome, Outcome::Refused(_)), "{:?}", outcome);
+            prop_assert_eq!((state, pv), (before, pv_before));
+        } else {
+            let Outcome::Resumed { frame, context_at, from, unmasked } = outcome else {
+                return Err(TestCaseError::fail(format!("{outcome:?}")));
+            };
+            let asked = !pv_before.callbacks.explicit_unmask || asks & abi::IRET_UNMASK_NMI != 0;
+            prop_assert_eq!((context_at, from), (rsp + 32, CALLER));
+            prop_assert_eq!(pv.masked, if asked { pv_before.old_mask } else { pv_before.masked });
+            prop_assert_eq!(unmasked, asked && !pv_before.old_mask);
+            prop_assert_eq!(pv.pending, pv_before.pending, "delivery is the next boundary's");
+            let r = &state.regs;
+            prop_assert_eq!((r.rax, r.rip, r.rsp), (rax, rip, to));
+            prop_assert_eq!((r.rcx, r.r11), if in_syscall { (0xc, 0x11) } else { (rcx, r11) });
+            prop_assert_eq!(r.rflags & !0x25_0fd7, 0, "IOPL, NT, VM and reserved bits are clear");
+            prop_assert_eq!(r.rflags & 0x25_0fd5, rflags & 0x25_0fd5, "RF, TF and the rest are honoured");
+            let (cs, ss) = if in_syscall && !to_user { KERNEL } else { (cs as u16, ss as u16) };
+            prop_assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), (cs, ss));
+            prop_assert_eq!((frame.cs, frame.ss), (cs.into(), ss.into()));
+            prop_assert_eq!(state.sregs.cr3, if to_user { pv.user_root } else { before.sregs.cr3 });
+            prop_assert_eq!(pv.kernel.is_some(), to_user);
+            prop_assert_eq!((r.rbx, r.rdx, r.rsi, r.rdi, r.rbp), (0, 0, 0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn an_erets_unblocks_only_by_the_bit_and_only_if_it_succeeds(
+        mut pv in pv(), level in 0u8..4, frame_level in 0u64..4, nmi: bool, junk in prop_oneof![9 => Just(0u64), 1 => any::<u64>()],
+        rip in word(), cs in selector(), rflags in prop_oneof![flags(), Just(2), Just(0x10246)], to in word(), ss in selector(),
+    ) {
+        let (mut state, mut ram) = machine();
+        pv.fred = Some(vmm::machine::pv::Fred { level, ..Default::default() });
+        let cs_slot = cs & 0xffff | frame_level << 16 | junk << 18;
+        let ss_slot = ss & 0xffff | u64::from(nmi) << 18 | junk << 19;
+        put(&mut ram, FRAME + 0x800, &[7, rip, cs_slot, rflags, to, ss_slot, 0, 0]);
+        let (before, pv_before) = (state, pv);
+        let outcome = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared());
+        let good = canonical(rip)
+            && cs_slot >> 18 == 0
+            && (cs as u16, ss as u16) == KERNEL
+            && frame_level <= level.into()
+            && rflags & !0x3f_7fd7 == 0 && rflags & 2 != 0 && rflags >> 17 & 1 == 0;
+        if good {
+            let resumed = matches!(outcome, Outcome::Resumed { .. });
+            prop_assert!(resumed, "{:?}", outcome);
+            prop_assert_eq!(pv.masked, if nmi { pv_before.old_mask } else { pv_before.masked });
+            prop_assert_eq!((state.regs.rip, state.regs.rsp, state.regs.rflags), (rip, to, rflags));
+            prop_assert_eq!(u64::from(pv.fred.unwrap_or_default().level), frame_level);
+        } else {
+            prop_assert!(matches!(outcome, Outcome::Refused(_)), "{:?}", outcome);
+            prop_assert_eq!((state, pv), (before, pv_before));
+        }
+    }
+
+    #[test]
+    fn no_hypercall_panics(mut pv in pv(), regs in any::<[u64; 5]>(), words in any::<[u64; 9]>(), fred: bool) {
+        let (mut state, mut ram) = machine();
+        put(&mut ram, FRAME, &words);
+        let [rax, rdi, rsi, rsp, rip] = regs;
+        let pointer = |w: u64| if w & 1 == 0 { FRAME } else { w };
+        (state.regs.rax, state.regs.rdi, state.regs.rsi) = (rax % 64, pointer(rdi) >> (rdi % 3 * 30), pointer(rsi));
+        (state.regs.rsp, state.regs.rip) = (rsp, rip);
+        let _ = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+        if fred {
+            pv.fred = Some(Default::default());
+            let _ = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared());
+        }
+        let _ = pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram));
+    }
+}
+
+fn call(pv: &mut Pv, state: &mut VcpuState, ram: &mut [u8], rax: u64, rdi: u64, rsi: u64) -> i64 {
+    (state.regs.rax, state.regs.rdi, state.regs.rsi) = (rax, rdi, rsi);
+    assert_eq!(pv.hypercall(state, &mut GuestMemoryMut(ram)), Outcome::Returned);
+    state.regs.rax as i64
+}
+
+#[test]
+fn an_nmi_before_registration_is_lost_and_asserted_again_by_it() {
+    let (mut state, mut ram) = machine();
+    let mut pv = Pv::default();
+    pv.raise();
+    pv.raise();
+    let before = state;
+    assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Lost);
+    assert_eq!((state, pv.pending, pv.masked), (before, false, false));
+    put(&mut ram, FRAME, &[abi::CALLBACKTYPE_NMI.into(), HANDLER]);
+    assert_eq!(call(&mut pv, &mut state, &mut ram, abi::HYPERCALL_CALLBACK_OP, abi::CALLBACKOP_REGISTER, FRAME), 0);
+    assert!(pv.pending, "one, however many were lost");
+    assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);
+    assert!(pv.masked && !pv.pending && !pv.old_mask);
+    assert_eq!(
+        (state.regs.rip, state.regs.rsp),
+        (HANDLER, FRAME + 0x800 - 56),
+        "seven words below what is aligned to 16"
+    );
+}
+
+#[test]
+fn callbacks_have_xens_results() {
+    let (mut state, mut ram) = machine();
+    let mut pv = Pv::default();
+    let mut op = |pv: &mut Pv, op: u64, kind: u16, flags: u64, address: u64| {
+        put(&mut ram, FRAME, &[u64::from(kind) | flags << 16, address]);
+        call(pv, &mut state, &mut ram, abi::HYPERCALL_CALLBACK_OP, op, FRAME)
+    };
+    for kind in [abi::CALLBACKTYPE_EVENT, abi::CALLBACKTYPE_FAILSAFE, abi::CALLBACKTYPE_SYSCALL] {
+        assert_eq!(op(&mut pv, abi::CALLBACKOP_REGISTER, kind, 1, HANDLER), 0);
+        assert_eq!(op(&mut pv, abi::CALLBACKOP_UNREGISTER, kind, 0, 0), -22, "only an NMI's can be taken back");
+    }
+    let c = pv.callbacks;
+    assert_eq!((c.event, c.failsafe, c.syscall, c.nmi, c.masks_events), (HANDLER, HANDLER, HANDLER, 0, 3));
+    assert_eq!(op(&mut pv, abi::CALLBACKOP_REGISTER, abi::CALLBACKTYPE_NMI, 0, 1 << 47), -22, "not canonical");
+    assert_eq!(op(&mut pv, abi::CALLBACKOP_REGISTER, 77, 0, HANDLER), -38);
+    assert_eq!(op(&mut pv, 9, 0, 0, 0), -38);
+    assert_eq!(call(&mut pv, &mut state, &mut ram, abi::HYPERCALL_CALLBACK_OP, 0, 1 << 40), -14);
+}
+
+#[test]
+fn from_user_mode_an_nmi_comes_to_the_kernels_stack_and_page_table() {
+    let (mut state, mut ram) = machine();
+    let mut pv = Pv { user_root: 0x1000, kernel_sp: FRAME + 0x1000, ..Pv::default() };
+    pv.callbacks.nmi = HANDLER;
+    let kernel_root = state.sregs.cr3;
+    put(&mut ram, FRAME + 0x800, &[0, 0, 0, 0, 0x1234, 0x23, 0x202, 0x5000, 0x1b]);
+    state.regs.rax = abi::HYPERCALL_IRET;
+    let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+    assert!(matches!(outcome, Outcome::Resumed { .. }));
+    assert_eq!((state.sregs.cs.selector, state.sregs.cs.dpl, state.sregs.cs.l), (0x23, 3, 1));
+    assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);
+    assert_eq!((state.regs.rip, state.regs.rsp), (HANDLER, FRAME + 0x1000 - 56));
+    assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), KERNEL);
+    assert_eq!((state.sregs.cr3, pv.kernel), (kernel_root, None));
+}

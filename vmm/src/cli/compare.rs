@@ -1,0 +1,115 @@
+//! `vmm compare`: schemes side by side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::failure::{Ending, Failure};
+use super::interrupt::on_interrupt;
+use super::out::Out;
+use crate::compare::{self, Options, compare};
+use crate::kvm::Host;
+use crate::machine::declare::Declarations;
+use crate::machine::{Guest, Knobs};
+use crate::report;
+use crate::target::Target;
+
+/// Scenarios that are compared in unless told, as far as the image has them.
+const USUAL: [&str; 2] = ["quiet", "vmalloc-fault"];
+
+/// What `vmm compare --help` says below the options.
+pub const HELP: &str = "\
+Costs are counted, one instruction at a time, and are the same on every host; the verdicts
+stand beside them. Times are this host's and stand apart: the costs' JSON has the same bytes
+in every run with --rounds 0.
+
+Examples:
+  vmm compare
+  vmm compare --schemes naive,mainline,xen-flag,fred --scenario vmalloc-fault
+  vmm compare --max-states 0 --rounds 0 --json          costs only, in seconds
+
+Exits 0 whatever the verdicts are: they are what is asked for.";
+
+/// `vmm compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Schemes, in the order to show them [default: all that are not broken on purpose]
+    #[arg(long, value_name = "S,…", value_delimiter = ',')]
+    pub schemes: Vec<String>,
+    /// Scenarios [default: quiet, vmalloc-fault]
+    #[arg(long, value_name = "C,…", value_delimiter = ',')]
+    pub scenario: Vec<String>,
+    /// Search every pattern of NMIs up to so many states for each; 0: do not search
+    #[arg(long, value_name = "N", default_value = "20000")]
+    pub max_states: usize,
+    /// NMIs to time for each; 0: none
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub rounds: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Carries out `vmm compare`.
+pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let targets = targets(args, &guest.image.declared)?;
+    let options = Options { max_states: args.max_states, rounds: args.rounds, knobs: Knobs::default() };
+    let host = Host::open()?;
+    let stop = on_interrupt();
+    let bar = bar();
+    let result = compare(&host, guest, &targets, &options, &stop, &mut |what| bar.set_message(what.to_owned()));
+    bar.finish_and_clear();
+    let result = result?;
+    match args.json {
+        true => out.json(&result)?,
+        false => out.text(&report::comparison(&result))?,
+    }
+    if !result.complete {
+        eprintln!("vmm: interrupted; {} of {} rows are there", result.rows.len(), targets.len());
+        return Ok(Ending::Interrupted);
+    }
+    Ok(Ending::Expected)
+}
+
+/// Every scheme in every scenario, by scenario.
+fn targets(args: &Compare, declared: &Declarations) -> Result<Vec<Target>, Failure> {
+    let schemes = match args.schemes.is_empty() {
+        true => declared.schemes.iter().filter(|s| !s.exhibit()).map(|s| s.name.clone()).collect(),
+        false => args.schemes.clone(),
+    };
+    let known = |name: &&str| declared.scenarios.iter().any(|s| s.name == **name);
+    let mut scenarios = args.scenario.clone();
+    if scenarios.is_empty() {
+        scenarios.extend(USUAL.iter().filter(|n| known(n)).map(|n| (*n).to_owned()));
+    }
+    if scenarios.is_empty() {
+        scenarios.extend(declared.scenarios.iter().map(|s| s.name.clone()));
+    }
+    let mut targets = Vec::new();
+    for scenario in &scenarios {
+        for scheme in &schemes {
+            targets.push(Target::find(declared, scheme, scenario, None)?);
+        }
+    }
+    Ok(targets)
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+impl From<compare::Error> for Failure {
+    fn from(e: compare::Error) -> Self {
+        match e {
+            compare::Error::Run(e) => e.into(),
+            compare::Error::Explore(e) => e.into(),
+        }
+    }
+}

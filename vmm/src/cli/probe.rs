@@ -1,0 +1,130 @@
+//! `vmm probe`: what this host's KVM does with NMIs.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::failure::{Ending, Failure};
+use super::out::Out;
+use crate::host_id::HostId;
+use crate::kvm::Host;
+use crate::probe::{Comparison, Probe, Report, child, measure, probes, risky_probes, summary};
+
+/// What `vmm probe --help` ends with.
+pub const HELP: &str = "\
+Each row is one property that a verdict or a recipe relies on: the architecture's answer with
+its source, this host's, and what the lab does about it. The fingerprint covers kernel, KVM
+module, CPU and all answers. docs/hosts.md describes the JSON, and compares some hosts.
+
+Examples:
+  vmm probe
+  vmm probe --json > here.json
+  vmm probe --only nmi-after-iretq --only unmask-iretq
+  vmm probe --compare here.json there.json
+
+Exits 0 whatever the host answers.";
+
+/// Columns of output that goes to no terminal.
+const WIDTH: u16 = 160;
+
+/// `vmm probe`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Make only this probe; may be repeated. The fingerprint then covers no other
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// Also make the probes that may hang a process in the kernel for good (vmcall)
+    #[arg(long)]
+    risky: bool,
+    /// Compare reports (of --json) side by side instead; nothing is measured
+    #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["json", "only", "risky", "rows"])]
+    compare: Vec<PathBuf>,
+    /// With --compare: print Markdown
+    #[arg(long, requires = "compare")]
+    markdown: bool,
+    /// Make these probes in this process, one row of JSON a line: what the program calls
+    /// itself with, so that a probe that hangs costs its own row only
+    #[arg(long, value_name = "ID", num_args = 1.., hide = true)]
+    rows: Vec<String>,
+}
+
+/// Carries out the command.
+pub fn probe(args: &Args, out: &mut Out) -> Result<Ending, Failure> {
+    if !args.compare.is_empty() {
+        compare(args, out)?;
+    } else if args.rows.is_empty() {
+        report(args, out)?;
+    } else {
+        rows(&args.rows, out)?;
+    }
+    Ok(Ending::Expected)
+}
+
+fn find(id: &str) -> Result<&'static Probe, Failure> {
+    let known = || probes().chain(risky_probes()).map(|p| p.id).collect::<Vec<_>>().join(" ");
+    crate::probe::probe(id).ok_or_else(|| Failure::Usage(format!("no probe is called {id}; there are: {}", known())))
+}
+
+fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let mut chosen: Vec<&Probe> = match args.only.is_empty() {
+        true => probes().collect(),
+        false => args.only.iter().map(|id| find(id)).collect::<Result<_, _>>()?,
+    };
+    if args.risky {
+        chosen.extend(risky_probes());
+    }
+    chosen.dedup_by_key(|p| p.id);
+    Host::open()?; // the reason and the cure, where there is no KVM
+    let failed = |why| Failure::Input { name: "this program, to run itself".into(), why: format!("{why}") };
+    let program = std::env::current_exe().map_err(failed)?;
+    let command = || {
+        let mut command = Command::new(&program);
+        command.args(["probe", "--rows"]);
+        command
+    };
+    let rows = child::measure(command, &chosen, child::LIMIT).map_err(failed)?;
+    let report = Report::new(HostId::here(), rows);
+    if args.json {
+        return out.json(&report);
+    }
+    out.line(&report.table(width()))?;
+    out.line(&summary(&report))
+}
+
+/// The width of a table, where no terminal tells it.
+fn width() -> Option<u16> {
+    (!std::io::stdout().is_terminal()).then_some(WIDTH)
+}
+
+fn rows(ids: &[String], out: &mut Out) -> Result<(), Failure> {
+    let host = Host::open()?;
+    for id in ids {
+        let row = measure(&host, find(id)?);
+        let line = serde_json::to_string(&row).map_err(|e| Failure::Input { name: id.clone(), why: e.to_string() })?;
+        out.line(&line)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn compare(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let read = |path: &PathBuf| {
+        let failed = |why: String| Failure::Input { name: path.display().to_string(), why };
+        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        let report = serde_json::from_str::<Report>(&text);
+        report.map_err(|e| failed(format!("is no report of `vmm probe --json`: {e}")))
+    };
+    let reports = args.compare.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let comparison = Comparison::of(&reports);
+    let text = if args.markdown { comparison.markdown() } else { comparison.table(width()) };
+    out.line(&text)?;
+    if !args.markdown {
+        for report in &reports {
+            out.line(&summary(report))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Bugs of hypervisors, played on purpose by this VMM's own mask and latch.
+//!
+//! Each was in a real hypervisor and none is in any guest. The oracle must say so,
+//! whatever the scheme; that is also how its rules I1 and I2 are tested, which no
+//! guest can break.
+
+/// A deliberate defect (`--fault`), shown in replay lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// A successful iretq leaves NMIs blocked (KVM 801806d956c2: the emulated IRET)
+    IretKeepsBlocked,
+    /// NMIs are unblocked before the iretq executes (KVM 0be9c7a89f75: IRET faulted and is run again)
+    IretUnblocksEarly,
+    /// An NMI at the handler's first instruction collapses into the one just delivered (KVM 7460fb4a3400)
+    SecondNmiLost,
+    /// Mode pv: an NMI is kept only where one is pending already (Xen eb9ec1a8a8cc: inverted test-and-set)
+    InvertedTestAndSet,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::IretKeepsBlocked, Self::IretUnblocksEarly, Self::SecondNmiLost, Self::InvertedTestAndSet];
+
+    /// Its name on the command line, in campaigns and in replay lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::IretKeepsBlocked => "iret-keeps-blocked",
+            Fault::IretUnblocksEarly => "iret-unblocks-early",
+            Fault::SecondNmiLost => "second-nmi-lost",
+            Fault::InvertedTestAndSet => "inverted-test-and-set",
+        }
+    }
+
+    /// The fault called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        assert_eq!(Fault::value_variants(), Fault::ALL);
+        for fault in Fault::value_variants() {
+            assert_eq!(fault.to_possible_value().map(|v| v.get_name().to_owned()).as_deref(), Some(fault.name()));
+            assert_eq!(Fault::named(fault.name()), Some(*fault));
+        }
+    }
+}

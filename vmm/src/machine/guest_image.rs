@@ -1,0 +1,40 @@
+//! An image with what is derived from it, shared by all machines that run it.
+
+use std::sync::{Arc, OnceLock};
+
+use super::code::Code;
+use super::image::Image;
+use super::lines::Lines;
+
+/// An image with its decoded code, shared by all machines that run it.
+#[derive(Debug)]
+pub struct Guest {
+    /// The image.
+    pub image: Image,
+    /// Its instructions.
+    pub code: Code,
+    /// Its source lines, read when they are first asked for.
+    lines: OnceLock<Lines>,
+}
+
+impl Guest {
+    /// Decodes an image's code.
+    pub fn new(image: Image) -> Arc<Self> {
+        let code = Code::of(&image);
+        Arc::new(Self { image, code, lines: OnceLock::new() })
+    }
+
+    fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::of(&self.image))
+    }
+
+    /// Whether the image tells source lines.
+    pub fn has_source(&self) -> bool {
+        !self.lines().is_empty()
+    }
+
+    /// `file:line` of an instruction, where the image tells it.
+    pub fn source(&self, addr: u64) -> Option<String> {
+        self.lines().at(addr)
+    }
+}

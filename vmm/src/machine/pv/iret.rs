@@ -1,0 +1,82 @@
+//! `HYPERVISOR_iret`: everything is validated before anything is committed.
+
+use guest::abi::{self, Frame, IretContext};
+
+use super::selector::Segments;
+use super::{Outcome, Pv, caller, flags_of, is_canonical};
+use crate::kvm::{VcpuState, rflags};
+use crate::machine::memory::GuestMemory;
+
+/// A return that is going to happen.
+struct Return {
+    context: IretContext,
+    /// The code and stack segments to load; `None` keeps the current ones.
+    segments: Option<Segments>,
+    /// It is the ring switch: to user mode, on the user's page table.
+    to_user: bool,
+}
+
+impl Pv {
+    /// `do_iret`.
+    pub(super) fn iret(&mut self, state: &mut VcpuState, mem: &GuestMemory) -> Outcome {
+        let Some(words) = mem.words::<9>(state.sregs.cr3, state.regs.rsp) else {
+            return Outcome::Crashed(format!("iret hypercall: the frame at {:#x} cannot be read", state.regs.rsp));
+        };
+        let [rax, r11, rcx, flags, rip, cs, rflags, rsp, ss] = words;
+        let context = IretContext { rax, r11, rcx, flags, frame: Frame { rip, cs, rflags, rsp, ss } };
+        let to_user = context.frame.cs & 3 == 3;
+        if to_user && self.user_root == 0 {
+            return Outcome::Crashed("iret hypercall: to user mode, and there is no user page table".into());
+        }
+        match check(state, mem, context, to_user) {
+            Ok(r) => self.commit(state, r),
+            Err(why) => Outcome::Refused(why),
+        }
+    }
+
+    fn commit(&mut self, state: &mut VcpuState, r: Return) -> Outcome {
+        let (context_at, from) = (state.regs.rsp.wrapping_add(32), caller(state));
+        let c = &r.context;
+        if r.to_user {
+            let kernel = (state.sregs.cr3, state.sregs.cs.selector, state.sregs.ss.selector);
+            self.kernel = Some(kernel);
+            state.sregs.cr3 = self.user_root;
+        }
+        if let Some(segments) = r.segments {
+            segments.commit(state);
+        }
+        let regs = &mut state.regs;
+        if c.flags & abi::VGCF_IN_SYSCALL == 0 {
+            (regs.r11, regs.rcx) = (c.r11, c.rcx);
+        }
+        regs.rax = c.rax;
+        regs.rip = c.frame.rip;
+        regs.rsp = c.frame.rsp;
+        regs.rflags = flags_of(c.frame.rflags);
+        let unmasked = !self.callbacks.explicit_unmask || c.flags & abi::IRET_UNMASK_NMI != 0;
+        if unmasked {
+            self.pop_mask();
+        }
+        let (cs, ss) = (u64::from(state.sregs.cs.selector), u64::from(state.sregs.ss.selector));
+        let frame = Frame { cs, ss, ..c.frame };
+        Outcome::Resumed { frame, context_at, from, unmasked: unmasked && !self.masked }
+    }
+}
+
+fn check(state: &VcpuState, mem: &GuestMemory, context: IretContext, to_user: bool) -> Result<Return, &'static str> {
+    let frame = &context.frame;
+    if !is_canonical(frame.rip) {
+        return Err("RIP is not canonical");
+    }
+    if frame.rflags & rflags::VM != 0 {
+        return Err("RFLAGS.VM is set");
+    }
+    // A system call's return discards CS and SS. (Xen leaves by SYSRET, to user mode
+    // only; to the kernel it keeps the caller's.)
+    let discards = context.flags & abi::VGCF_IN_SYSCALL != 0;
+    let segments = match discards && !to_user {
+        true => None,
+        false => Some(Segments::load(state, mem, frame.cs, frame.ss)?),
+    };
+    Ok(Return { context, segments, to_user })
+}

@@ -1,0 +1,111 @@
+//! Code and stack selectors of a frame, looked up in the guest's GDT.
+
+use crate::kvm::{Segment, VcpuState};
+use crate::machine::memory::GuestMemory;
+
+/// A code and a stack segment that may be loaded together.
+#[derive(Clone, Copy)]
+pub struct Segments {
+    cs: Segment,
+    ss: Segment,
+}
+
+const PRESENT: u64 = 1 << 47;
+const CODE_OR_DATA: u64 = 1 << 44;
+const EXECUTABLE: u64 = 1 << 43;
+const CONFORMING: u64 = 1 << 42;
+const WRITABLE: u64 = 1 << 41;
+const LONG: u64 = 1 << 53;
+const BIG: u64 = 1 << 54;
+
+impl Segments {
+    /// Looks both up; the words' low 16 bits count. An error says what an IRET to them
+    /// would raise #GP for (SDM vol. 2, IRET).
+    pub fn load(state: &VcpuState, mem: &GuestMemory, cs: u64, ss: u64) -> Result<Self, &'static str> {
+        let (cs, ss) = (cs as u16, ss as u16);
+        let ring = cs & 3;
+        if cs & !3 == 0 {
+            return Err("CS is null");
+        }
+        if matches!(ring, 1 | 2) {
+            return Err("CS is of ring 1 or 2");
+        }
+        let code = descriptor(state, mem, cs).ok_or("CS is not in the GDT")?;
+        if code & CODE_OR_DATA == 0 || code & EXECUTABLE == 0 {
+            return Err("CS is not a code segment");
+        }
+        if code & PRESENT == 0 || code & LONG == 0 || code & BIG != 0 {
+            return Err("CS is not a present 64-bit code segment");
+        }
+        let dpl = dpl(code);
+        let fits = if code & CONFORMING != 0 { dpl <= ring } else { dpl == ring };
+        if !fits {
+            return Err("CS's privilege does not fit its descriptor");
+        }
+        if ss & !3 == 0 {
+            // A null SS is good for 64-bit code but at CPL3.
+            return match ring == 0 && ss == 0 {
+                true => Ok(Self { cs: segment(cs, code), ss: null() }),
+                false => Err("SS is null"),
+            };
+        }
+        if ss & 3 != ring {
+            return Err("SS's RPL is not CS's");
+        }
+        let data = descriptor(state, mem, ss).ok_or("SS is not in the GDT")?;
+        if data & CODE_OR_DATA == 0 || data & EXECUTABLE != 0 || data & WRITABLE == 0 || data & PRESENT == 0 {
+            return Err("SS is not a present writable data segment");
+        }
+        if self::dpl(data) != ring {
+            return Err("SS's privilege does not fit its descriptor");
+        }
+        Ok(Self { cs: segment(cs, code), ss: segment(ss, data) })
+    }
+
+    /// Loads them. A segment whose selector is the current one stays as it is.
+    pub fn commit(self, state: &mut VcpuState) {
+        for (now, new) in [(&mut state.sregs.cs, self.cs), (&mut state.sregs.ss, self.ss)] {
+            if now.selector != new.selector {
+                *now = new;
+            }
+        }
+    }
+}
+
+/// The descriptor in the GDT; there is no LDT.
+fn descriptor(state: &VcpuState, mem: &GuestMemory, selector: u16) -> Option<u64> {
+    let (gdt, offset) = (&state.sregs.gdt, selector & !7);
+    if selector & 4 != 0 || u32::from(offset) + 7 > u32::from(gdt.limit) {
+        return None;
+    }
+    mem.word(state.sregs.cr3, gdt.base.wrapping_add(offset.into()))
+}
+
+fn dpl(descriptor: u64) -> u16 {
+    (descriptor >> 45 & 3) as u16
+}
+
+/// What the CPU would cache of a descriptor.
+fn segment(selector: u16, d: u64) -> Segment {
+    let limit = (d & 0xffff | d >> 32 & 0xf_0000) as u32;
+    let pages = d >> 55 & 1 != 0;
+    Segment {
+        base: d >> 16 & 0xff_ffff | d >> 32 & 0xff00_0000,
+        limit: if pages { limit << 12 | 0xfff } else { limit },
+        selector,
+        type_: (d >> 40 & 0xf) as u8 | 1, // accessed
+        present: 1,
+        dpl: dpl(d) as u8,
+        db: (d >> 54 & 1) as u8,
+        s: 1,
+        l: (d >> 53 & 1) as u8,
+        g: pages.into(),
+        avl: (d >> 52 & 1) as u8,
+        unusable: 0,
+        padding: 0,
+    }
+}
+
+fn null() -> Segment {
+    Segment { unusable: 1, ..Segment::default() }
+}

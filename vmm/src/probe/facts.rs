@@ -1,0 +1,129 @@
+//! What code may choose by: each a few probes, so that asking costs milliseconds.
+
+use super::report::{Report, Row};
+use super::spec::Probe;
+use crate::host_id::HostId;
+use crate::kvm::Host;
+
+/// What a host is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// An NMI raised at a stop is delivered there. Without this, no run means anything.
+    pub exact_nmi: bool,
+    /// An NMI pending in the vCPU events is delivered at once: what gear jump needs.
+    pub events_nmi: bool,
+    /// KVM's own latch can be used: an NMI that arrives while masked is kept, and
+    /// delivered exactly where the mask is cleared, also by an iretq that faults.
+    pub real_latch: bool,
+    /// Hardware breakpoints at CPL 0 stop exactly and can be passed.
+    pub breakpoints: bool,
+    /// Ring 3 can be entered, started in, and interrupted exactly.
+    pub ring3: bool,
+    /// SYSCALL arrives at CPL 0.
+    pub syscall: bool,
+    /// An iretq checks the types of the segments it loads.
+    pub checked_iretq: bool,
+    /// Whether an iretq that faults unmasks NMIs; `None` where it does not fault, or not
+    /// always alike.
+    pub faulting_iret_unblocks: Option<bool>,
+    /// CR2 is right after an NMI whose stack was not mapped.
+    pub push_fault_cr2: bool,
+    /// INT3 is delivered at CPL 0.
+    pub int3: bool,
+}
+
+const EXACT_NMI: &[&str] = &["nmi-at-rip", "nmi-at-hlt-stop", "out-nmi"];
+const EVENTS_NMI: &[&str] = &["nmi-in-events", "events-settable", "mask-from-outside"];
+const REAL_LATCH: &[&str] = &[
+    "nmi-after-iretq",
+    "nmi-after-iretq-to-ring3",
+    "nmi-kept-masked",
+    "unmask-from-outside",
+    "nmi-at-iretq-gp",
+    "nmi-at-iretq-gp-tf",
+    "nmi-at-iretq-np",
+    "nmi-at-iretq-np-tf",
+];
+const BREAKPOINTS: &[&str] = &["breakpoint", "breakpoint-resume"];
+const RING3: &[&str] = &["ring3-iretq", "ring3-sysretq", "ring3-state", "ring3-nmi"];
+const SYSCALL: &[&str] = &["ring3-syscall"];
+const CHECKED_IRETQ: &[&str] = &["iretq-cs-data", "iretq-ss-code"];
+const FAULTING: &[&str] = &["iretq-cs-null", "iretq-cs-not-present", "iretq-stack-unmapped"];
+const PUSH_FAULT_CR2: &[&str] = &["nmi-push-fault"];
+const INT3: &[&str] = &["int3"];
+
+const ALL: [&[&str]; 10] =
+    [EXACT_NMI, EVENTS_NMI, REAL_LATCH, BREAKPOINTS, RING3, SYSCALL, CHECKED_IRETQ, FAULTING, PUSH_FAULT_CR2, INT3];
+
+impl Facts {
+    /// Makes the probes that the facts stand on, in this process.
+    pub fn measure(host: &Host) -> Self {
+        let chosen: Vec<&Probe> = ALL.into_iter().flatten().filter_map(|id| super::probe(id)).collect();
+        let rows = chosen.into_iter().map(|p| super::measure(host, p)).collect();
+        Self::of(&Report::new(HostId::here(), rows))
+    }
+
+    /// The facts of a report. What it does not tell does not hold.
+    pub fn of(report: &Report) -> Self {
+        let all = |ids: &[&str]| ids.iter().all(|id| report.is_right(id));
+        Self {
+            exact_nmi: all(EXACT_NMI),
+            events_nmi: all(EVENTS_NMI),
+            real_latch: all(REAL_LATCH),
+            breakpoints: all(BREAKPOINTS),
+            ring3: all(RING3),
+            syscall: all(SYSCALL),
+            checked_iretq: all(CHECKED_IRETQ),
+            faulting_iret_unblocks: unblocks(report),
+            push_fault_cr2: all(PUSH_FAULT_CR2),
+            int3: all(INT3),
+        }
+    }
+}
+
+fn unblocks(report: &Report) -> Option<bool> {
+    let answers = FAULTING.iter().map(|id| report.rows.iter().find(|r| r.id == *id).map(Row::answer));
+    let mut masks = answers.map(|a| match a?.rsplit_once(", ")?.1 {
+        "unmasked" => Some(true),
+        "masked" => Some(false),
+        _ => None,
+    });
+    let first = masks.next()??;
+    masks.all(|m| m == Some(first)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{report, row};
+    use super::*;
+
+    #[test]
+    fn every_probe_that_is_asked_for_exists() {
+        for id in ALL.into_iter().flatten() {
+            assert!(super::super::probe(id).is_some(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_fact_holds_where_all_its_probes_are_right() {
+        let both = |a, b| report("kvm_amd", vec![row("breakpoint", &["exact"], a), row("breakpoint-resume", &[], b)]);
+        let (right, unknown) = (both(Some("exact"), Some("goes on")), both(Some("exact"), None));
+        assert!(Facts::of(&right).breakpoints);
+        assert!(!Facts::of(&unknown).breakpoints);
+        assert!(!Facts::of(&right).ring3, "nothing is known of ring 3");
+    }
+
+    #[test]
+    fn faulting_iretqs_must_all_be_alike() {
+        let with = |answers: [&str; 3]| {
+            let rows = FAULTING.iter().zip(answers).map(|(id, a)| row(id, &[], Some(a))).collect();
+            Facts::of(&report("kvm_amd", rows)).faulting_iret_unblocks
+        };
+        let (open, shut) = ("#GP(0) at the iretq, unmasked", "#GP(0) at the iretq, masked");
+        assert_eq!(with([open, open, open]), Some(true));
+        assert_eq!(with([shut, shut, shut]), Some(false));
+        assert_eq!(with([shut, open, shut]), None);
+        assert_eq!(with(["no fault", open, open]), None);
+        assert_eq!(Facts::of(&report("kvm_amd", vec![])).faulting_iret_unblocks, None);
+    }
+}

@@ -1,0 +1,244 @@
+//! Whether several hosts came to the same verdicts.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::host_id::HostId;
+
+/// What is compared of a document that `--json` printed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Results {
+    /// Where it was measured.
+    pub host: HostId,
+    image: String,
+    campaign: Option<Campaign>,
+    complete: bool,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Campaign {
+    name: String,
+    generate: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Row {
+    scheme: String,
+    scenario: String,
+    mode: String,
+    verdict: String,
+    invariant: Option<String>,
+    counts: BTreeMap<String, u64>,
+    failures: Vec<Failure>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Failure {
+    verdict: String,
+    invariant: Option<String>,
+    cases: u64,
+    schedule: String,
+    #[serde(default)]
+    detail: String,
+}
+
+/// The verdict that is about the host, not about the guest.
+const HOST_LIMIT: &str = "host-limit";
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// Rows that all hosts have.
+    pub rows: usize,
+    /// Cases in them, on the host that has most.
+    pub cases: u64,
+    /// One line for each row on which hosts disagree.
+    pub disagreements: Vec<String>,
+    /// One line for each row and host with cases that the host cannot show.
+    pub limits: Vec<String>,
+}
+
+impl Row {
+    fn key(&self) -> (&str, &str, &str) {
+        (&self.scheme, &self.scenario, &self.mode)
+    }
+
+    fn limited(&self) -> u64 {
+        self.counts.get(HOST_LIMIT).copied().unwrap_or(0)
+    }
+
+    fn cases(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Cases by verdict and invariant, host-limits left out.
+    fn kinds(&self) -> BTreeMap<String, u64> {
+        let mut kinds = BTreeMap::new();
+        for f in self.failures.iter().filter(|f| f.verdict != HOST_LIMIT) {
+            let kind = f.invariant.as_ref().map_or(f.verdict.clone(), |i| format!("{}({i})", f.verdict));
+            *kinds.entry(kind).or_default() += f.cases;
+        }
+        kinds.insert("pass".into(), self.counts.get("pass").copied().unwrap_or(0));
+        kinds
+    }
+
+    fn shortest(&self) -> Vec<(&str, Option<&str>, &str)> {
+        let told = self.failures.iter().filter(|f| f.verdict != HOST_LIMIT);
+        told.map(|f| (f.verdict.as_str(), f.invariant.as_deref(), f.schedule.as_str())).collect()
+    }
+}
+
+/// Compares each with the first. `Err` where they are not results of the same cases.
+pub fn agree(all: &[Results]) -> Result<Agreement, String> {
+    let Some((first, others)) = all.split_first() else { return Ok(Agreement::default()) };
+    for (i, r) in all.iter().enumerate() {
+        let name = i + 1;
+        if !r.complete {
+            return Err(format!("results {name} ({}) are not complete", r.host.kvm));
+        }
+        if r.image != first.image {
+            return Err(format!("results {name} are about image {}, the first about {}", r.image, first.image));
+        }
+        if r.campaign != first.campaign {
+            return Err(format!("results {name} are of another campaign than the first"));
+        }
+    }
+    let mut found = Agreement::default();
+    for row in &first.rows {
+        let mut same = vec![(&first.host, row)];
+        for other in others {
+            match other.rows.iter().find(|r| r.key() == row.key()) {
+                Some(r) => same.push((&other.host, r)),
+                None => found.disagreements.push(format!("{}: not run on {}", name(row), other.host.kvm)),
+            }
+        }
+        found.rows += 1;
+        found.cases += same.iter().map(|(_, r)| r.cases()).max().unwrap_or(0);
+        for (host, r) in &same {
+            if r.limited() > 0 {
+                let why = r.failures.iter().find(|f| f.verdict == HOST_LIMIT).map_or("", |f| f.detail.as_str());
+                let (n, all) = (r.limited(), r.cases());
+                found.limits.push(format!("{}: {n} of {all} cases on {}: {why}", name(row), host.kvm));
+            }
+        }
+        for (host, r) in &same[1..] {
+            if let Some(how) = differ(row, r) {
+                found.disagreements.push(format!("{}: {} and {}: {how}", name(row), first.host.kvm, host.kvm));
+            }
+        }
+    }
+    for (r, host) in others.iter().flat_map(|o| o.rows.iter().map(move |r| (r, &o.host))) {
+        if !first.rows.iter().any(|row| row.key() == r.key()) {
+            found.disagreements.push(format!("{}: not run on {}, but on {}", name(r), first.host.kvm, host.kvm));
+        }
+    }
+    Ok(found)
+}
+
+fn name(row: &Row) -> String {
+    format!("{}/{}/{}", row.scheme, row.scenario, row.mode)
+}
+
+/// How two hosts' rows contradict each other: some case must have come to different
+/// verdicts, and neither is a host-limit.
+fn differ(a: &Row, b: &Row) -> Option<String> {
+    if a.cases() != b.cases() {
+        return Some(format!("{} and {} cases", a.cases(), b.cases()));
+    }
+    let (ka, kb) = (a.kinds(), b.kinds());
+    let (la, lb) = (a.limited(), b.limited());
+    let mut more = [0, 0];
+    for kind in ka.keys().chain(kb.keys().filter(|k| !ka.contains_key(*k))) {
+        let count = |kinds: &BTreeMap<String, u64>| kinds.get(kind).copied().unwrap_or(0);
+        let (na, nb) = (count(&ka), count(&kb));
+        more[0] += na.saturating_sub(nb);
+        more[1] += nb.saturating_sub(na);
+        // Cases that one host has more of can only be the other's host-limits.
+        if more[0] > lb || more[1] > la {
+            return Some(format!("{na} and {nb} cases of {kind}"));
+        }
+    }
+    if la + lb == 0 && (a.verdict != b.verdict || a.invariant != b.invariant || a.shortest() != b.shortest()) {
+        let show = |r: &Row| r.shortest().iter().map(|(v, i, s)| format!("{v}({}) {s}", i.unwrap_or("-"))).collect();
+        let (a, b): (Vec<String>, Vec<String>) = (show(a), show(b));
+        return Some(format!("shortest failing schedules [{}] and [{}]", a.join(", "), b.join(", ")));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(kvm: &str, counts: &[(&str, u64)], schedule: &str) -> Results {
+        let failures: Vec<_> = counts
+            .iter()
+            .filter(|(kind, _)| *kind != "pass")
+            .map(|(kind, n)| {
+                let invariant = (*kind == "violation").then_some("I5");
+                serde_json::json!({"verdict": kind, "invariant": invariant, "cases": n, "schedule": schedule, "detail": "why"})
+            })
+            .collect();
+        let counts: BTreeMap<_, _> = counts.iter().copied().collect();
+        serde_json::from_value(serde_json::json!({
+            "host": {"fingerprint": "0", "kernel": "6.1", "kvm": kvm, "cpu": "cpu"},
+            "image": "0123", "campaign": null, "complete": true, "summary": {},
+            "rows": [{"scheme": "naive", "scenario": "quiet", "mode": "native", "verdict": "violation",
+                      "invariant": "I5", "counts": counts, "failures": failures}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn equal_results_agree() {
+        let a = results("kvm_amd", &[("pass", 5), ("violation", 2)], "nmi@body#1");
+        let found = agree(&[a.clone(), a]).unwrap();
+        assert_eq!(found, Agreement { rows: 1, cases: 7, ..Agreement::default() });
+    }
+
+    #[test]
+    fn other_counts_or_schedules_disagree() {
+        let a = results("kvm_amd", &[("pass", 5), ("violation", 2)], "nmi@body#1");
+        let b = results("kvm_intel", &[("pass", 6), ("violation", 1)], "nmi@body#1");
+        let found = agree(&[a.clone(), b]).unwrap().disagreements;
+        assert_eq!(found, ["naive/quiet/native: kvm_amd and kvm_intel: 5 and 6 cases of pass"]);
+        let b = results("kvm_intel", &[("pass", 5), ("violation", 2)], "nmi@body#2");
+        assert_eq!(agree(&[a.clone(), b]).unwrap().disagreements.len(), 1);
+        let b = results("kvm_intel", &[("pass", 5), ("livelock", 2)], "nmi@body#1");
+        assert_eq!(agree(&[a.clone(), b]).unwrap().disagreements.len(), 1);
+        let b = results("kvm_intel", &[("pass", 6), ("violation", 2)], "nmi@body#1");
+        assert_eq!(agree(&[a, b]).unwrap().disagreements.len(), 1);
+    }
+
+    #[test]
+    fn a_host_limit_is_listed_and_excuses_as_many_cases_and_no_more() {
+        let a = results("kvm_amd", &[("pass", 5), ("violation", 2)], "nmi@body#1");
+        let b = results("kvm_pvm", &[("pass", 4), ("violation", 1), ("host-limit", 2)], "nmi@body#1");
+        let found = agree(&[a.clone(), b.clone()]).unwrap();
+        assert_eq!(found.disagreements, [""; 0]);
+        assert_eq!(found.limits, ["naive/quiet/native: 2 of 7 cases on kvm_pvm: why"]);
+        assert_eq!(agree(&[b, a.clone()]).unwrap().disagreements, [""; 0]);
+        let c = results("kvm_pvm", &[("pass", 6), ("host-limit", 1)], "nmi@body#1");
+        assert_eq!(agree(&[a, c]).unwrap().disagreements.len(), 1);
+    }
+
+    #[test]
+    fn other_images_campaigns_and_unfinished_results_are_refused() {
+        let a = results("kvm_amd", &[("pass", 5)], "");
+        let mut b = a.clone();
+        b.image = "4567".into();
+        assert!(agree(&[a.clone(), b]).unwrap_err().contains("image 4567"));
+        let mut b = a.clone();
+        b.complete = false;
+        assert!(agree(&[a.clone(), b]).unwrap_err().contains("not complete"));
+        let mut b = a.clone();
+        b.campaign = Some(Campaign { name: "quick".into(), generate: "all".into() });
+        assert!(agree(&[a.clone(), b]).unwrap_err().contains("another campaign"));
+        let mut b = a.clone();
+        b.rows.clear();
+        assert_eq!(agree(&[a.clone(), b.clone()]).unwrap().disagreements.len(), 1);
+        assert_eq!(agree(&[b, a]).unwrap().disagreements.len(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! A comparison as tables: one of costs and verdicts for each scenario, one of times.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::compare::{BASELINE, Comparison, Judged, Row, Span, Timing};
+
+/// The whole comparison.
+pub fn comparison(c: &Comparison) -> String {
+    let mut out = format!("host  {}\nimage {}\n", c.host, c.image);
+    for rows in c.rows.chunk_by(|a, b| a.scenario == b.scenario) {
+        let _ = writeln!(out, "\n{}: what one NMI costs, by counting\n{}", rows[0].scenario, costs(rows));
+    }
+    let broken = c.rows.iter().flat_map(|r| [Some(&r.points), r.search.as_ref()].map(|j| (r, j)));
+    let broken: Vec<String> = broken.filter_map(|(r, j)| failure(r, j?)).collect();
+    if !broken.is_empty() {
+        let _ = writeln!(out, "\n{}", broken.join("\n"));
+    }
+    let _ = write!(out, "\n{LEGEND}");
+    if let Some(timings) = c.timings.as_deref().filter(|t| !t.is_empty()) {
+        let _ = write!(out, "\ntimes on this host, which are not the same twice\n{}\n", times(timings));
+    }
+    out
+}
+
+const LEGEND: &str = "\
+first     instructions of one NMI's entry and exit, its body and the body's faults apart
+nested    instructions from a nested NMI's delivery until what it interrupted goes on
+repeated  instructions that it adds besides: what running the body again costs
+broken    of the boundaries where a second NMI can come in, those where it breaks a rule
+blocked   most instructions in a row with NMIs blocked: the worst latency of an NMI
+exits     that the scheme asks for; hcalls: those that are hypercalls, the rest is played
+stack     bytes in use at most, the body's included; per-CPU: bytes of its own elsewhere
+points    one NMI at every boundary; search: every pattern of NMIs, as far as it came
+";
+
+fn table<const N: usize>(header: [&str; N], numbers: std::ops::Range<usize>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(match std::io::stdout().is_terminal() {
+        true => ContentArrangement::Dynamic,
+        false => ContentArrangement::Disabled,
+    });
+    table.set_header(header);
+    for (i, column) in table.column_iter_mut().enumerate() {
+        if numbers.contains(&i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn costs(rows: &[Row]) -> Table {
+    let header = [
+        "scheme", "mode", "first", "nested", "repeated", "broken", "blocked", "exits", "hcalls", "faults", "stack",
+        "per-CPU", "points", "search",
+    ];
+    let mut table = table(header, 2..12);
+    for row in rows {
+        let c = &row.counts;
+        table.add_row([
+            row.scheme.clone(),
+            row.mode.to_string(),
+            span(c.first),
+            span(c.nested),
+            span(c.repeated),
+            if c.nested_cases == 0 { "-".into() } else { format!("{}/{}", c.nested_broken, c.nested_cases) },
+            c.blocked.to_string(),
+            c.exits.to_string(),
+            c.hypercalls.to_string(),
+            c.faults.to_string(),
+            c.stack.to_string(),
+            row.per_cpu.to_string(),
+            judged(&row.points),
+            row.search.as_ref().map_or("-".into(), judged),
+        ]);
+    }
+    table
+}
+
+fn span(span: Option<Span>) -> String {
+    match span {
+        None => "-".into(),
+        Some(s) if s.min == s.max => s.max.to_string(),
+        Some(s) => format!("{}..{}", s.min, s.max),
+    }
+}
+
+fn judged(j: &Judged) -> String {
+    match j.invariant.as_deref().filter(|_| j.verdict == "violation") {
+        Some(i) => format!("{}({i})", j.verdict),
+        None if j.verdict == "open" => format!("open ({} states)", j.size),
+        None => j.verdict.clone(),
+    }
+}
+
+fn failure(row: &Row, j: &Judged) -> Option<String> {
+    let (detail, schedule) = (j.detail.as_deref()?, j.schedule.as_deref()?);
+    let (scheme, scenario) = (&row.scheme, &row.scenario);
+    Some(format!("{scheme} / {scenario}: {}: {detail}\n  schedule  {schedule}", judged(j)))
+}
+
+fn times(timings: &[Timing]) -> Table {
+    let over = format!("over {BASELINE}");
+    let header = ["scenario", "scheme", "NMIs", "median µs", "p99 µs", over.as_str()];
+    let mut table = table(header, 2..6);
+    let micros = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
+    for t in timings {
+        table.add_row([
+            t.scenario.clone(),
+            t.scheme.clone(),
+            t.nmis.to_string(),
+            micros(t.median_ns),
+            micros(t.p99_ns),
+            t.ratio.map_or("-".into(), |r| format!("{r:.2}")),
+        ]);
+    }
+    table
+}

@@ -6,6 +6,7 @@
 
 mod assist;
 mod boot;
+mod console;
 mod devices;
 mod error;
 pub mod initrd;
@@ -19,6 +20,7 @@ mod pit;
 mod snapshot;
 mod step;
 mod symbols;
+mod time;
 pub mod user;
 
 pub use assist::{Assists, CLEAR_CPUID};

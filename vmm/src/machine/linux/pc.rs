@@ -56,15 +56,15 @@ pub struct Pc {
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
     pub(super) frozen: Option<Nanos>,
-    started: Instant,
+    pub(super) started: Instant,
     patches: Vec<(usize, u8)>,
     /// Whether the kernel's complaint about an NMI without a source is skipped.
     skip_unknown_nmi: bool,
     /// Where the console's text was last looked at for an oops.
-    scanned: usize,
+    pub(super) scanned: usize,
     hooks: Hooks,
     /// Whether a run ends where the CPU is idle.
-    stop_at_idle: bool,
+    pub(super) stop_at_idle: bool,
     /// The hook that is being stepped over.
     passing: Option<u64>,
     /// How many snapshots were taken, and which the dirty log counts from.
@@ -170,28 +170,6 @@ impl Pc {
         }
     }
 
-    /// The last lines of the console.
-    pub fn console_tail(&self, lines: usize) -> String {
-        let text = String::from_utf8_lossy(self.devices.console()).replace('\r', "");
-        let all: Vec<&str> = text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
-    }
-
-    /// All that the console showed, from byte `from` on.
-    pub fn console(&self, from: usize) -> String {
-        String::from_utf8_lossy(self.devices.console().get(from..).unwrap_or(&[])).into_owned()
-    }
-
-    /// Bytes that the console showed.
-    pub fn console_len(&self) -> usize {
-        self.devices.console().len()
-    }
-
-    /// No longer copies the console to where the boot showed it.
-    pub fn end_echo(&mut self) {
-        self.devices.end_echo();
-    }
-
     /// What help the host needed so far.
     pub fn assists(&self) -> Assists {
         self.assists
@@ -235,15 +213,6 @@ impl Pc {
         }
     }
 
-    /// Who seems to have called the function under way: the first words on the stack
-    /// that are addresses in the kernel's code.
-    pub fn callers(&self, most: usize) -> Vec<String> {
-        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
-        let text = self.symbols.get("_stext")..self.symbols.get("_etext");
-        let words = (0..512).filter_map(|i| self.memory().word(cr3, rsp.wrapping_add(8 * i)));
-        words.filter(|w| text.contains(&Some(*w))).take(most).map(|w| self.symbols.show(w)).collect()
-    }
-
     /// Overwrites bytes of the kernel; `false` where they are not mapped.
     pub fn write_kernel(&mut self, addr: u64, bytes: &[u8]) -> bool {
         let Some(at) = self.physical(addr).map(|p| p as usize) else { return false };
@@ -273,15 +242,6 @@ impl Pc {
     /// Whether the kernel may say that an NMI had no source. Not saying it is faster.
     pub fn let_kernel_complain(&mut self, on: bool) {
         self.skip_unknown_nmi = !on;
-    }
-
-    fn now(&self) -> Nanos {
-        self.frozen.unwrap_or_else(|| self.started.elapsed().as_nanos() as Nanos)
-    }
-
-    /// Device time stands still from here on.
-    pub(super) fn freeze(&mut self) {
-        self.frozen = Some(self.now());
     }
 
     fn patch(&mut self, addr: u64) {
@@ -323,6 +283,9 @@ impl Pc {
                     self.patch(hook);
                 }
             }
+            // What the events say of interrupts holds. A bit in here that an earlier exit
+            // left behind would raise its interrupt once more (KVM_SET_SREGS queues it).
+            self.vm.state_mut().sregs.interrupt_bitmap = [0; 4];
             let exit = self.vm.run();
             let patched = |addr| self.physical(addr).is_some_and(|p| self.patches.iter().any(|(a, _)| *a as u64 == p));
             let here = self.rip().wrapping_sub(1);
@@ -388,57 +351,6 @@ impl Pc {
         })
     }
 
-    /// The kernel's own HLT.
-    fn idle(&mut self) -> Option<Stop> {
-        if self.state().regs.rflags & rflags::IF == 0 {
-            return Some(Stop::Dead);
-        }
-        if self.stop_at_idle {
-            return Some(Stop::Idle);
-        }
-        self.wake();
-        let woken = self.frozen.is_none() || self.state().events.interrupt.injected != 0;
-        (!woken).then_some(Stop::Idle)
-    }
-
-    /// Time goes on to the next interrupt, which the idle CPU takes.
-    fn wake(&mut self) {
-        let now = self.now();
-        if let Some(due) = self.devices.pit.due().filter(|due| *due > now) {
-            match &mut self.frozen {
-                Some(frozen) => {
-                    *frozen = due;
-                    self.vm.advance_tsc(due - now);
-                }
-                None => std::thread::sleep(Duration::from_nanos(due - now).min(Duration::from_millis(20))),
-            }
-        }
-        self.tick();
-    }
-
-    /// Lets the timer fire, and the CPU take an interrupt where it can.
-    fn tick(&mut self) {
-        let now = self.now();
-        if self.devices.pit.fire(now) {
-            self.devices.pics.raise(0);
-        }
-        let state = self.vm.state();
-        let events = &state.events;
-        let busy = events.interrupt.injected != 0
-            || events.interrupt.shadow != 0
-            || events.exception.injected != 0
-            || events.exception.pending != 0
-            || events.nmi.injected != 0
-            || events.nmi.pending != 0;
-        if busy || state.regs.rflags & rflags::IF == 0 || !self.devices.pics.ready() {
-            return;
-        }
-        if let Some(vector) = self.devices.pics.acknowledge() {
-            let interrupt = &mut self.vm.state_mut().events.interrupt;
-            (interrupt.injected, interrupt.nr, interrupt.soft) = (1, vector, 0);
-        }
-    }
-
     /// Whether `addr` begins a function that is skipped.
     pub(super) fn skips(&self, addr: u64) -> bool {
         if !self.skip_unknown_nmi || self.frozen.is_none() {
@@ -486,18 +398,5 @@ impl Pc {
         }
         regs.rip = d.insn.next_ip();
         Ok(None)
-    }
-
-    /// Looks for an oops in what the console showed since the last look.
-    fn scan_console(&mut self) -> Option<Stop> {
-        const SIGNS: [&str; 6] = ["Kernel panic", "Oops", "BUG:", "WARNING:", "general protection", "double fault"];
-        let new = self.console(self.scanned);
-        self.scanned = self.console_len();
-        let line = new.lines().find(|l| SIGNS.iter().any(|s| l.contains(s)))?;
-        (self.frozen.is_some() || line.contains("panic")).then(|| Stop::Oops(line.trim().to_owned()))
-    }
-
-    pub(super) fn rewind_console(&mut self) {
-        self.scanned = self.console_len();
     }
 }

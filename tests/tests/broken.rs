@@ -64,8 +64,9 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
             "all",
         ];
         let json = vmm(&[&args[..], &["--json"]].concat()).exits(1).json();
-        assert_eq!(json["invariant"], invariant, "{fault}: {json:#}");
-        let replay = json["replay"].as_str().unwrap();
+        let row = &json["rows"][0];
+        assert_eq!(row["invariant"], invariant, "{fault}: {json:#}");
+        let replay = row["replay"].as_str().unwrap();
         assert!(replay.contains(&format!(" fault={fault} ")), "{replay}");
         vmm(&["replay", replay]).exits(1);
     }

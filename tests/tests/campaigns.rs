@@ -92,7 +92,7 @@ fn a_window_restricts_where_later_nmis_arrive() {
     let naive = &json["rows"][1];
     let schedule = naive["schedule"].as_str().unwrap();
     assert!(schedule.ends_with(" nmi@exit_iret#1"), "{schedule}");
-    assert_eq!(naive["invariant"], "I14", "{naive:#}");
+    assert_eq!(naive["verdict"], "violation", "{naive:#}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use common::{command, failing_line, first_boundary, vmm};
 
+/// After a change that is meant: `INSTA_UPDATE=always cargo test -p tests --test runs`.
 #[test]
 fn help_texts() {
     for page in [

@@ -40,6 +40,7 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
+/// hypercalls page=SYMBOL
 /// ```
 ///
 /// A declaration must stand on one line (it is broken above to fit the page).
@@ -63,6 +64,10 @@ pub const PORT_PANIC: u8 = 0xe4;
 /// A PV hypercall. RAX: its number ([`HYPERCALL_IRET`], …), arguments as Xen
 /// passes them (RDI, RSI, RDX, R10, R8), result in RAX. `HYPERVISOR_iret` has no
 /// result: it resumes the context in its frame. Only in mode `pv`.
+///
+/// Where the manifest has `hypercalls page=SYMBOL`, that page holds 128 stubs of 32 bytes,
+/// `mov $number, %eax` (5 bytes), the OUT, `ret`; and a VMM may have KVM write Xen's own
+/// stubs over them (`KVM_CAP_XEN_HVM`) before the image's first instruction.
 pub const PORT_PV: u8 = 0xe8;
 
 /// ERETS, as FRED has it, played by the VMM (mode `pv`, after

@@ -111,7 +111,7 @@ proptest! {
         state.regs.rsp = rsp;
         state.regs.rax = abi::HYPERCALL_IRET;
         let (before, pv_before, ram_before) = (state, pv, ram.clone());
-        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), CALLER);
         prop_assert_eq!(&ram, &ram_before, "a return writes no memory");
         let in_syscall = asks & abi::VGCF_IN_SYSCALL != 0;
         let to_user = cs & 3 == 3;
@@ -160,7 +160,7 @@ proptest! {
         let ss_slot = ss & 0xffff | u64::from(nmi) << 18 | junk << 19;
         put(&mut ram, FRAME + 0x800, &[7, rip, cs_slot, rflags, to, ss_slot, 0, 0]);
         let (before, pv_before) = (state, pv);
-        let outcome = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared());
+        let outcome = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared(), CALLER);
         let good = canonical(rip)
             && cs_slot >> 18 == 0
             && (cs as u16, ss as u16) == KERNEL
@@ -186,10 +186,10 @@ proptest! {
         let pointer = |w: u64| if w & 1 == 0 { FRAME } else { w };
         (state.regs.rax, state.regs.rdi, state.regs.rsi) = (rax % 64, pointer(rdi) >> (rdi % 3 * 30), pointer(rsi));
         (state.regs.rsp, state.regs.rip) = (rsp, rip);
-        let _ = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+        let _ = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), rip);
         if fred {
             pv.fred = Some(Default::default());
-            let _ = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared());
+            let _ = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared(), rip);
         }
         let _ = pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram));
     }
@@ -197,7 +197,7 @@ proptest! {
 
 fn call(pv: &mut Pv, state: &mut VcpuState, ram: &mut [u8], rax: u64, rdi: u64, rsi: u64) -> i64 {
     (state.regs.rax, state.regs.rdi, state.regs.rsi) = (rax, rdi, rsi);
-    assert_eq!(pv.hypercall(state, &mut GuestMemoryMut(ram)), Outcome::Returned);
+    assert_eq!(pv.hypercall(state, &mut GuestMemoryMut(ram), CALLER), Outcome::Returned);
     state.regs.rax as i64
 }
 
@@ -250,7 +250,7 @@ fn from_user_mode_an_nmi_comes_to_the_kernels_stack_and_page_table() {
     let kernel_root = state.sregs.cr3;
     put(&mut ram, FRAME + 0x800, &[0, 0, 0, 0, 0x1234, 0x23, 0x202, 0x5000, 0x1b]);
     state.regs.rax = abi::HYPERCALL_IRET;
-    let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+    let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), CALLER);
     assert!(matches!(outcome, Outcome::Resumed { .. }));
     assert_eq!((state.sregs.cs.selector, state.sregs.cs.dpl, state.sregs.cs.l), (0x23, 3, 1));
     assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);

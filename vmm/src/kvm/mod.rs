@@ -13,6 +13,7 @@ mod pc;
 mod ram;
 mod vm;
 mod watchdog;
+mod xen;
 
 pub use caps::Caps;
 pub use debug::Debug;
@@ -22,6 +23,7 @@ pub use host::Host;
 pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
 pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;
+pub use xen::{XEN_CALL_BYTES, XEN_STUB_BYTES};
 
 /// `KVM_X86_SHADOW_INT_MOV_SS` (linux/arch/x86/include/uapi/asm/kvm.h): the vCPU
 /// stands in the one-instruction shadow of a load of SS.

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction, Register,
+    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction,
+    Mnemonic, OpKind, Register,
 };
+
+use guest::abi;
 
 use super::image::Image;
 
@@ -72,6 +75,16 @@ impl Decoded {
     /// instruction (SDM vol. 3, 6.8.3). `pop %ss` does not exist in 64-bit mode.
     pub fn loads_ss(&self) -> bool {
         self.insn.op0_register() == Register::SS && self.insn.mnemonic() == iced_x86::Mnemonic::Mov
+    }
+
+    /// The port of the contract that it asks at: an OUT's own, and [`abi::PORT_PV`] for
+    /// the instruction of Xen's hypercall page.
+    pub fn port(&self) -> Option<u8> {
+        match self.insn.mnemonic() {
+            Mnemonic::Out if self.insn.op0_kind() == OpKind::Immediate8 => Some(self.insn.immediate8()),
+            Mnemonic::Vmcall | Mnemonic::Vmmcall => Some(abi::PORT_PV),
+            _ => None,
+        }
     }
 
     /// Whether it is STI.

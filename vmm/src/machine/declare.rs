@@ -19,7 +19,9 @@ pub enum Error {
         found: String,
     },
     /// An unknown keyword.
-    #[error("manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot)")]
+    #[error(
+        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot, hypercalls)"
+    )]
     UnknownKeyword(String),
     /// An unknown key.
     #[error("manifest: {of}: unknown key {key:?}")]
@@ -150,6 +152,8 @@ pub struct Declarations {
     pub scratch: Vec<Scratch>,
     /// One a mode at most.
     pub slots: Vec<Slot>,
+    /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
+    pub hypercalls: Option<u64>,
 }
 
 impl Declarations {
@@ -162,6 +166,7 @@ impl Declarations {
             stacks: vec![],
             scratch: vec![],
             slots: vec![],
+            hypercalls: None,
         };
         let mut version = "none".to_owned();
         for line in lines {
@@ -177,6 +182,12 @@ impl Declarations {
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
                 }
                 "slot" => out.slots.push(r.slot()?),
+                "hypercalls" => {
+                    r.known(&["page"])?;
+                    if out.hypercalls.replace(r.needed("page")?).is_some() {
+                        return Err(Error::Twice("hypercalls".into()));
+                    }
+                }
                 other => return Err(Error::UnknownKeyword(other.to_owned())),
             }
         }

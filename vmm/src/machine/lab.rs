@@ -13,11 +13,14 @@ use super::idt::Idt;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
-use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+use super::transport::{self, Transport};
+use crate::kvm::{self, Exit, Host, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
 const INT3: u8 = 0xcc;
+/// Bytes of `out %eax, $PORT`.
+const OUT_BYTES: u64 = 2;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,7 @@ pub struct Machine {
     pub(super) latched: bool,
     pub(super) knobs: Knobs,
     mode: Mode,
+    transport: Transport,
     /// Guest-physical addresses of the pages that a run may write.
     pages: Vec<u64>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
@@ -124,6 +128,10 @@ impl Machine {
         let image = &guest.image;
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
+        let transport = Transport::choose(host, guest, scheme.mode)?;
+        if let (Transport::Xen, Some(page)) = (transport, image.declared.hypercalls.and_then(|p| image.paddr(p))) {
+            transport::write_page(&mut vm, page)?;
+        }
         let pages = image
             .segments
             .iter()
@@ -138,6 +146,7 @@ impl Machine {
             latched: false,
             knobs,
             mode: scheme.mode,
+            transport,
             pages,
             patches: Vec::with_capacity(64),
         };
@@ -180,18 +189,9 @@ impl Machine {
                     None => Stop::Halt,
                 }
             }
+            Exit::XenHypercall { .. } => return self.pv_hypercall(abi::PORT_PV, XEN_CALL_BYTES),
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
-                    Outcome::Refused(why) if self.idt.is_empty() => {
-                        Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}")))
-                    }
-                    Outcome::Refused(why) => {
-                        log::debug!("return refused: {why}");
-                        self.patch_handlers();
-                        return self.resume_patched(); // to the #GP handler
-                    }
-                    outcome => Stop::Pv(outcome),
-                },
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => return self.pv_hypercall(port, OUT_BYTES),
                 Ok(port) => Stop::Hypercall(port),
                 Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
             },
@@ -219,19 +219,35 @@ impl Machine {
         })
     }
 
-    fn pv_hypercall(&mut self, port: u8) -> Outcome {
+    /// Carries out what the vCPU has just left for, by an instruction of so many bytes.
+    fn pv_hypercall(&mut self, port: u8, bytes: u64) -> Result<Stop, Error> {
+        match self.pv_outcome(port, bytes) {
+            Outcome::Refused(why) if self.idt.is_empty() => {
+                Ok(Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}"))))
+            }
+            Outcome::Refused(why) => {
+                log::debug!("return refused: {why}");
+                self.patch_handlers();
+                self.resume_patched() // to the #GP handler
+            }
+            outcome => Ok(Stop::Pv(outcome)),
+        }
+    }
+
+    fn pv_outcome(&mut self, port: u8, bytes: u64) -> Outcome {
         if self.mode != Mode::Pv {
             return Outcome::Crashed("a PV hypercall in mode native".into());
         }
         let mut state = *self.vm.state();
+        let from = state.regs.rip.wrapping_sub(bytes);
         let mut mem = GuestMemoryMut(self.vm.ram_mut());
         let outcome = match port {
-            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared()),
-            _ => self.pv.hypercall(&mut state, &mut mem),
+            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared(), from),
+            _ => self.pv.hypercall(&mut state, &mut mem, from),
         };
         if let Outcome::Refused(_) = outcome {
-            // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
-            state.regs.rip = state.regs.rip.wrapping_sub(2);
+            // #GP at the call: RIP goes back to it, nothing else changes.
+            state.regs.rip = from;
             state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
                 injected: 1,
                 nr: 13,
@@ -247,6 +263,11 @@ impl Machine {
     /// Who owns the NMI mask.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// What carries hypercalls.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The PV layer's state.

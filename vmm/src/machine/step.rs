@@ -6,6 +6,7 @@ use super::code::{Code, Decoded, Flow};
 use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
+use super::transport::Transport;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 
 const HLT: u8 = 0xf4;
@@ -90,7 +91,10 @@ impl Machine {
     /// are no instruction.
     pub fn next_instruction(&self) -> Option<Decoded> {
         let rip = self.rip();
-        if let Some(d) = self.guest.code.at(rip) {
+        // KVM's stubs are not those of the image.
+        let page = self.guest.image.declared.hypercalls.filter(|_| self.transport() == Transport::Xen);
+        let stub = page.is_some_and(|page| rip.wrapping_sub(page) < 4096);
+        if let Some(d) = self.guest.code.at(rip).filter(|_| !stub) {
             return Some(*d);
         }
         let mut bytes = [0; 15];

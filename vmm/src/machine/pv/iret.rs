@@ -3,7 +3,7 @@
 use guest::abi::{self, Frame, IretContext};
 
 use super::selector::Segments;
-use super::{Outcome, Pv, caller, flags_of, is_canonical};
+use super::{Outcome, Pv, flags_of, is_canonical};
 use crate::kvm::{VcpuState, rflags};
 use crate::machine::memory::GuestMemory;
 
@@ -18,7 +18,7 @@ struct Return {
 
 impl Pv {
     /// `do_iret`.
-    pub(super) fn iret(&mut self, state: &mut VcpuState, mem: &GuestMemory) -> Outcome {
+    pub(super) fn iret(&mut self, state: &mut VcpuState, mem: &GuestMemory, from: u64) -> Outcome {
         let Some(words) = mem.words::<9>(state.sregs.cr3, state.regs.rsp) else {
             return Outcome::Crashed(format!("iret hypercall: the frame at {:#x} cannot be read", state.regs.rsp));
         };
@@ -29,13 +29,13 @@ impl Pv {
             return Outcome::Crashed("iret hypercall: to user mode, and there is no user page table".into());
         }
         match check(state, mem, context, to_user) {
-            Ok(r) => self.commit(state, r),
+            Ok(r) => self.commit(state, r, from),
             Err(why) => Outcome::Refused(why),
         }
     }
 
-    fn commit(&mut self, state: &mut VcpuState, r: Return) -> Outcome {
-        let (context_at, from) = (state.regs.rsp.wrapping_add(32), caller(state));
+    fn commit(&mut self, state: &mut VcpuState, r: Return, from: u64) -> Outcome {
+        let context_at = state.regs.rsp.wrapping_add(32);
         let c = &r.context;
         if r.to_user {
             let kernel = (state.sregs.cr3, state.sregs.cs.selector, state.sregs.ss.selector);

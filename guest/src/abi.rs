@@ -141,6 +141,19 @@ pub const HYPERCALL_STACK_SWITCH: u64 = 3;
 pub const HYPERCALL_MMUEXT_OP: u64 = 26;
 /// `__HYPERVISOR_iret` (xen/include/public/xen.h).
 pub const HYPERCALL_IRET: u64 = 23;
+/// `__HYPERVISOR_set_segment_base` (xen/include/public/xen.h): RDI is `SEGBASE_…`, RSI
+/// the base.
+pub const HYPERCALL_SET_SEGMENT_BASE: u64 = 25;
+/// `SEGBASE_FS` (xen/include/public/xen.h).
+pub const SEGBASE_FS: u64 = 0;
+/// `SEGBASE_GS_USER`: GS's base in user mode; the hypervisor exchanges it on the ring
+/// switch.
+pub const SEGBASE_GS_USER: u64 = 1;
+/// `SEGBASE_GS_KERNEL`.
+pub const SEGBASE_GS_KERNEL: u64 = 2;
+/// `MMUEXT_NEW_USER_BASEPTR` (xen/include/public/xen.h): the operation sets the root of
+/// the page table for user mode.
+pub const MMUEXT_NEW_USER_BASEPTR: u64 = 15;
 /// `__HYPERVISOR_nmi_op` (xen/include/public/xen.h).
 pub const HYPERCALL_NMI_OP: u64 = 28;
 /// `__HYPERVISOR_callback_op` (xen/include/public/xen.h).

@@ -138,6 +138,7 @@ pub struct Code {
     /// Addresses behind an instruction that casts a shadow, with that instruction.
     shadowed: BTreeMap<u64, u64>,
     irets: Vec<u64>,
+    syscalls: Vec<u64>,
     /// Dense copy of `insns` for the hot path, one piece for each stretch of code.
     dense: Vec<Stretch>,
 }
@@ -186,6 +187,9 @@ impl Code {
         if d.flow == Flow::Iret {
             self.irets.push(at);
         }
+        if d.flow == Flow::Syscall {
+            self.syscalls.push(at);
+        }
         if d.loads_ss() || d.is_sti() {
             self.shadowed.insert(d.insn.next_ip(), at);
         }
@@ -223,6 +227,11 @@ impl Code {
     /// Every iretq.
     pub fn irets(&self) -> &[u64] {
         &self.irets
+    }
+
+    /// Every SYSCALL.
+    pub fn syscalls(&self) -> &[u64] {
+        &self.syscalls
     }
 
     /// Every instruction, by address.

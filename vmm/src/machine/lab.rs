@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
+use super::code::Flow;
 use super::declare::{Scenario, Scheme};
 use super::fault::Fault;
 use super::guest_image::Guest;
@@ -258,6 +259,24 @@ impl Machine {
         }
         *self.vm.state_mut() = state;
         outcome
+    }
+
+    /// Whether the next instruction is a SYSCALL of the guest's user half.
+    pub(super) fn at_user_syscall(&self) -> bool {
+        self.pv.in_user_mode() && self.guest.code.at(self.rip()).is_some_and(|d| d.flow == Flow::Syscall)
+    }
+
+    /// Carries out that SYSCALL, which goes to the hypervisor. The CPU never executes it,
+    /// so no host's SYSCALL is relied on (on kvm_pvm it stays in ring 3).
+    pub(super) fn user_syscall(&mut self, next: u64) -> Stop {
+        let mut state = *self.vm.state();
+        let done = self.pv.syscall(next, &mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+        *self.vm.state_mut() = state;
+        self.vm.state_mut().events.interrupt.shadow = 0;
+        match done {
+            Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
+            Delivery::Entered | Delivery::Lost => Stop::Boundary,
+        }
     }
 
     /// Who owns the NMI mask.

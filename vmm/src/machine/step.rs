@@ -116,6 +116,9 @@ impl Machine {
         let before = self.state().regs;
         let rip = before.rip;
         let next = d.insn.next_ip();
+        if self.at_user_syscall() {
+            return Ok(self.user_syscall(next));
+        }
         let target = match d.flow {
             Flow::Next | Flow::Trap | Flow::Halt | Flow::Syscall => None,
             Flow::To(target) | Flow::Either(target) => Some(target),
@@ -308,7 +311,9 @@ impl Machine {
     pub fn leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
         loop {
             let rip = self.rip();
-            let here = stops.contains(&rip) || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
+            let here = stops.contains(&rip)
+                || self.at_user_syscall()
+                || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
                 let stop = self.step()?;
@@ -326,6 +331,12 @@ impl Machine {
                 // knows the shadow that a free run would lose.
                 if let Some(caster) = self.guest.code.shadow_caster(*stop) {
                     self.patch(caster);
+                }
+            }
+            if self.pv().user_root != 0 {
+                // The user's SYSCALLs are the hypervisor's.
+                for i in 0..self.guest.code.syscalls().len() {
+                    self.patch(self.guest.code.syscalls()[i]);
                 }
             }
             // A run that does not end is looked at by the caller.

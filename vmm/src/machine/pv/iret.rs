@@ -41,18 +41,25 @@ impl Pv {
             let kernel = (state.sregs.cr3, state.sregs.cs.selector, state.sregs.ss.selector);
             self.kernel = Some(kernel);
             state.sregs.cr3 = self.user_root;
+            self.swap_gs(state);
         }
         if let Some(segments) = r.segments {
             segments.commit(state);
         }
         let regs = &mut state.regs;
-        if c.flags & abi::VGCF_IN_SYSCALL == 0 {
-            (regs.r11, regs.rcx) = (c.r11, c.rcx);
-        }
         regs.rax = c.rax;
         regs.rip = c.frame.rip;
         regs.rsp = c.frame.rsp;
         regs.rflags = flags_of(c.frame.rflags);
+        match (c.flags & abi::VGCF_IN_SYSCALL != 0, r.to_user) {
+            (false, _) => (regs.r11, regs.rcx) = (c.r11, c.rcx),
+            // SYSRET, which takes RIP and RFLAGS from these two and has no RF.
+            (true, true) => {
+                regs.rflags &= !rflags::RF;
+                (regs.r11, regs.rcx) = (regs.rflags, regs.rip);
+            }
+            (true, false) => {}
+        }
         let unmasked = !self.callbacks.explicit_unmask || c.flags & abi::IRET_UNMASK_NMI != 0;
         if unmasked {
             self.pop_mask();

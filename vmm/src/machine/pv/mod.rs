@@ -47,6 +47,8 @@ pub struct Pv {
     pub kernel_sp: u64,
     /// Root of the page table for user mode, 0 for none (MMUEXT_NEW_USER_BASEPTR).
     pub user_root: u64,
+    /// The GS base of the half that does not run: the user's while the kernel does.
+    pub other_gs: u64,
     /// In user mode: the kernel's root, code and stack selector, to come back to.
     pub kernel: Option<(u64, u16, u16)>,
 }
@@ -97,12 +99,18 @@ impl Pv {
             abi::HYPERCALL_CALLBACK_OP => self.callback_op(state, &mem),
             abi::HYPERCALL_NMI_OP => self.nmi_op(state, &mem),
             abi::HYPERCALL_STACK_SWITCH => self.stack_switch(state),
+            abi::HYPERCALL_SET_SEGMENT_BASE => self.set_segment_base(state),
             abi::HYPERCALL_MMUEXT_OP => self.mmuext_op(state, &mem),
             abi::HYPERCALL_FRED_CONFIG => self.configure_fred(state, &mem),
             _ => ENOSYS,
         };
         state.regs.rax = result;
         Outcome::Returned
+    }
+
+    /// Whether the guest's user half runs.
+    pub fn in_user_mode(&self) -> bool {
+        self.kernel.is_some()
     }
 
     /// An NMI arrives: `test_and_set(nmi_pending)`.

@@ -13,6 +13,7 @@ use super::idt::Idt;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
+use super::user::UserMode;
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
@@ -108,6 +109,8 @@ pub struct Machine {
     mode: Mode,
     /// Guest-physical addresses of the pages that a run may write.
     pages: Vec<u64>,
+    /// Whether the scenario has user code, and where its system calls go.
+    pub(super) user: Option<UserMode>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
     pub(super) patches: Vec<(usize, u64, u8)>,
 }
@@ -139,10 +142,13 @@ impl Machine {
             knobs,
             mode: scheme.mode,
             pages,
+            user: None,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;
         machine.idt = Idt::read(machine.memory(), machine.vm.state());
+        machine.vm.carry_kernel_gs(scenario.ring3)?;
+        machine.user = if scenario.ring3 { Some(UserMode::of(&machine.vm)?) } else { None };
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
             return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
         }

@@ -22,6 +22,7 @@ mod ready;
 pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
+mod user;
 pub mod vectors;
 
 pub use code::{Code, Decoded, Flow};

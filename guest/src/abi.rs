@@ -34,7 +34,7 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ```text
 /// abi 1
 /// ram 8388608
-/// scheme naive mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
+/// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [summary="…"]
@@ -42,6 +42,9 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
 /// hypercalls page=SYMBOL
 /// ```
+///
+/// A scenario with `ring3` runs code at CPL3; it is not run with a scheme of mode pv
+/// that does not say `ring3` as well.
 ///
 /// A declaration must stand on one line (it is broken above to fit the page).
 /// Wherever a symbol stands, `SYMBOL+0xOFFSET` may.

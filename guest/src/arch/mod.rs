@@ -5,3 +5,4 @@ pub mod fault;
 pub mod gdt;
 pub mod idt;
 pub mod percpu;
+pub mod user;

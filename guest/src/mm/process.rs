@@ -72,6 +72,12 @@ pub fn fork() -> usize {
     })
 }
 
+/// Gives process `number` user memory: all processes have the same.
+pub fn give_user(number: usize) {
+    let slot = layout::slot(layout::USER_TEXT);
+    ROOTS[number].entry(slot).store(reference().entry(slot).load(Relaxed), Relaxed);
+}
+
 /// Whether the root of process `number` has no entry for `address`.
 pub fn lacks(number: usize, address: u64) -> bool {
     ROOTS[number].entry(layout::slot(address)).load(Relaxed) == 0

@@ -8,6 +8,7 @@ mod caps;
 mod debug;
 mod error;
 mod exit;
+mod gs;
 mod host;
 mod pc;
 mod ram;

@@ -213,6 +213,23 @@ impl Code {
         self.dense.iter().find_map(|s| s.bytes.get(usize::try_from(addr.wrapping_sub(s.base)).ok()?)?.as_deref())
     }
 
+    /// How many places [`Self::place`] tells apart.
+    pub fn places(&self) -> usize {
+        self.dense.iter().map(|s| s.bytes.len()).sum()
+    }
+
+    /// A small number for an address in code.
+    pub fn place(&self, addr: u64) -> Option<usize> {
+        let mut before = 0;
+        for s in &self.dense {
+            match usize::try_from(addr.wrapping_sub(s.base)) {
+                Ok(at) if at < s.bytes.len() => return Some(before + at),
+                _ => before += s.bytes.len(),
+            }
+        }
+        None
+    }
+
     /// Decodes bytes that are not among the image's known instructions.
     pub fn decode(bytes: &[u8], addr: u64) -> Option<Decoded> {
         let insn = Decoder::with_ip(64, bytes, addr, DecoderOptions::NONE).decode();

@@ -73,6 +73,8 @@ pub struct Scheme {
     pub faults: Vec<(u8, u64)>,
     /// Memory that has its at-ready value whenever no NMI is live.
     pub idle: Vec<Range<u64>>,
+    /// Its kernel can run user code: every native one, and in mode pv one that says so.
+    pub ring3: bool,
     /// The invariant that it breaks on purpose.
     pub broken: Option<String>,
     /// The bug of history that it has or repairs.
@@ -301,6 +303,10 @@ impl Resolver<'_> {
         self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "gallery", "summary"])?;
         let name = self.word("a name")?.to_owned();
         let mode = self.mode()?;
+        let flags = self.line.words.get(1..).unwrap_or_default();
+        if let Some(other) = flags.iter().find(|w| *w != "ring3") {
+            return Err(self.bad(other, "is not a scheme flag (ring3)"));
+        }
         let entry = match self.line.pairs.get("entry") {
             Some(value) => Some(self.addr(value)?),
             None => None,
@@ -311,6 +317,7 @@ impl Resolver<'_> {
             repeat: self.list("repeat").map(|v| self.addr(v)).collect::<Result<_, _>>()?,
             faults: self.list("faults").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
             idle: self.list("idle").map(|v| self.sized(v)).collect::<Result<_, _>>()?,
+            ring3: mode == Mode::Native || !flags.is_empty(),
             broken: self.line.pairs.get("broken").cloned(),
             gallery: self.line.pairs.get("gallery").cloned(),
             summary: self.text("summary"),

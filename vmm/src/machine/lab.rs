@@ -15,6 +15,7 @@ use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
 use super::transport::{self, Transport};
+use super::user::UserMode;
 use crate::kvm::{self, Exit, Host, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
@@ -113,6 +114,8 @@ pub struct Machine {
     transport: Transport,
     /// Guest-physical addresses of the pages that a run may write.
     pages: Vec<u64>,
+    /// Whether the scenario has user code, and where its system calls go.
+    pub(super) user: Option<UserMode>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
     pub(super) patches: Vec<(usize, u64, u8)>,
 }
@@ -149,10 +152,13 @@ impl Machine {
             mode: scheme.mode,
             transport,
             pages,
+            user: None,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;
         machine.idt = Idt::read(machine.memory(), machine.vm.state());
+        machine.vm.carry_kernel_gs(scenario.ring3)?;
+        machine.user = if scenario.ring3 { Some(UserMode::of(&machine.vm)?) } else { None };
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
             return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
         }

@@ -23,6 +23,7 @@ pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
 mod transport;
+mod user;
 pub mod vectors;
 
 pub use code::{Code, Decoded, Flow};

@@ -10,6 +10,9 @@ use super::transport::Transport;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 
 const HLT: u8 = 0xf4;
+/// Vectors of the two faults that stand for something else where user code runs.
+const GP: u8 = 13;
+const PF: u8 = 14;
 /// How often one instruction may be interrupted: by a signal, or by the watchdog where
 /// the machine is so loaded that this thread was not run for that long.
 const PATIENCE: u32 = 10;
@@ -55,6 +58,11 @@ impl Machine {
         self.patch_handlers_but(0);
     }
 
+    /// Whether a stop was put at `addr`.
+    pub(super) fn is_patched(&self, addr: u64) -> bool {
+        self.patches.iter().any(|(_, at, _)| *at == addr)
+    }
+
     /// Runs with the stops that were put, and takes them away again.
     pub(super) fn resume_patched(&mut self) -> Result<Stop, Error> {
         self.resume_patiently(PATIENCE)
@@ -62,10 +70,23 @@ impl Machine {
 
     /// The same; a run that was interrupted is taken up again up to `patience` times.
     fn resume_patiently(&mut self, patience: u32) -> Result<Stop, Error> {
+        let before = self.entries();
+        let mut patience = patience;
         let mut stop = self.resume();
-        for _ in 0..patience {
-            if !matches!(stop, Ok(Stop::Interrupted)) {
-                break;
+        loop {
+            match stop {
+                Ok(Stop::Interrupted) if patience > 0 => patience -= 1,
+                Ok(Stop::Halt | Stop::Undeclared(GP)) if self.undo_user_stop(&before) => {
+                    stop = Ok(Stop::Halt);
+                    break;
+                }
+                Ok(Stop::Halt | Stop::Undeclared(PF)) if self.complete_syscall(&before) => {
+                    if self.is_patched(self.rip()) {
+                        stop = Ok(Stop::Halt);
+                        break;
+                    }
+                }
+                _ => break,
             }
             stop = self.resume();
         }
@@ -74,7 +95,7 @@ impl Machine {
             ram[*paddr] = *old;
         }
         let rip = self.vm.state().regs.rip;
-        let ours = self.patches.iter().any(|(_, addr, _)| *addr == rip);
+        let ours = self.is_patched(rip);
         self.patches.clear();
         match stop? {
             Stop::Halt if ours => {
@@ -120,7 +141,8 @@ impl Machine {
             return Ok(self.user_syscall(next));
         }
         let target = match d.flow {
-            Flow::Next | Flow::Trap | Flow::Halt | Flow::Syscall => None,
+            Flow::Next | Flow::Trap | Flow::Halt => None,
+            Flow::Syscall => self.user.map(|user| user.lstar),
             Flow::To(target) | Flow::Either(target) => Some(target),
             Flow::Indirect => self.indirect_target(&d),
             Flow::Return | Flow::Iret => self.memory().word(self.state().sregs.cr3, before.rsp),
@@ -313,6 +335,7 @@ impl Machine {
             let rip = self.rip();
             let here = stops.contains(&rip)
                 || self.at_user_syscall()
+                || self.page_fault_stop() == Some(rip)
                 || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
@@ -338,6 +361,9 @@ impl Machine {
                 for i in 0..self.guest.code.syscalls().len() {
                     self.patch(self.guest.code.syscalls()[i]);
                 }
+            }
+            if let Some(handler) = self.page_fault_stop() {
+                self.patch(handler);
             }
             // A run that does not end is looked at by the caller.
             let stop = self.resume_patiently(0)?;

@@ -21,7 +21,7 @@ mod callback;
 mod deliver;
 pub mod fred;
 mod iret;
-mod selector;
+pub(in crate::machine) mod selector;
 
 pub use callback::Callbacks;
 pub use deliver::Delivery;

@@ -203,6 +203,23 @@ pub struct CallbackRegister {
 
 const _: () = assert!(size_of::<CallbackRegister>() == 16);
 
+/// `struct mmuext_op` (xen/include/public/xen.h): RDI of `mmuext_op` points to it, RSI is
+/// how many there are (one).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MmuextOp {
+    /// [`MMUEXT_NEW_USER_BASEPTR`].
+    pub cmd: u32,
+    /// Explicit padding, zero.
+    pub pad: u32,
+    /// Number of the root's page frame.
+    pub mfn: u64,
+    /// Not used.
+    pub arg2: u64,
+}
+
+const _: () = assert!(size_of::<MmuextOp>() == 24);
+
 /// `VGCF_in_syscall` (xen/include/public/arch-x86/xen-x86_64.h): the frame is that
 /// of a system call: RAX, RIP, RFLAGS and RSP are restored from it, and R11, RCX, CS
 /// and SS are discarded.

@@ -85,9 +85,33 @@ pub fn panic(message: &[u8]) {
 /// Registers `handler` for NMIs with the hypervisor (mode `pv`); `flags` are
 /// `abi::CALLBACKF_…`. The result is zero, or a negative error number.
 pub fn register_nmi_callback(handler: u64, flags: u16) -> i64 {
-    let request = abi::CallbackRegister { kind: abi::CALLBACKTYPE_NMI, flags, pad: 0, address: handler };
+    register_callback(abi::CALLBACKTYPE_NMI, handler, flags)
+}
+
+/// Registers `handler` for what `kind` says (`abi::CALLBACKTYPE_…`).
+pub fn register_callback(kind: u16, handler: u64, flags: u16) -> i64 {
+    let request = abi::CallbackRegister { kind, flags, pad: 0, address: handler };
     // SAFETY: the hypervisor only reads `request`.
     unsafe { hypercall::<{ abi::HYPERCALL_CALLBACK_OP }>(abi::CALLBACKOP_REGISTER, &raw const request as u64) }
+}
+
+/// Says where the kernel's stack begins for what interrupts user mode.
+pub fn set_kernel_stack(ss: u64, rsp: u64) -> i64 {
+    // SAFETY: nothing is on that stack while user mode runs.
+    unsafe { hypercall::<{ abi::HYPERCALL_STACK_SWITCH }>(ss, rsp) }
+}
+
+/// Says what GS's base is in user mode.
+pub fn set_user_gs(base: u64) -> i64 {
+    // SAFETY: the kernel's base stays as it is.
+    unsafe { hypercall::<{ abi::HYPERCALL_SET_SEGMENT_BASE }>(abi::SEGBASE_GS_USER, base) }
+}
+
+/// Says which page table user mode runs on; `root` is a physical address.
+pub fn set_user_root(root: u64) -> i64 {
+    let request = abi::MmuextOp { cmd: abi::MMUEXT_NEW_USER_BASEPTR as u32, pad: 0, mfn: root / 4096, arg2: 0 };
+    // SAFETY: the hypervisor only reads `request`.
+    unsafe { hypercall::<{ abi::HYPERCALL_MMUEXT_OP }>(&raw const request as u64, 1) }
 }
 
 /// Has events delivered as FRED does (mode `pv`). The result is as above.

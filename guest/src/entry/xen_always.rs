@@ -26,7 +26,7 @@ use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
 lab_note!(
-    "scheme xen-always mode=pv arg=SCHEME_XEN_ALWAYS entry=xen_always.entry prefix=xen_always. "
+    "scheme xen-always ring3 mode=pv arg=SCHEME_XEN_ALWAYS entry=xen_always.entry prefix=xen_always. "
     "summary=\"the hypervisor masks; every return is its iret call, which unmasks\""
 );
 

@@ -35,7 +35,7 @@ use crate::hyper;
 pub const XEN_EFLAGS_NMI: u32 = 1 << 31;
 
 lab_note!(
-    "scheme xen-bit31 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. "
+    "scheme xen-bit31 ring3 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. "
     "summary=\"the hypervisor masks; direct iret but for the NMI's own return\""
 );
 

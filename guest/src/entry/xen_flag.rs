@@ -29,7 +29,7 @@ use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
 lab_note!(
-    "scheme xen-flag mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
+    "scheme xen-flag ring3 mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 

@@ -11,7 +11,17 @@ use crate::mm::{early, layout};
 pub const KERNEL_CS: u16 = 0x08;
 /// Kernel data and stack.
 pub const KERNEL_DS: u16 = 0x10;
+/// User data and stack, as the CPU shows it.
+pub const USER_DS: u16 = 0x1b;
+/// User code, as the CPU shows it.
+pub const USER_CS: u16 = 0x23;
 const TSS_SELECTOR: u16 = 0x28;
+
+/// Bytes at the top of the main stack for the kernel code that enters user mode.
+const BOOT_STACK: u64 = 0x400;
+/// Bytes below for what interrupts user mode (RSP0). While the user runs, they and the
+/// thread's stack below them hold nothing.
+const ENTRY_STACK: u64 = 0x300;
 
 /// Stack of NMIs, as a number for gates.
 pub const IST_NMI: u8 = 1;
@@ -40,6 +50,16 @@ unsafe extern "C" {
     static df_stack_high: u8;
 }
 
+/// Where the CPU's stack for entries from user mode begins (RSP0).
+pub fn entry_sp() -> u64 {
+    &raw const main_stack_high as u64 - BOOT_STACK
+}
+
+/// Where the stack begins that a system call runs on.
+pub fn thread_sp() -> u64 {
+    entry_sp() - ENTRY_STACK
+}
+
 /// The operand of `lgdt` and `lidt`.
 #[repr(C, packed)]
 pub struct Pointer {
@@ -60,13 +80,13 @@ pub fn init() {
     assert!(nmi_stack == NMI_STACK_SIZE);
     let page = layout::direct(early::page());
     let tss = page + 0x800;
-    let stack = |offset: u64, top: *const u8| {
+    let stack = |offset: u64, top: u64| {
         // SAFETY: within the fresh page; TSS fields are only 4-byte aligned.
-        unsafe { ((tss + offset) as *mut u64).write_unaligned(top as u64) };
+        unsafe { ((tss + offset) as *mut u64).write_unaligned(top) };
     };
-    stack(4, &raw const main_stack_high); // RSP0
-    stack(0x24, &raw const nmi_stack_high); // IST1
-    stack(0x2c, &raw const df_stack_high); // IST2
+    stack(4, entry_sp()); // RSP0
+    stack(0x24, &raw const nmi_stack_high as u64); // IST1
+    stack(0x2c, &raw const df_stack_high as u64); // IST2
     // SAFETY: within the fresh page. No I/O bitmap: its offset is the size.
     unsafe { ((tss + 0x66) as *mut u16).write(TSS_BYTES as u16) };
 

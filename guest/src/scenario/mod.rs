@@ -11,6 +11,7 @@ mod quiet;
 mod shadows;
 mod short;
 mod ud_fault;
+mod user;
 mod vmalloc_fault;
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};

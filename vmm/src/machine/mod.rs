@@ -22,6 +22,8 @@ mod ready;
 pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
+mod transport;
+mod user;
 pub mod vectors;
 
 pub use code::{Code, Decoded, Flow};
@@ -31,3 +33,4 @@ pub use image::Image;
 pub use lab::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
 pub use manifest::Mode;
 pub use step::register;
+pub use transport::Transport;

@@ -84,6 +84,18 @@ impl Rules {
             None => rsp..rsp,
         }
     }
+
+    /// The same for an interrupted context. While user code runs, the stack that it
+    /// would enter the kernel on is empty; of its own memory nothing is dead.
+    fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {
+        match context.cpl() {
+            3 => {
+                let top = machine.entry_sp();
+                self.stack_of(top).map_or(top..top, |stack| stack.start..top)
+            }
+            _ => self.dead(context.rsp()),
+        }
+    }
 }
 
 /// Watches one run.
@@ -148,7 +160,7 @@ impl Oracle {
         self.verdict.get_or_insert(verdict);
     }
 
-    fn breaks(&mut self, invariant: Invariant, detail: impl FnOnce(&Rules) -> String) {
+    pub(super) fn breaks(&mut self, invariant: Invariant, detail: impl FnOnce(&Rules) -> String) {
         if self.verdict.is_none() {
             self.verdict = Some(Verdict::Violation { invariant, detail: detail(&self.rules) });
         }
@@ -256,6 +268,8 @@ impl Oracle {
         if unblocks {
             self.ghost.blocked = false;
         }
+        // What makes user code the kernel's is worse than where the frame came from.
+        self.check_privilege(machine);
         // The frames of faults that the interrupted code took before the NMI are not
         // followed by every gear; I7 holds the memory they lie in.
         let live = self.ghost.outer.is_some();
@@ -275,10 +289,15 @@ impl Oracle {
         }
         let Some(outer) = self.ghost.outer else { return };
         let (rip, rsp) = (machine.rip(), machine.state().regs.rsp);
+        let cpl = machine.state().sregs.cs.selector as u8 & 3;
         let back = rip == outer.rip() && rsp == outer.rsp();
-        let past =
-            rsp >= outer.rsp() && self.rules.stack_of(outer.rsp()).is_some_and(|s| s.start < rsp && rsp <= s.end);
-        if back || past {
+        // The interrupted RSP may point into the very stack that the NMI was pushed to,
+        // where a user chose it: then being above it means nothing.
+        let chosen = self.ghost.frames.outermost().is_some_and(|f| f.addr >= outer.rsp());
+        let past = rsp >= outer.rsp()
+            && !chosen
+            && self.rules.stack_of(outer.rsp()).is_some_and(|s| s.start < rsp && rsp <= s.end);
+        if cpl == outer.cpl() && (back || past) || cpl > outer.cpl() {
             self.resumed(machine, &outer);
         }
     }
@@ -297,8 +316,10 @@ impl Oracle {
                 )
             });
         }
+        self.check_served(machine, outer);
         copy_pages(machine, &mut self.now);
-        self.compare_memory(true, outer.rsp());
+        let dead = self.rules.dead_under(machine, outer);
+        self.compare_memory(true, &dead);
         if self.ghost.bodies != 0 {
             self.breaks(Invariant::I5, |r| format!("resumed {} with a body still active", r.names().show(outer.rip())));
         }
@@ -327,9 +348,9 @@ impl Oracle {
     }
 
     /// Compares `self.now` with the capture, or with the golden run's end.
-    fn compare_memory(&mut self, resume: bool, rsp: u64) {
+    fn compare_memory(&mut self, resume: bool, dead: &Range<u64>) {
         let before = if resume { &self.captured } else { &self.rules.golden.pages };
-        let Some(at) = self.rules.watched.difference(before, &self.now, &self.rules.dead(rsp)) else { return };
+        let Some(at) = self.rules.watched.difference(before, &self.now, dead) else { return };
         let (was, is) = (before[at], self.now[at]);
         self.breaks(Invariant::I7, |r| {
             let place = r.watched.vaddr(at).map_or("?".to_owned(), |v| r.names().show_data(v));
@@ -410,7 +431,8 @@ impl Oracle {
             });
         }
         copy_pages(machine, &mut self.now);
-        self.compare_memory(false, machine.state().regs.rsp);
+        let dead = self.rules.dead(machine.state().regs.rsp);
+        self.compare_memory(false, &dead);
         self.conclude(Verdict::Pass);
     }
 
@@ -419,6 +441,7 @@ impl Oracle {
     pub fn boundary(&mut self, machine: &Machine) {
         let state = machine.state();
         if state.sregs.cs.selector & 3 == 0 {
+            self.check_privilege(machine);
             self.check_stack(state);
         }
         if machine.pending() != self.ghost.pending {

@@ -176,12 +176,11 @@ impl Worker {
         moves: Moves,
         known: &States,
     ) -> Result<Option<Reached>, Error> {
-        self.packer.unpack(state, &mut self.session);
-        let from = self.session.machine().rip();
-        let outermost = self.session.oracle().ghost.outer.is_none();
-        if !path::exists(&self.session, edge, moves) {
+        if !path::exists(state, self.session.machine().mode(), edge, moves) {
             return Ok(None);
         }
+        self.packer.unpack(state, &mut self.session);
+        let (from, outermost) = (state.rip(), state.outermost());
         let nesting = match edge {
             Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
             _ => self.walk(state, edge, moves)?,

@@ -5,7 +5,7 @@ use super::pc::Pc;
 use crate::kvm::{MSR_LSTAR, rflags};
 
 /// Whether, and how often, the host needed help.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Assists {
     /// int3 executed for it.
     pub int3: u64,
@@ -13,6 +13,19 @@ pub struct Assists {
     pub fwait: u64,
     /// SYSCALL's switch to CPL 0 completed for it.
     pub syscall: u64,
+    /// Whether the kernel was given [`HOST_WORDS`] on its command line.
+    pub command_line: bool,
+}
+
+impl std::fmt::Display for Assists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("none");
+        }
+        let words = if self.command_line { "words on the command line, " } else { "" };
+        let Self { int3, fwait, syscall, .. } = self;
+        write!(f, "{words}int3 executed {int3}, fwait skipped {fwait}, SYSCALL completed {syscall} times")
+    }
 }
 
 /// Whether SYSCALL from ring 3 arrives at CPL 0 here.
@@ -34,8 +47,14 @@ pub(super) enum Syscall {
 /// knows none (symptom: KVM_EXIT_INTERNAL_ERROR, suberror 1), yet CPUID says they are
 /// there whatever KVM_SET_CPUID2 said. Linux takes numbers (word * 32 + bit): smap,
 /// smep, umip, xsave, fsgsbase, erms, fsrm, rdrand, rdseed, popcnt, sse4_2, ssse3,
-/// invpcid, cx16.
-pub const CLEAR_CPUID: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298,141";
+/// invpcid, cx16; and for the crypto code sse4_1, aes, pclmulqdq, sha_ni, gfni, vaes,
+/// vpclmulqdq. Kernels before 5.10 take one number only, and cannot be helped so.
+///
+/// The init calls (a self-test, certificates, tracing's tables) do nothing for the NMI
+/// path, and take seconds to minutes where each instruction is emulated.
+pub const HOST_WORDS: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298,141,147,153,129,317,520,521,522 \
+    initcall_blacklist=blake2s_mod_init,load_system_certificate_list,trace_eval_init,trace_eval_sync,\
+    init_kprobes,ftrace_check_sync,ftrace_check_for_weak_functions";
 
 impl Pc {
     /// Executes what KVM's emulator could not, where the lab knows how.

@@ -163,7 +163,7 @@ pub fn compare(
     }
     let complete = rows.len() == targets.len();
     let timings = (options.rounds > 0).then_some(timings);
-    Ok(Comparison { host: HostId::here(), image: guest.image.hash.clone(), rows, timings, complete })
+    Ok(Comparison { host: host.id().clone(), image: guest.image.hash.clone(), rows, timings, complete })
 }
 
 fn times(sessions: &mut [(&Target, Session, Option<Saved>)], rounds: usize) -> Result<Vec<Timing>, Error> {

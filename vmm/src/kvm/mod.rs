@@ -10,6 +10,7 @@ mod error;
 mod exit;
 mod host;
 mod pc;
+mod quirks;
 mod ram;
 mod vm;
 mod watchdog;
@@ -20,6 +21,7 @@ pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
 pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
+pub use quirks::Quirks;
 pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;
 

@@ -72,7 +72,7 @@ pub fn bench(lab: &mut Lab, kernel: KernelInfo) -> Result<Bench, LabError> {
     };
     let (one_nmi, two_nmis_latched, two_nmis_nested) = (case(&one)?, case(&latched)?, case(&nested)?);
     Ok(Bench {
-        host: HostId::here(),
+        host: lab.host().clone(),
         kernel,
         assists: lab.pc().assists(),
         boundaries: path.visits.len(),

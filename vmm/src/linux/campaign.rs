@@ -71,7 +71,7 @@ fn ram() -> u64 {
 }
 
 fn boot_limit() -> u64 {
-    900
+    1800
 }
 
 fn sites() -> Vec<String> {

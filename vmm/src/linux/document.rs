@@ -125,7 +125,7 @@ impl Document {
     /// One without results yet.
     pub fn new(kernel: KernelInfo, lab: &Lab) -> Self {
         Self {
-            host: HostId::here(),
+            host: lab.host().clone(),
             kernel,
             assists: lab.pc().assists(),
             campaign: None,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::site::{Site, boundary, resolve};
+use crate::host_id::HostId;
 use crate::inject::{At, Event, PlaceError, Schedule, ScheduleError};
 use crate::kvm::Host;
 use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
@@ -56,6 +57,7 @@ pub struct Setup {
 
 /// The lab with a kernel in it.
 pub struct Lab {
+    host: HostId,
     pub(super) pc: Pc,
     pub(super) path: EntryPath,
     /// The kernel as it came up, without any mutation.
@@ -88,7 +90,8 @@ impl Lab {
         let (home, snapshot) = (pc.snapshot()?, pc.snapshot()?);
         let (mutations, site_there) = (Vec::new(), Site::Idle);
         let limit = Duration::from_millis(250);
-        let mut lab = Self { pc, path, home, mutations, snapshot, site: site_there, irets, limit };
+        let host = host.id().clone();
+        let mut lab = Self { host, pc, path, home, mutations, snapshot, site: site_there, irets, limit };
         lab.go(&setup.mutations, site)?;
         Ok(lab)
     }
@@ -109,6 +112,11 @@ impl Lab {
         self.snapshot = self.pc.snapshot()?;
         self.site = site;
         Ok(())
+    }
+
+    /// Where it runs.
+    pub fn host(&self) -> &HostId {
+        &self.host
     }
 
     /// What of the kernel's code is changed.

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::failure::Failure;
-use crate::kvm::{Host, interrupt_after};
+use crate::kvm::interrupt_after;
 use crate::linux::{KernelInfo, Lab, LabError, Setup};
 use crate::machine::linux::{Error, KernelSymbols, Options, vmlinux};
 
@@ -31,7 +31,7 @@ pub struct KernelArgs {
     /// RAM for the kernel [default: 256]
     #[arg(long, value_name = "MIB")]
     pub ram: Option<u64>,
-    /// How long the boot may take [default: 900]
+    /// How long the boot may take [default: 1800]
     #[arg(long, value_name = "SECONDS")]
     pub boot_limit: Option<u64>,
     /// Change the kernel's code after it has booted, as in 'nmi_restore+0x1b=90'
@@ -59,7 +59,7 @@ impl KernelArgs {
             ram_mib: self.ram.unwrap_or(256),
             cmdline: self.cmdline.clone(),
             initrd: self.initrd.as_deref().map(read).transpose()?.unwrap_or_default(),
-            boot_seconds: self.boot_limit.unwrap_or(900),
+            boot_seconds: self.boot_limit.unwrap_or(1800),
         })
     }
 
@@ -77,7 +77,7 @@ impl KernelArgs {
         // While the kernel boots this is also how often a busy CPU gets its timer's
         // interrupts.
         interrupt_after(Duration::from_millis(20));
-        let host = Host::open()?;
+        let host = crate::cli::host::open()?;
         let bar = bar("{spinner} {elapsed} · boot: waiting for {wide_msg}");
         let echo = self.console.then(|| Box::new(std::io::stderr()) as Box<dyn std::io::Write + Send>);
         if self.console {

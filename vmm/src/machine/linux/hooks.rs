@@ -8,6 +8,7 @@ use crate::kvm::rflags;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Hooks {
     pub(super) page_fault: Option<u64>,
+    pub(super) general_protection: Option<u64>,
     pub(super) syscall: Option<u64>,
     pub(super) unknown_nmi: Option<u64>,
     pub(super) printk: Option<u64>,
@@ -18,6 +19,7 @@ impl Hooks {
     pub(super) fn of(symbols: &KernelSymbols) -> Self {
         Self {
             page_fault: symbols.any(&["asm_exc_page_fault", "page_fault"]),
+            general_protection: symbols.any(&["asm_exc_general_protection", "general_protection"]),
             syscall: symbols.get("entry_SYSCALL_64"),
             unknown_nmi: symbols.any(&["unknown_nmi_error", "unknown_nmi_error.constprop.0"]),
             printk: symbols.any(&["_printk", "printk"]),

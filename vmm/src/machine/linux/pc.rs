@@ -6,12 +6,12 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::assist::{Assists, HOST_WORDS, Syscall};
+use super::assist::{Assists, HOST_WORDS, Native};
 use super::devices::{Devices, Effect};
 use super::hooks::Hooks;
 use super::pit::Nanos;
 use super::{Error, KERNEL_MAP, KernelSymbols, Options, boot, initrd, user};
-use crate::kvm::{Exit, Host, VcpuState, Vm};
+use crate::kvm::{Exit, Host, Quirks, VcpuState, Vm};
 use crate::machine::memory::GuestMemory;
 use crate::machine::{Raise, paging};
 
@@ -49,8 +49,11 @@ pub struct Pc {
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
     pub(super) assists: Assists,
+    quirks: Quirks,
     pub(super) lstar: Option<u64>,
-    pub(super) syscall: Syscall,
+    pub(super) syscall: Native,
+    /// Whether the user program's OUTs reach the VMM.
+    pub(super) user_out: Native,
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
     pub(super) frozen: Option<Nanos>,
@@ -106,8 +109,10 @@ impl Pc {
             devices: Devices::new(echo),
             symbols,
             assists,
+            quirks: host.quirks(),
             lstar: None,
-            syscall: Syscall::default(),
+            syscall: Native::default(),
+            user_out: Native::default(),
             frozen: None,
             started: Instant::now(),
             patches: Vec::new(),
@@ -184,8 +189,8 @@ impl Pc {
     pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
         let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
         match raise {
-            Raise::Ioctl => self.vm.raise_nmi()?,
-            Raise::Events => self.vm.state_mut().events.nmi.pending = 1,
+            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
+            Raise::Events | Raise::Ioctl => self.vm.raise_nmi()?,
         }
         self.run(&[entry], limit)
     }
@@ -227,9 +232,10 @@ impl Pc {
             let hooks = self.hooks;
             // Where the compiler inlined the complaint, its printk is skipped.
             let skip = hooks.unknown_nmi.or(hooks.printk).filter(|_| self.skip_unknown_nmi && self.frozen.is_some());
-            let page_fault = hooks.page_fault.filter(|_| self.syscall != Syscall::Complete);
-            let syscall = hooks.syscall.filter(|_| self.syscall == Syscall::Unknown);
-            for hook in [skip, page_fault, syscall].into_iter().flatten() {
+            let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
+            let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
+            let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
+            for hook in [skip, page_fault, syscall, protection].into_iter().flatten() {
                 if self.passing != Some(hook) {
                     self.patch(hook);
                 }
@@ -247,9 +253,18 @@ impl Pc {
                 match () {
                     () if stops.contains(&here) => return Ok(Stop::At(here)),
                     () if self.skips(here) => self.return_from_function(),
-                    () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Syscall::Assisted,
+                    () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Native::Assisted,
                     () if Some(here) == syscall => {
-                        self.syscall = Syscall::Complete;
+                        self.syscall = Native::Complete;
+                    }
+                    () if Some(here) == protection => {
+                        let stop = match self.assist_out() {
+                            None => self.pass()?,
+                            stop => stop,
+                        };
+                        if let Some(stop) = stop {
+                            return Ok(stop);
+                        }
                     }
                     () => {
                         if let Some(stop) = self.pass()? {
@@ -272,8 +287,10 @@ impl Pc {
         let now = self.now();
         Ok(match exit {
             Exit::Hlt => self.idle(),
-            Exit::Out { port: user::HEARTBEAT, value } => Some(Stop::Heartbeat(value)),
-            Exit::Out { port: user::MARK, .. } => Some(Stop::Mark),
+            Exit::Out { port: port @ (user::HEARTBEAT | user::MARK), value } => {
+                self.user_out = Native::Complete;
+                Some(if port == user::MARK { Stop::Mark } else { Stop::Heartbeat(value) })
+            }
             Exit::Out { port, value } => match self.devices.write(port, value, now) {
                 Effect::Done if value == u32::from(b'\n') => self.scan_console(),
                 Effect::Done => None,

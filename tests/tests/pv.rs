@@ -395,7 +395,7 @@ fn each_rule_of_the_return_has_its_outcome() {
     for (flag, bits, kept) in [("IOPL", 3 << 12, 0), ("NT", 1 << 14, 0), ("RF", 1 << 16, 1), ("TF", 1 << 8, 1)] {
         let (outcome, rflags, masked) = with(&[(FLAGS, 0x202 | bits)]);
         assert!(matches!(outcome, Outcome::Resumed { .. }), "{flag}: {outcome:?}");
-        assert_eq!(rflags, 0x202 | bits * kept, "{flag}");
+        assert_eq!(rflags, 0x202 | (bits * kept), "{flag}");
         assert!(!masked, "mask and registers are one step");
     }
 }

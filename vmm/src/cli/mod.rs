@@ -8,6 +8,7 @@ mod compare;
 mod explore;
 mod failure;
 mod help;
+mod host;
 mod interrupt;
 mod linux;
 mod list;

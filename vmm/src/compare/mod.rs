@@ -166,7 +166,7 @@ pub fn compare(
     let transport = guest.transport.unwrap_or_else(|| Transport::of_host(host));
     let complete = rows.len() == targets.len();
     let timings = (options.rounds > 0).then_some(timings);
-    Ok(Comparison { host: HostId::here(), image: guest.image.hash.clone(), transport, rows, timings, complete })
+    Ok(Comparison { host: host.id().clone(), image: guest.image.hash.clone(), transport, rows, timings, complete })
 }
 
 fn times(sessions: &mut [(&Target, Session, Option<Saved>)], rounds: usize) -> Result<Vec<Timing>, Error> {

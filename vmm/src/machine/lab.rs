@@ -15,7 +15,7 @@ use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
 use super::transport::{self, Transport};
 use super::user::UserMode;
-use crate::kvm::{self, Exit, Host, VcpuState, Vm, XEN_CALL_BYTES, rflags};
+use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
@@ -109,6 +109,7 @@ pub struct Machine {
     pub(super) pv: Pv,
     pub(super) latched: bool,
     pub(super) knobs: Knobs,
+    pub(super) quirks: Quirks,
     mode: Mode,
     transport: Transport,
     /// Guest-physical addresses of the pages that a run may write.
@@ -148,6 +149,7 @@ impl Machine {
             pv: Pv::default(),
             latched: false,
             knobs,
+            quirks: host.quirks(),
             mode: scheme.mode,
             transport,
             pages,
@@ -208,8 +210,10 @@ impl Machine {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
             }
-            Exit::InternalError { suberror: EMULATION_FAILURE, bytes } if bytes.first() == Some(&INT3) => {
-                // An emulator without int3: the trap it should have taken.
+            Exit::InternalError { suberror: EMULATION_FAILURE, bytes }
+                if self.quirks.no_int3 && bytes.first() == Some(&INT3) =>
+            {
+                // The trap that the emulator should have taken.
                 let state = self.vm.state_mut();
                 state.regs.rip += 1;
                 state.events.exception.injected = 1;
@@ -340,10 +344,7 @@ impl Machine {
         }
         self.latched = false;
         let from = self.rip();
-        match raise {
-            Raise::Ioctl => self.vm.raise_nmi()?,
-            Raise::Events => self.vm.state_mut().events.nmi.pending = 1,
-        }
+        self.raise(raise)?;
         // A stop at `from` itself would prove that the NMI came late.
         self.patch(from);
         self.patch_handlers();
@@ -355,13 +356,21 @@ impl Machine {
         Ok(stop)
     }
 
+    fn raise(&mut self, how: Raise) -> Result<(), Error> {
+        match how {
+            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
+            _ => self.vm.raise_nmi()?,
+        }
+        Ok(())
+    }
+
     /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
     /// execution stands here again. `false` where it stopped elsewhere, or came back
     /// with another stack pointer or with NMIs blocked.
     pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
         let before = self.vm.state().regs;
         self.latched = false;
-        self.vm.state_mut().events.nmi.pending = 1;
+        self.raise(Raise::Events)?;
         self.patch(before.rip);
         self.patch_handlers_but_nmi();
         let stop = self.resume_patched()?;

@@ -7,8 +7,6 @@
 //! the same boundaries up to the call: `mov $number, %eax`, and the instruction that
 //! leaves.
 
-use std::sync::OnceLock;
-
 use super::boot;
 use super::guest_image::Guest;
 use super::lab::Error;
@@ -42,10 +40,14 @@ const BUILDER: u64 = 0x800;
 const WRMSR_HLT: [u8; 3] = [0x0f, 0x30, 0xf4];
 
 impl Transport {
-    /// What this host does where nobody chooses. Asked once a process: it makes a VM.
+    /// What is used on this host where nobody chooses: as its probe answered.
     pub fn of_host(host: &Host) -> Self {
-        static WORKS: OnceLock<bool> = OnceLock::new();
-        match *WORKS.get_or_init(|| host.offers_xen_hypercalls() && works(host).unwrap_or(false)) {
+        if host.quirks().xen_page { Transport::Xen } else { Transport::Port }
+    }
+
+    /// What this host can carry: the probe.
+    pub fn measure(host: &Host) -> Self {
+        match host.offers_xen_hypercalls() && works(host).unwrap_or(false) {
             true => Transport::Xen,
             false => Transport::Port,
         }

@@ -166,7 +166,7 @@ pub const PROBES: &[Probe] = &[
         source: "KVM API, KVM_CAP_XEN_HVM, KVM_EXIT_XEN",
         lab: "in use unless --transport says otherwise",
         measure: |host| {
-            Ok(match Transport::of_host(host) {
+            Ok(match Transport::measure(host) {
                 Transport::Xen => "xen (hypercall page)".into(),
                 Transport::Port => "port (port I/O)".into(),
             })

@@ -26,12 +26,13 @@ extern "sysv64" fn work() -> u64 {
 pub(super) fn run(rsp: u64) -> u64 {
     const SEED: u64 = 0x0123_4567_89ab_cdef;
     let data = layout::direct(mm::user_data()) as *mut u64;
+    let answer = (layout::direct(mm::user_data()) + 8) as *const u64;
     // SAFETY: the user's page of data, which the direct map has, too.
     unsafe { data.write_volatile(SEED) };
     // SAFETY: the user code below.
     let sum = unsafe { user::enter(layout::USER_TEXT, rsp, user::USER_RFLAGS) };
     // SAFETY: as above. The user leaves its own answer there, by its own GS.
-    let kept = unsafe { data.add(1).read_volatile() };
+    let kept = unsafe { answer.read_volatile() };
     assert!(kept == sum && sum != SEED, "user code did not run");
     sum
 }

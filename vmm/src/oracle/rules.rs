@@ -66,6 +66,11 @@ impl Rules {
         }
     }
 
+    /// The GS base at *ready*: the kernel's.
+    pub fn gs_base(&self) -> u64 {
+        self.gs_base
+    }
+
     /// Names of addresses, as this scheme's users write them.
     pub fn names(&self) -> Names<'_> {
         Names::new(&self.guest, &self.scheme.prefix)
@@ -255,7 +260,10 @@ impl Oracle {
             if matches!(vector, 1 | 13) {
                 self.trapped(Trap { vector, rip: words.rip });
             }
-        } else if self.ghost.bodies == 0 && !self.rules.scheme.faults.contains(&(vector, words.rip)) {
+        } else if self.ghost.bodies == 0
+            && !self.rules.scheme.faults.contains(&(vector, words.rip))
+            && !(from_iret && self.rules.scenario.faults.contains(&vector))
+        {
             let cr2 = machine.state().sregs.cr2;
             self.breaks(Invariant::I18, |r| {
                 let at = r.names().show(words.rip);

@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::arch::{cpu, gdt, idt, percpu};
+use crate::arch::{cpu, gdt, idt, percpu, pv_user, user};
 use crate::entry::{self, Scheme};
 use crate::mm::{self, early, process, vmalloc};
 use crate::scenario::{self, Scenario};
@@ -40,11 +40,16 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     // The first process exists before the first vmalloc, so that under the lazy
     // policy it lacks that area's top-level entry.
     process::fork();
+    process::give_user(process::FIRST);
     process::switch(process::FIRST);
 
     gdt::init();
     idt::init(scheme);
     percpu::init();
+    user::init();
+    if scheme.pv.is_some() {
+        pv_user::init();
+    }
     heap::init();
     vmalloc::allocate(early::page());
     scenario::install(scenario);

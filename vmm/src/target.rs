@@ -43,6 +43,16 @@ pub enum TargetError {
         /// Schemes of that mode.
         hint: String,
     },
+    /// The scenario runs user code, and the scheme's kernel cannot.
+    #[error("scenario {scenario} runs user code, which scheme {scheme} (mode {mode}) does not declare that it can")]
+    Ring3 {
+        /// The scheme.
+        scheme: String,
+        /// The scenario.
+        scenario: String,
+        /// The scheme's mode.
+        mode: Mode,
+    },
 }
 
 impl Target {
@@ -57,9 +67,17 @@ impl Target {
         let scenario = find_scenario(declared, scenario)?.clone();
         match mode {
             Some(wanted) if wanted != scheme.mode => Err(wrong_mode(declared, &scheme, wanted)),
+            _ if !fit(&scheme, &scenario) => {
+                Err(TargetError::Ring3 { scheme: scheme.name, scenario: scenario.name, mode: scheme.mode })
+            }
             _ => Ok(Self { scheme, scenario }),
         }
     }
+}
+
+/// Whether the scheme's kernel can run the scenario: user code wants a way into ring 3.
+pub fn fit(scheme: &Scheme, scenario: &Scenario) -> bool {
+    scheme.ring3 || !scenario.ring3
 }
 
 /// The scheme called `name`.

@@ -7,6 +7,12 @@ const EFER_SCE: u64 = 1 << 0;
 const EFER_NXE: u64 = 1 << 11;
 const CR0_WP: u64 = 1 << 16;
 
+/// Selectors of SYSCALL and SYSRET.
+pub const STAR: u32 = 0xc000_0081;
+/// Where SYSCALL goes.
+pub const LSTAR: u32 = 0xc000_0082;
+/// RFLAGS that SYSCALL clears.
+pub const FMASK: u32 = 0xc000_0084;
 /// Base address of the GS segment.
 pub const GS_BASE: u32 = 0xc000_0101;
 /// What `swapgs` exchanges with [`GS_BASE`].

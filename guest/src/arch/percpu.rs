@@ -3,7 +3,8 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::cpu;
+use super::{cpu, gdt};
+use crate::mm::layout;
 
 /// What a CPU has of its own. Entry code reads and writes it as
 /// `%gs:{OFFSET}`.
@@ -17,6 +18,13 @@ pub struct PerCpu {
     pub nmi_scratch: AtomicU64,
     /// A function that an NMI asks the interrupted code to call, or 0.
     pub deferred: AtomicU64,
+    /// The user's RSP, for the few instructions of a system call's entry that have no
+    /// other place for it.
+    pub user_rsp: AtomicU64,
+    /// Top of the stack that a system call runs on.
+    pub thread_sp: AtomicU64,
+    /// RSP of the kernel code that entered user mode, and goes on when the user leaves.
+    pub user_return: AtomicU64,
 }
 
 /// Offset of [`PerCpu::nmi_nesting`].
@@ -28,6 +36,13 @@ pub const NMI_SCRATCH: usize = offset_of!(PerCpu, nmi_scratch);
 /// Offset of [`PerCpu::deferred`].
 pub const DEFERRED: usize = offset_of!(PerCpu, deferred);
 
+/// Offset of [`PerCpu::user_rsp`].
+pub const USER_RSP: usize = offset_of!(PerCpu, user_rsp);
+/// Offset of [`PerCpu::thread_sp`].
+pub const THREAD_SP: usize = offset_of!(PerCpu, thread_sp);
+/// Offset of [`PerCpu::user_return`].
+pub const USER_RETURN: usize = offset_of!(PerCpu, user_return);
+
 // The manifest names these words by their offsets.
 const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16 && DEFERRED == 24);
 
@@ -38,6 +53,9 @@ static PERCPU: PerCpu = PerCpu {
     nmi_stack_ptr: AtomicU64::new(0),
     nmi_scratch: AtomicU64::new(0),
     deferred: AtomicU64::new(0),
+    user_rsp: AtomicU64::new(0),
+    thread_sp: AtomicU64::new(0),
+    user_return: AtomicU64::new(0),
 };
 
 /// Calls what an NMI left to be called, once.
@@ -54,10 +72,11 @@ pub fn run_deferred() {
 }
 
 /// Points GS at this CPU's data. KERNEL_GS_BASE, which `swapgs` would fetch,
-/// holds a user's base (0) while the kernel runs.
+/// holds the user's base while the kernel runs.
 pub fn init() {
+    PERCPU.thread_sp.store(gdt::thread_sp(), Relaxed);
     // SAFETY: nothing has used GS yet.
     unsafe { cpu::write_msr(cpu::GS_BASE, &raw const PERCPU as u64) };
     // SAFETY: as above.
-    unsafe { cpu::write_msr(cpu::KERNEL_GS_BASE, 0) };
+    unsafe { cpu::write_msr(cpu::KERNEL_GS_BASE, layout::USER_DATA) };
 }

@@ -1,5 +1,10 @@
 //! `mainline`: Linux since 4.2 (commits 9b6e6a8334d5, 0b22930ebad5, 810bc075f78f).
 //!
+//! **From user code** the stack of the thread is empty: the frame is copied there, and
+//! the body runs as in any other exception. Whatever the body's faults unmask then
+//! finds the kernel path free, so what keeps bodies apart is a latch of three states
+//! around the body: not running, executing, latched (`exc_nmi` in Linux).
+//!
 //! **Layout** (from kernel code). Hardware frame T-40; the entry's rdx T-48;
 //! "executing" T-56; the *iret* frame T-96, which the final iret consumes and a
 //! nested NMI may rewrite; the *outermost* frame T-136, which nobody changes; error
@@ -19,15 +24,15 @@
 //! code (`naive`: 47), 17 to 19 for a nested one.
 //!
 //! **Known weaknesses.** An unmask before the outermost frame is copied (an SMI,
-//! #MC) is fatal, as in every scheme with an IST. The path for NMIs from user code,
-//! which runs on the thread's stack, comes with the ring-3 scenarios.
+//! #MC) is fatal, as in every scheme with an IST. From user code: before the frame has
+//! left the NMI stack.
 
 use super::Scheme;
-use crate::arch::gdt;
+use crate::arch::{gdt, percpu};
 
 lab_note!(
     "scheme mainline mode=native arg=SCHEME_MAINLINE entry=mainline.entry prefix=mainline. "
-    "repeat=mainline.repeat idle=nmi_stack_low+0xfc8:8 "
+    "repeat=mainline.repeat idle=nmi_stack_low+0xfc8:8,PERCPU+0x0:8 "
     "summary=\"Linux since 4.2: outermost and iret frame, repeat_nmi, DF\""
 );
 
@@ -39,6 +44,26 @@ unsafe extern "C" {
 }
 
 scheme_asm! {r"
+# LATCHED_BODY name: the body, one at a time. In: RSP → CR2, abi::Regs; GS is the
+# kernel's. Clobbers what the return brings back, but rbx.
+.macro LATCHED_BODY name
+    cmpq $0, %gs:{state}
+    jne \name\()_latch
+    movq $1, %gs:{state}
+    leaq 8(%rsp), %r12
+\name\()_again:
+    movq %r12, %rdi
+    call nmi_body
+    # 1 → 0: done. 2 → 1: another one came meanwhile. An NMI before this instruction
+    # is seen by it, one behind it finds 0 and has a body of its own.
+    decq %gs:{state}
+    jnz \name\()_again
+    jmp \name\()_done
+\name\()_latch:
+    movq $2, %gs:{state}
+\name\()_done:
+.endm
+
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl mainline.entry
 mainline.entry:
@@ -121,8 +146,7 @@ mainline.save:
 # RSP = T-272 → CR2, abi::Regs. rbx says whether GS was swapped. The body may
 # fault.
 mainline.body:
-    leaq 8(%rsp), %rdi
-    call nmi_body
+    LATCHED_BODY mainline.body
 mainline.exit:
     LEAVE_KERNEL_GS
     RESTORE_CR2
@@ -138,12 +162,41 @@ mainline.exit_clear:
 mainline.exit_iret:
     iretq
 
-# RSP = T-40 → a user's frame. Nothing here runs in ring 3 yet.
+# RSP = T-40 → a user's frame; GS is the user's. The frame moves to the thread's stack,
+# which is empty: after that the NMI stack is free for another NMI.
 mainline.from_user:
-    hlt
+    swapgs
+    cld
+    pushq %rdx
+    movq %rsp, %rdx
+    movq %gs:{thread_sp}, %rsp
+mainline.user_copy:
+    pushq 40(%rdx)
+    pushq 32(%rdx)
+    pushq 24(%rdx)
+    pushq 16(%rdx)
+    pushq 8(%rdx)
+    movq (%rdx), %rdx
+    pushq $-1
+    PUSH_REGS
+    SAVE_CR2
+
+# RSP → CR2, abi::Regs on the thread's stack. The body may fault.
+mainline.user_body:
+    LATCHED_BODY mainline.user_body
+mainline.user_exit:
+    RESTORE_CR2
+    POP_REGS
+    addq $8, %rsp
+mainline.user_swapgs:
+    swapgs
+mainline.user_iret:
+    iretq
 ",
     stack_size = gdt::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
     kernel_ds = gdt::KERNEL_DS,
     df = super::RFLAGS_DF,
+    thread_sp = percpu::THREAD_SP,
+    state = percpu::NMI_NESTING,
 }

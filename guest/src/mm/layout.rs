@@ -3,6 +3,12 @@
 /// Bytes that one top-level entry covers.
 pub const SLOT: u64 = 1 << 39;
 
+/// Where a process sees its page of code.
+pub const USER_TEXT: u64 = 0x4000_0000;
+/// Where it sees its page of data; the upper half is its stack.
+pub const USER_DATA: u64 = USER_TEXT + 0x1000;
+/// The user's stack pointer when it has used nothing of its stack.
+pub const USER_SP: u64 = USER_DATA + 0x1000;
 /// All of RAM, in large pages, never faults.
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 /// The vmalloc area: two slots of its own.

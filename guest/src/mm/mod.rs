@@ -18,6 +18,7 @@ unsafe extern "C" {
     static data_end: u8;
     static nmi_stack_low: u8;
     static image_end: u8;
+    static user_pages: u8;
 }
 
 /// Builds the reference page table: the direct map in large pages, the image in
@@ -37,4 +38,13 @@ pub fn build_reference(ram: u64) {
     image(&raw const rodata_start, &raw const rodata_end, Access::Read);
     image(&raw const data_start, &raw const data_end, Access::Write);
     image(&raw const nmi_stack_low, &raw const image_end, Access::Write);
+    // In the reference; a process gets them by `process::give_user`.
+    let user_text = layout::physical(&raw const user_pages as u64);
+    table::map(root, layout::USER_TEXT, user_text, Access::UserExecute);
+    table::map(root, layout::USER_DATA, user_data(), Access::UserWrite);
+}
+
+/// The physical address of the page of user data.
+pub fn user_data() -> u64 {
+    layout::physical(&raw const user_pages as u64) + PAGE
 }

@@ -14,6 +14,7 @@ pub const LARGE_PAGE: u64 = 2 << 20;
 /// The entry maps something.
 pub const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
@@ -31,6 +32,10 @@ pub enum Access {
     Write,
     /// To execute.
     Execute,
+    /// To write, also to user code.
+    UserWrite,
+    /// To execute, also to user code.
+    UserExecute,
 }
 
 impl Access {
@@ -40,6 +45,8 @@ impl Access {
             Access::Read => NO_EXECUTE,
             Access::Write => NO_EXECUTE | WRITE,
             Access::Execute => 0,
+            Access::UserWrite => NO_EXECUTE | WRITE | USER,
+            Access::UserExecute => USER,
         };
         physical | allowed | PRESENT | ACCESSED | DIRTY
     }
@@ -81,10 +88,10 @@ impl Table {
     /// The table that entry `index` links to, a new one where it links nowhere.
     /// Only at boot, before the first root switch: tables are reached by the
     /// identity mapping.
-    fn next(&self, index: usize) -> &'static Table {
+    fn next(&self, index: usize, user: bool) -> &'static Table {
         let entry = self.entry(index);
         if entry.load(Relaxed) & PRESENT == 0 {
-            entry.store(Self::link(early::page()), Relaxed);
+            entry.store(Self::link(early::page()) | if user { USER } else { 0 }, Relaxed);
         }
         let next = entry.load(Relaxed) & ADDRESS;
         // SAFETY: a table linked above, or a fresh page of zeros; RAM is
@@ -99,14 +106,15 @@ fn index(address: u64, level: u32) -> usize {
 }
 
 /// Maps one page, at boot.
-pub fn map(root: &Table, address: u64, physical: u64, access: Access) {
-    let leaf = root.next(index(address, 3)).next(index(address, 2)).next(index(address, 1));
+pub fn map(root: &'static Table, address: u64, physical: u64, access: Access) {
+    let user = matches!(access, Access::UserWrite | Access::UserExecute);
+    let leaf = (1..4).rev().fold(root, |table, level| table.next(index(address, level), user));
     leaf.entry(index(address, 0)).store(access.entry(physical), Relaxed);
 }
 
 /// Maps one large page for reading and writing, at boot.
-pub fn map_large(root: &Table, address: u64, physical: u64) {
-    let directory = root.next(index(address, 3)).next(index(address, 2));
+pub fn map_large(root: &'static Table, address: u64, physical: u64) {
+    let directory = root.next(index(address, 3), false).next(index(address, 2), false);
     directory.entry(index(address, 1)).store(Access::Write.entry(physical) | LARGE, Relaxed);
 }
 

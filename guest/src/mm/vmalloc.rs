@@ -31,10 +31,6 @@ pub enum Policy {
 #[unsafe(link_section = ".bss.page")]
 static LEAF: Table = Table::empty();
 
-/// A page for the allocation after *ready*.
-#[unsafe(link_section = ".bss.page")]
-static FRAME: Table = Table::empty();
-
 /// One top-level slot's tables, which boot links and leaves empty: building three
 /// tables would be most of a run's instructions, and teaches nothing.
 struct Slot {
@@ -73,9 +69,10 @@ pub fn init(policy: Policy) {
     }
 }
 
-/// The physical address of a page that the work may map.
+/// The physical address of a page that the work may map: that of user data, which a
+/// work without a user leaves alone. A page of its own would be one more to copy.
 pub fn frame() -> u64 {
-    layout::physical(&raw const FRAME as u64)
+    super::user_data()
 }
 
 /// The newest area: what an NMI's body touches, and what a root lacks longest.

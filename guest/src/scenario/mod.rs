@@ -11,6 +11,9 @@ mod quiet;
 mod shadows;
 mod short;
 mod ud_fault;
+mod user;
+mod user_rsp;
+mod user_segment;
 mod vmalloc_fault;
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};

@@ -12,7 +12,7 @@ use crate::inject::{Names as Labels, Places, Schedule, Session};
 use crate::kvm::Host;
 use crate::machine::declare::{Declarations, Scenario, Scheme};
 use crate::machine::{Guest, Knobs};
-use crate::target::{Target, TargetError, find_scenario, find_scheme, wrong_mode};
+use crate::target::{Target, TargetError, find_scenario, find_scheme, fit, wrong_mode};
 
 /// One scheme and scenario of a campaign.
 pub struct Cell {
@@ -70,7 +70,7 @@ impl Plan {
         resolve.check_window(&schemes)?;
         let mut cells: Vec<Cell> = Vec::new();
         for scheme in schemes {
-            for scenario in &scenarios {
+            for scenario in scenarios.iter().filter(|scenario| fit(scheme, scenario)) {
                 let target = Target { scheme: scheme.clone(), scenario: (*scenario).clone() };
                 let expected = resolve.expected(&target);
                 let first_unit = cells.last().map_or(0, |c| c.first_unit + c.units);
@@ -83,6 +83,9 @@ impl Plan {
                 };
                 cells.push(Cell { target, expected, first_unit, units, work });
             }
+        }
+        if cells.is_empty() {
+            return Err(campaign.error(1, "its scenarios run user code, and none of its schemes can"));
         }
         Ok(Self { guest: Arc::clone(guest), cells, campaign })
     }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{agree, help, probe};
 use crate::inject::Gear;
 use crate::machine::fault::Fault;
-use crate::machine::{Knobs, Mode};
+use crate::machine::{Knobs, Mode, Transport};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
 ///
@@ -45,6 +45,9 @@ pub struct Common {
     /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
     pub entry: Option<PathBuf>,
+    /// What carries hypercalls in mode pv [default: xen where `vmm probe` says so, else port]
+    #[arg(long, global = true, value_name = "HOW", help_heading = "Common options")]
+    pub transport: Option<Transport>,
 }
 
 /// The commands.
@@ -104,10 +107,14 @@ pub enum List {
     },
     /// Every boundary that a run comes to: where an NMI can arrive
     #[command(after_help = help::BOUNDARIES)]
+    #[command(override_usage = "vmm list boundaries --scheme <S> --scenario <C> [OPTIONS]\n       \
+        vmm list boundaries --kernel <FILE> [OPTIONS]")]
+    #[command(mut_arg("scheme", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
+    #[command(mut_arg("scenario", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
     Boundaries {
         /// Whose boundaries.
         #[command(flatten)]
-        target: TargetArgs,
+        target: Option<TargetArgs>,
         /// List the boundaries on the path of this schedule [default: the golden run, then
         /// what one NMI at its first boundary adds]
         #[arg(long, value_name = "SCHEDULE")]
@@ -115,6 +122,9 @@ pub enum List {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Or those of a real kernel.
+        #[command(flatten)]
+        kernel: Box<super::linux::KernelArgs>,
     },
 }
 

@@ -207,15 +207,14 @@ impl Liveness {
         // What the CPU or the VMM reads beyond the operands.
         match d.flow {
             Flow::Iret => out.reads.union(&self.range(rsp, 40, false)),
-            _ if d.insn.mnemonic() == iced_x86::Mnemonic::Out => match d.insn.immediate8() {
-                abi::PORT_BODY_BEGIN => {
+            _ => match d.port() {
+                Some(abi::PORT_BODY_BEGIN) => {
                     out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
                 }
-                abi::PORT_PV => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
-                abi::PORT_ERETS => out.reads.union(&self.range(rsp, 48, false)),
+                Some(abi::PORT_PV) => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
+                Some(abi::PORT_ERETS) => out.reads.union(&self.range(rsp, 48, false)),
                 _ => {}
             },
-            _ => {}
         }
         out
     }

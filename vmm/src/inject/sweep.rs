@@ -13,7 +13,7 @@ use super::arm::{Gear, RunError, run};
 use super::places::Places;
 use super::schedule::{At, Event, Kind, Schedule};
 use super::session::{Advance, Saved, Session};
-use crate::machine::{Code, Error, Raise};
+use crate::machine::{Error, Guest, Raise};
 use crate::oracle::{Rules, Verdict};
 
 /// A case that was run.
@@ -41,33 +41,29 @@ pub struct Limits {
 
 /// How often each boundary was visited on the path under way.
 struct Counts {
-    base: u64,
+    guest: Arc<Guest>,
     counts: Vec<u32>,
     path: Vec<u64>,
 }
 
 impl Counts {
-    fn of(code: &Code) -> Self {
-        let first = code.iter().next().map_or(0, |d| d.insn.ip());
-        let last = code.iter().last().map_or(0, |d| d.insn.ip());
-        Self { base: first, counts: vec![0; (last - first + 1) as usize], path: Vec::new() }
+    fn of(guest: &Arc<Guest>) -> Self {
+        Self { guest: Arc::clone(guest), counts: vec![0; guest.code.places()], path: Vec::new() }
     }
 
     fn visit(&mut self, addr: u64) -> u32 {
         self.path.push(addr);
         // Execution outside the image's code is a violation soon; its count is moot.
-        let slot = usize::try_from(addr.wrapping_sub(self.base)).ok();
-        let Some(slot) = slot.and_then(|s| self.counts.get_mut(s)) else { return 1 };
-        *slot += 1;
-        *slot
+        let Some(place) = self.guest.code.place(addr) else { return 1 };
+        self.counts[place] += 1;
+        self.counts[place]
     }
 
     fn rewind(&mut self, len: usize) {
         while self.path.len() > len {
             let Some(addr) = self.path.pop() else { break };
-            let slot = usize::try_from(addr.wrapping_sub(self.base)).ok();
-            if let Some(count) = slot.and_then(|s| self.counts.get_mut(s)) {
-                *count -= 1;
+            if let Some(place) = self.guest.code.place(addr) {
+                self.counts[place] -= 1;
             }
         }
     }
@@ -94,7 +90,7 @@ impl<'a> Sweep<'a> {
     /// A sweep that begins at *ready*.
     pub fn new(session: &'a mut Session, limits: Limits) -> Self {
         session.reset();
-        let counts = Counts::of(&session.machine().guest().code);
+        let counts = Counts::of(session.machine().guest());
         let saved = (0..limits.depth).map(|_| session.saved()).collect();
         let passed = Passed::default();
         Self { session, limits, counts, events: vec![], saved, passed, unit: 0, index: 0 }

@@ -132,7 +132,7 @@ impl Vm {
             _ => return Ok(()),
         }
         self.complete_io()?;
-        self.state = *self.vcpu.sync_regs_mut();
+        self.state.load(self.vcpu.sync_regs_mut());
         Ok(())
     }
 

@@ -2,19 +2,41 @@
 
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO,
-    KVM_EXIT_SHUTDOWN, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, kvm_userspace_memory_region,
+    KVM_EXIT_SHUTDOWN, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
+    kvm_regs, kvm_sregs, kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
 };
 use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
 use std::sync::Arc;
 
+use super::gs::KernelGs;
 use super::host::SYNC_ALL;
 use super::ram::Ram;
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
 
-/// Registers, system registers and events of a vCPU, as the sync-regs area
-/// holds them.
-pub type VcpuState = kvm_bindings::kvm_sync_regs;
+/// Registers, system registers and events of a vCPU, which the sync-regs area holds,
+/// and one register that it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct VcpuState {
+    /// General registers, RIP, RFLAGS.
+    pub regs: kvm_regs,
+    /// Segments, tables, control registers.
+    pub sregs: kvm_sregs,
+    /// Events pending, injected, masked.
+    pub events: kvm_vcpu_events,
+    /// IA32_KERNEL_GS_BASE, where it is carried: see [`Vm::carry_kernel_gs`].
+    pub kernel_gs: u64,
+}
+
+impl VcpuState {
+    pub(super) fn store(&self, area: &mut kvm_sync_regs) {
+        (area.regs, area.sregs, area.events) = (self.regs, self.sregs, self.events);
+    }
+
+    pub(super) fn load(&mut self, area: &kvm_sync_regs) {
+        (self.regs, self.sregs, self.events) = (area.regs, area.sregs, area.events);
+    }
+}
 
 /// A segment register as the CPU caches it.
 pub type Segment = kvm_bindings::kvm_segment;
@@ -31,6 +53,7 @@ pub struct Vm {
     /// already, and loading them again would drop it.
     nmi_raised: bool,
     watch: Arc<Watch>,
+    pub(super) kernel_gs: KernelGs,
     runs: u64,
     /// Whether an OUT's exit leaves RIP behind the instruction with nothing left to
     /// complete; measured at this VM's first OUT.
@@ -61,8 +84,10 @@ impl Vm {
             regs: vcpu.get_regs().map_err(Error::ioctl("KVM_GET_REGS"))?,
             sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?,
             events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?,
+            kernel_gs: 0,
         };
-        Ok(Self { vcpu, fd: vm, ram, state, nmi_raised: false, watch: Watch::new(), runs: 0, out_is_complete: None })
+        let (watch, kernel_gs) = (Watch::new(), KernelGs::default());
+        Ok(Self { vcpu, fd: vm, ram, state, nmi_raised: false, watch, kernel_gs, runs: 0, out_is_complete: None })
     }
 
     /// Guest RAM.
@@ -125,7 +150,8 @@ impl Vm {
         let dirty =
             if std::mem::take(&mut self.nmi_raised) { SYNC_ALL & !kvm_bindings::KVM_SYNC_X86_EVENTS } else { SYNC_ALL };
         self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-        *self.vcpu.sync_regs_mut() = self.state;
+        self.load_kernel_gs()?;
+        self.state.store(self.vcpu.sync_regs_mut());
         let exit = self.enter(dirty)?;
         if matches!(exit, Exit::Out { .. }) && self.out_is_complete != Some(true) {
             let rip = self.vcpu.sync_regs_mut().regs.rip;
@@ -133,7 +159,11 @@ impl Vm {
             let moved = self.vcpu.sync_regs_mut().regs.rip != rip;
             self.out_is_complete.get_or_insert(!moved);
         }
-        self.state = *self.vcpu.sync_regs_mut();
+        if matches!(exit, Exit::XenHypercall { .. }) {
+            self.complete_xen_hypercall()?;
+        }
+        self.state.load(self.vcpu.sync_regs_mut());
+        self.fetch_kernel_gs()?;
         Ok(exit)
     }
 
@@ -190,6 +220,15 @@ fn exit_of(run: &mut kvm_bindings::kvm_run) -> Exit {
             // SAFETY: for KVM_EXIT_MMIO the kernel fills this member of the union.
             let mmio = unsafe { run.__bindgen_anon_1.mmio };
             Exit::Mmio { addr: mmio.phys_addr, write: mmio.is_write != 0 }
+        }
+        KVM_EXIT_XEN => {
+            // SAFETY: for KVM_EXIT_XEN the kernel fills this member of the union.
+            let xen = unsafe { run.__bindgen_anon_1.xen };
+            if xen.type_ != KVM_EXIT_XEN_HCALL {
+                return Exit::Other(KVM_EXIT_XEN);
+            }
+            // SAFETY: its type says that it is a hypercall.
+            Exit::XenHypercall { number: unsafe { xen.u.hcall }.input }
         }
         KVM_EXIT_DEBUG => {
             // SAFETY: for KVM_EXIT_DEBUG the kernel fills this member of the union.

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction, Register,
+    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction,
+    Mnemonic, OpKind, Register,
 };
+
+use guest::abi;
 
 use super::image::Image;
 
@@ -74,6 +77,16 @@ impl Decoded {
         self.insn.op0_register() == Register::SS && self.insn.mnemonic() == iced_x86::Mnemonic::Mov
     }
 
+    /// The port of the contract that it asks at: an OUT's own, and [`abi::PORT_PV`] for
+    /// the instruction of Xen's hypercall page.
+    pub fn port(&self) -> Option<u8> {
+        match self.insn.mnemonic() {
+            Mnemonic::Out if self.insn.op0_kind() == OpKind::Immediate8 => Some(self.insn.immediate8()),
+            Mnemonic::Vmcall | Mnemonic::Vmmcall => Some(abi::PORT_PV),
+            _ => None,
+        }
+    }
+
     /// Whether it is STI.
     pub fn is_sti(&self) -> bool {
         self.insn.code() == Opcode::Sti
@@ -125,6 +138,7 @@ pub struct Code {
     /// Addresses behind an instruction that casts a shadow, with that instruction.
     shadowed: BTreeMap<u64, u64>,
     irets: Vec<u64>,
+    syscalls: Vec<u64>,
     /// Dense copy of `insns` for the hot path, one piece for each stretch of code.
     dense: Vec<Stretch>,
 }
@@ -173,6 +187,9 @@ impl Code {
         if d.flow == Flow::Iret {
             self.irets.push(at);
         }
+        if d.flow == Flow::Syscall {
+            self.syscalls.push(at);
+        }
         if d.loads_ss() || d.is_sti() {
             self.shadowed.insert(d.insn.next_ip(), at);
         }
@@ -196,6 +213,23 @@ impl Code {
         self.dense.iter().find_map(|s| s.bytes.get(usize::try_from(addr.wrapping_sub(s.base)).ok()?)?.as_deref())
     }
 
+    /// How many places [`Self::place`] tells apart.
+    pub fn places(&self) -> usize {
+        self.dense.iter().map(|s| s.bytes.len()).sum()
+    }
+
+    /// A small number for an address in code.
+    pub fn place(&self, addr: u64) -> Option<usize> {
+        let mut before = 0;
+        for s in &self.dense {
+            match usize::try_from(addr.wrapping_sub(s.base)) {
+                Ok(at) if at < s.bytes.len() => return Some(before + at),
+                _ => before += s.bytes.len(),
+            }
+        }
+        None
+    }
+
     /// Decodes bytes that are not among the image's known instructions.
     pub fn decode(bytes: &[u8], addr: u64) -> Option<Decoded> {
         let insn = Decoder::with_ip(64, bytes, addr, DecoderOptions::NONE).decode();
@@ -210,6 +244,11 @@ impl Code {
     /// Every iretq.
     pub fn irets(&self) -> &[u64] {
         &self.irets
+    }
+
+    /// Every SYSCALL.
+    pub fn syscalls(&self) -> &[u64] {
+        &self.syscalls
     }
 
     /// Every instruction, by address.

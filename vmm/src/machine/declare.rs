@@ -19,7 +19,9 @@ pub enum Error {
         found: String,
     },
     /// An unknown keyword.
-    #[error("manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot)")]
+    #[error(
+        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot, hypercalls)"
+    )]
     UnknownKeyword(String),
     /// An unknown key.
     #[error("manifest: {of}: unknown key {key:?}")]
@@ -71,6 +73,8 @@ pub struct Scheme {
     pub faults: Vec<(u8, u64)>,
     /// Memory that has its at-ready value whenever no NMI is live.
     pub idle: Vec<Range<u64>>,
+    /// Its kernel can run user code: every native one, and in mode pv one that says so.
+    pub ring3: bool,
     /// The invariant that it breaks on purpose.
     pub broken: Option<String>,
     /// The bug of history that it has or repairs.
@@ -97,6 +101,8 @@ pub struct Scenario {
     pub redzone: bool,
     /// It runs code at CPL3.
     pub ring3: bool,
+    /// Vectors of faults that a return may raise, by what the scenario does.
+    pub faults: Vec<u8>,
     /// One line about it.
     pub summary: String,
 }
@@ -150,6 +156,8 @@ pub struct Declarations {
     pub scratch: Vec<Scratch>,
     /// One a mode at most.
     pub slots: Vec<Slot>,
+    /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
+    pub hypercalls: Option<u64>,
 }
 
 impl Declarations {
@@ -162,6 +170,7 @@ impl Declarations {
             stacks: vec![],
             scratch: vec![],
             slots: vec![],
+            hypercalls: None,
         };
         let mut version = "none".to_owned();
         for line in lines {
@@ -177,6 +186,12 @@ impl Declarations {
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
                 }
                 "slot" => out.slots.push(r.slot()?),
+                "hypercalls" => {
+                    r.known(&["page"])?;
+                    if out.hypercalls.replace(r.needed("page")?).is_some() {
+                        return Err(Error::Twice("hypercalls".into()));
+                    }
+                }
                 other => return Err(Error::UnknownKeyword(other.to_owned())),
             }
         }
@@ -290,6 +305,10 @@ impl Resolver<'_> {
         self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "gallery", "summary"])?;
         let name = self.word("a name")?.to_owned();
         let mode = self.mode()?;
+        let flags = self.line.words.get(1..).unwrap_or_default();
+        if let Some(other) = flags.iter().find(|w| *w != "ring3") {
+            return Err(self.bad(other, "is not a scheme flag (ring3)"));
+        }
         let entry = match self.line.pairs.get("entry") {
             Some(value) => Some(self.addr(value)?),
             None => None,
@@ -300,6 +319,7 @@ impl Resolver<'_> {
             repeat: self.list("repeat").map(|v| self.addr(v)).collect::<Result<_, _>>()?,
             faults: self.list("faults").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
             idle: self.list("idle").map(|v| self.sized(v)).collect::<Result<_, _>>()?,
+            ring3: mode == Mode::Native || !flags.is_empty(),
             broken: self.line.pairs.get("broken").cloned(),
             gallery: self.line.pairs.get("gallery").cloned(),
             summary: self.text("summary"),
@@ -360,7 +380,10 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self) -> Result<Scenario, Error> {
-        self.known(&["arg", "summary"])?;
+        self.known(&["arg", "faults", "summary"])?;
+        let vector = |name: &str| {
+            vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
+        };
         let flag = |name: &str| self.line.words.iter().skip(1).any(|w| w == name);
         if let Some(other) = self.line.words.iter().skip(1).find(|w| !["redzone", "ring3"].contains(&w.as_str())) {
             return Err(self.bad(other, "is not a scenario flag (redzone, ring3)"));
@@ -370,6 +393,7 @@ impl Resolver<'_> {
             arg: self.needed("arg")?,
             redzone: flag("redzone"),
             ring3: flag("ring3"),
+            faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })
     }

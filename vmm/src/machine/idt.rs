@@ -12,6 +12,8 @@ pub struct Idt {
     handlers: Vec<(u64, u8)>,
     /// `(handler, vector)` of those that lead to a HLT: undeclared ones.
     stubs: Vec<(u64, u8)>,
+    /// `(vector, IST)` of those with a stack of their own.
+    ists: Vec<(u8, u8)>,
 }
 
 impl Idt {
@@ -29,6 +31,9 @@ impl Idt {
                 continue; // not present
             }
             let handler = low & 0xffff | low >> 32 & 0xffff_0000 | high << 32;
+            if low >> 32 & 7 != 0 {
+                out.ists.push((vector, (low >> 32 & 7) as u8));
+            }
             let mut first = [0];
             if !mem.read(state.sregs.cr3, handler, &mut first) {
                 continue;
@@ -44,6 +49,11 @@ impl Idt {
     /// Whether no vector leads anywhere.
     pub fn is_empty(&self) -> bool {
         self.handlers.is_empty() && self.stubs.is_empty()
+    }
+
+    /// The number of the stack that `vector`'s gate names; 0: none.
+    pub fn ist(&self, vector: u8) -> u8 {
+        self.ists.iter().find(|(v, _)| *v == vector).map_or(0, |(_, ist)| *ist)
     }
 
     /// Where vector `vector` leads, if to code.

@@ -13,11 +13,15 @@ use super::idt::Idt;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
-use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, rflags};
+use super::transport::{self, Transport};
+use super::user::UserMode;
+use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
 const INT3: u8 = 0xcc;
+/// Bytes of `out %eax, $PORT`.
+const OUT_BYTES: u64 = 2;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -105,10 +109,13 @@ pub struct Machine {
     pub(super) pv: Pv,
     pub(super) latched: bool,
     pub(super) knobs: Knobs,
-    quirks: Quirks,
+    pub(super) quirks: Quirks,
     mode: Mode,
+    transport: Transport,
     /// Guest-physical addresses of the pages that a run may write.
     pages: Vec<u64>,
+    /// Whether the scenario has user code, and where its system calls go.
+    pub(super) user: Option<UserMode>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
     pub(super) patches: Vec<(usize, u64, u8)>,
 }
@@ -125,6 +132,10 @@ impl Machine {
         let image = &guest.image;
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
+        let transport = Transport::choose(host, guest, scheme.mode)?;
+        if let (Transport::Xen, Some(page)) = (transport, image.declared.hypercalls.and_then(|p| image.paddr(p))) {
+            transport::write_page(&mut vm, page)?;
+        }
         let pages = image
             .segments
             .iter()
@@ -140,11 +151,15 @@ impl Machine {
             knobs,
             quirks: host.quirks(),
             mode: scheme.mode,
+            transport,
             pages,
+            user: None,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;
         machine.idt = Idt::read(machine.memory(), machine.vm.state());
+        machine.vm.carry_kernel_gs(scenario.ring3)?;
+        machine.user = if scenario.ring3 { Some(UserMode::of(&machine.vm)?) } else { None };
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
             return Err(Error::NotReady("its IDT has no handler for NMIs (vector 2)".into()));
         }
@@ -182,18 +197,9 @@ impl Machine {
                     None => Stop::Halt,
                 }
             }
+            Exit::XenHypercall { .. } => return self.pv_hypercall(abi::PORT_PV, XEN_CALL_BYTES),
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
-                    Outcome::Refused(why) if self.idt.is_empty() => {
-                        Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}")))
-                    }
-                    Outcome::Refused(why) => {
-                        log::debug!("return refused: {why}");
-                        self.patch_handlers();
-                        return self.resume_patched(); // to the #GP handler
-                    }
-                    outcome => Stop::Pv(outcome),
-                },
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => return self.pv_hypercall(port, OUT_BYTES),
                 Ok(port) => Stop::Hypercall(port),
                 Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
             },
@@ -223,34 +229,14 @@ impl Machine {
         })
     }
 
-    fn pv_hypercall(&mut self, port: u8) -> Outcome {
-        if self.mode != Mode::Pv {
-            return Outcome::Crashed("a PV hypercall in mode native".into());
-        }
-        let mut state = *self.vm.state();
-        let mut mem = GuestMemoryMut(self.vm.ram_mut());
-        let outcome = match port {
-            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared()),
-            _ => self.pv.hypercall(&mut state, &mut mem),
-        };
-        if let Outcome::Refused(_) = outcome {
-            // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
-            state.regs.rip = state.regs.rip.wrapping_sub(2);
-            state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
-                injected: 1,
-                nr: 13,
-                has_error_code: 1,
-                pending: 0,
-                error_code: 0,
-            };
-        }
-        *self.vm.state_mut() = state;
-        outcome
-    }
-
     /// Who owns the NMI mask.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// What carries hypercalls.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The PV layer's state.
@@ -411,12 +397,28 @@ impl Machine {
         }
     }
 
+    /// Puts back all but memory.
+    pub fn restore_registers(&mut self, vcpu: &VcpuState, pv: &Pv, latched: bool) {
+        *self.vm.state_mut() = *vcpu;
+        (self.pv, self.latched) = (*pv, latched);
+    }
+
+    /// Writes a 64-bit word of the writable pages, by its number in a checkpoint's pages.
+    pub fn put_word(&mut self, index: usize, value: u64) {
+        let at = self.pages[index / 512] as usize + index % 512 * 8;
+        self.vm.ram_mut()[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
     /// Puts the whole state back.
     pub fn restore(&mut self, from: &Checkpoint) {
-        *self.vm.state_mut() = from.vcpu;
-        (self.pv, self.latched) = (from.pv, from.latched);
+        self.restore_registers(&from.vcpu, &from.pv, from.latched);
+        self.put_pages(&from.pages);
+    }
+
+    /// Writes all writable pages.
+    pub fn put_pages(&mut self, pages: &[u8]) {
         let ram = self.vm.ram_mut();
-        for (page, bytes) in self.pages.iter().zip(from.pages.chunks_exact(4096)) {
+        for (page, bytes) in self.pages.iter().zip(pages.chunks_exact(4096)) {
             ram[*page as usize..*page as usize + 4096].copy_from_slice(bytes);
         }
     }

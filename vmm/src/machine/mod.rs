@@ -2,6 +2,7 @@
 //! checkpoint and restore, PV hypercalls.
 
 pub mod boot;
+mod calls;
 mod check;
 pub mod code;
 pub mod declare;
@@ -22,6 +23,8 @@ mod ready;
 pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
+mod transport;
+mod user;
 pub mod vectors;
 
 pub use code::{Code, Decoded, Flow};
@@ -31,3 +34,4 @@ pub use image::Image;
 pub use lab::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
 pub use manifest::Mode;
 pub use step::register;
+pub use transport::Transport;

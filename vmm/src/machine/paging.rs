@@ -2,6 +2,7 @@
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
 const ACCESSED_DIRTY: u64 = 0x60;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -23,6 +24,22 @@ pub fn translate(ram: &[u8], cr3: u64, vaddr: u64) -> Option<u64> {
         table = entry & ADDRESS;
     }
     None
+}
+
+/// Whether code at CPL3 may access `vaddr`: each level says so (SDM vol. 3, 4.6).
+pub fn is_user(ram: &[u8], cr3: u64, vaddr: u64) -> bool {
+    let mut table = cr3 & ADDRESS;
+    for level in (0..4).rev() {
+        let Some(entry) = read_u64(ram, table + (vaddr >> (12 + 9 * level) & 0x1ff) * 8) else { return false };
+        if entry & (PRESENT | USER) != PRESENT | USER {
+            return false;
+        }
+        if entry & LARGE != 0 && level < 3 {
+            return true;
+        }
+        table = entry & ADDRESS;
+    }
+    true
 }
 
 /// The little-endian word at guest-physical `paddr`.
@@ -91,6 +108,7 @@ mod tests {
         assert_eq!(translate(&ram, root, 0xffff_ffff_8010_0123), Some(0x9123));
         assert_eq!(translate(&ram, root, 0xffff_ffff_8010_1123), None);
         assert_eq!(translate(&ram, root, 0), None);
+        assert!(!is_user(&ram, root, 0xffff_ffff_8010_0123), "the kernel's alone");
     }
 
     #[test]

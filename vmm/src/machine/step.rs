@@ -6,9 +6,13 @@ use super::code::{Code, Decoded, Flow};
 use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
+use super::transport::Transport;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 
 const HLT: u8 = 0xf4;
+/// Vectors of the two faults that stand for something else where user code runs.
+const GP: u8 = 13;
+const PF: u8 = 14;
 /// How often one instruction may be interrupted: by a signal, or by the watchdog where
 /// the machine is so loaded that this thread was not run for that long.
 const PATIENCE: u32 = 10;
@@ -54,6 +58,11 @@ impl Machine {
         self.patch_handlers_but(0);
     }
 
+    /// Whether a stop was put at `addr`.
+    pub(super) fn is_patched(&self, addr: u64) -> bool {
+        self.patches.iter().any(|(_, at, _)| *at == addr)
+    }
+
     /// Runs with the stops that were put, and takes them away again.
     pub(super) fn resume_patched(&mut self) -> Result<Stop, Error> {
         self.resume_patiently(PATIENCE)
@@ -61,10 +70,23 @@ impl Machine {
 
     /// The same; a run that was interrupted is taken up again up to `patience` times.
     fn resume_patiently(&mut self, patience: u32) -> Result<Stop, Error> {
+        let before = self.entries();
+        let mut patience = patience;
         let mut stop = self.resume();
-        for _ in 0..patience {
-            if !matches!(stop, Ok(Stop::Interrupted)) {
-                break;
+        loop {
+            match stop {
+                Ok(Stop::Interrupted) if patience > 0 => patience -= 1,
+                Ok(Stop::Halt | Stop::Undeclared(GP)) if self.undo_user_stop(&before) => {
+                    stop = Ok(Stop::Halt);
+                    break;
+                }
+                Ok(Stop::Halt | Stop::Undeclared(PF)) if self.complete_syscall(&before) => {
+                    if self.is_patched(self.rip()) {
+                        stop = Ok(Stop::Halt);
+                        break;
+                    }
+                }
+                _ => break,
             }
             stop = self.resume();
         }
@@ -73,7 +95,7 @@ impl Machine {
             ram[*paddr] = *old;
         }
         let rip = self.vm.state().regs.rip;
-        let ours = self.patches.iter().any(|(_, addr, _)| *addr == rip);
+        let ours = self.is_patched(rip);
         self.patches.clear();
         match stop? {
             Stop::Halt if ours => {
@@ -90,7 +112,10 @@ impl Machine {
     /// are no instruction.
     pub fn next_instruction(&self) -> Option<Decoded> {
         let rip = self.rip();
-        if let Some(d) = self.guest.code.at(rip) {
+        // KVM's stubs are not those of the image.
+        let page = self.guest.image.declared.hypercalls.filter(|_| self.transport() == Transport::Xen);
+        let stub = page.is_some_and(|page| rip.wrapping_sub(page) < 4096);
+        if let Some(d) = self.guest.code.at(rip).filter(|_| !stub) {
             return Some(*d);
         }
         let mut bytes = [0; 15];
@@ -112,8 +137,12 @@ impl Machine {
         let before = self.state().regs;
         let rip = before.rip;
         let next = d.insn.next_ip();
+        if self.at_user_syscall() {
+            return Ok(self.user_syscall(next));
+        }
         let target = match d.flow {
-            Flow::Next | Flow::Trap | Flow::Halt | Flow::Syscall => None,
+            Flow::Next | Flow::Trap | Flow::Halt => None,
+            Flow::Syscall => self.user.map(|user| user.lstar),
             Flow::To(target) | Flow::Either(target) => Some(target),
             Flow::Indirect => self.indirect_target(&d),
             Flow::Return | Flow::Iret => self.memory().word(self.state().sregs.cr3, before.rsp),
@@ -304,7 +333,10 @@ impl Machine {
     pub fn leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
         loop {
             let rip = self.rip();
-            let here = stops.contains(&rip) || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
+            let here = stops.contains(&rip)
+                || self.at_user_syscall()
+                || self.page_fault_stop() == Some(rip)
+                || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
                 let stop = self.step()?;
@@ -323,6 +355,15 @@ impl Machine {
                 if let Some(caster) = self.guest.code.shadow_caster(*stop) {
                     self.patch(caster);
                 }
+            }
+            if self.pv().user_root != 0 {
+                // The user's SYSCALLs are the hypervisor's.
+                for i in 0..self.guest.code.syscalls().len() {
+                    self.patch(self.guest.code.syscalls()[i]);
+                }
+            }
+            if let Some(handler) = self.page_fault_stop() {
+                self.patch(handler);
             }
             // A run that does not end is looked at by the caller.
             let stop = self.resume_patiently(0)?;

@@ -5,10 +5,42 @@ use guest::abi::{Frame, Regs};
 use crate::kvm::VcpuState;
 
 /// Names of the words of [`Context`], in order.
-const NAMES: [&str; 34] = [
-    "RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
-    "RIP", "RFLAGS", "CS", "SS", "DS", "ES", "FS", "GS", "FS base", "GS base", "CR0", "CR2", "CR3", "CR4", "EFER",
-    "TR", "GDTR", "IDTR",
+const NAMES: [&str; 35] = [
+    "RAX",
+    "RBX",
+    "RCX",
+    "RDX",
+    "RSI",
+    "RDI",
+    "RSP",
+    "RBP",
+    "R8",
+    "R9",
+    "R10",
+    "R11",
+    "R12",
+    "R13",
+    "R14",
+    "R15",
+    "RIP",
+    "RFLAGS",
+    "CS",
+    "SS",
+    "DS",
+    "ES",
+    "FS",
+    "GS",
+    "FS base",
+    "GS base",
+    "CR0",
+    "CR2",
+    "CR3",
+    "CR4",
+    "EFER",
+    "TR",
+    "GDTR",
+    "IDTR",
+    "KERNEL_GS_BASE",
 ];
 const RSP: usize = 6;
 const RIP: usize = 16;
@@ -69,6 +101,7 @@ impl Context {
             s.tr.selector.into(),
             s.gdt.base,
             s.idt.base,
+            state.kernel_gs,
         ])
     }
 

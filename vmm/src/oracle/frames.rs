@@ -44,6 +44,11 @@ impl Frames {
         nmis.next().map(|_| &last.words)
     }
 
+    /// The outermost NMI's frame, where it is live.
+    pub fn outermost(&self) -> Option<&Live> {
+        self.live().get(usize::from(self.base))
+    }
+
     /// An outermost NMI is about to be delivered.
     pub fn begin_episode(&mut self) {
         self.base = self.len;

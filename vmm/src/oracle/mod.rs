@@ -8,6 +8,7 @@ mod context;
 mod frames;
 mod ghost;
 mod golden;
+mod privilege;
 mod rules;
 mod verdict;
 mod watched;

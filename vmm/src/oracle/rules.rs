@@ -66,6 +66,11 @@ impl Rules {
         }
     }
 
+    /// The GS base at *ready*: the kernel's.
+    pub fn gs_base(&self) -> u64 {
+        self.gs_base
+    }
+
     /// Names of addresses, as this scheme's users write them.
     pub fn names(&self) -> Names<'_> {
         Names::new(&self.guest, &self.scheme.prefix)
@@ -84,6 +89,18 @@ impl Rules {
             None => rsp..rsp,
         }
     }
+
+    /// The same for an interrupted context. While user code runs, the stack that it
+    /// would enter the kernel on is empty; of its own memory nothing is dead.
+    fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {
+        match context.cpl() {
+            3 => {
+                let top = machine.entry_sp();
+                self.stack_of(top).map_or(top..top, |stack| stack.start..top)
+            }
+            _ => self.dead(context.rsp()),
+        }
+    }
 }
 
 /// Watches one run.
@@ -93,6 +110,8 @@ pub struct Oracle {
     pub ghost: Ghost,
     /// The writable pages at the outermost delivery.
     captured: Vec<u8>,
+    /// Another number whenever `captured` becomes another.
+    capture_id: u64,
     /// Room for the pages now.
     now: Vec<u8>,
     verdict: Option<Verdict>,
@@ -106,7 +125,16 @@ impl Oracle {
     /// For a run that begins at *ready*.
     pub fn new(rules: Arc<Rules>) -> Self {
         let depth = vec![0; rules.guest.image.declared.stacks.len()];
-        Self { rules, ghost: Ghost::default(), captured: vec![], now: vec![], verdict: None, depth, recorded: None }
+        Self {
+            rules,
+            ghost: Ghost::default(),
+            captured: vec![],
+            capture_id: 0,
+            now: vec![],
+            verdict: None,
+            depth,
+            recorded: None,
+        }
     }
 
     /// The rules in force.
@@ -122,15 +150,34 @@ impl Oracle {
 
     /// Puts back what `save` copied.
     pub fn restore(&mut self, ghost: &Ghost, captured: &[u8]) {
-        self.ghost = *ghost;
         self.captured.clear();
         self.captured.extend_from_slice(captured);
+        self.capture_id += 1;
+        self.restore_ghost(ghost);
+    }
+
+    /// Puts back a state of the episode whose capture is at hand, or of none.
+    pub fn restore_ghost(&mut self, ghost: &Ghost) {
+        self.ghost = *ghost;
         self.verdict = None;
     }
 
     /// The pages at the outermost delivery, where one is live.
     pub fn captured(&self) -> &[u8] {
         if self.ghost.outer.is_some() { &self.captured } else { &[] }
+    }
+
+    /// Changes words of the pages at hand into those of another episode.
+    pub fn recapture(&mut self, words: impl Iterator<Item = (usize, u64)>) {
+        for (index, value) in words {
+            self.captured[index * 8..index * 8 + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        self.capture_id += 1;
+    }
+
+    /// A number that is the same as long as the pages at hand are.
+    pub fn capture_id(&self) -> u64 {
+        self.capture_id
     }
 
     /// The verdict, once there is one.
@@ -148,7 +195,7 @@ impl Oracle {
         self.verdict.get_or_insert(verdict);
     }
 
-    fn breaks(&mut self, invariant: Invariant, detail: impl FnOnce(&Rules) -> String) {
+    pub(super) fn breaks(&mut self, invariant: Invariant, detail: impl FnOnce(&Rules) -> String) {
         if self.verdict.is_none() {
             self.verdict = Some(Verdict::Violation { invariant, detail: detail(&self.rules) });
         }
@@ -176,6 +223,7 @@ impl Oracle {
             self.ghost.outer = Some(*before);
             self.ghost.frames.begin_episode();
             copy_pages(machine, &mut self.captured);
+            self.capture_id += 1;
         }
         let state = machine.state();
         let addr = match machine.mode() {
@@ -212,7 +260,10 @@ impl Oracle {
             if matches!(vector, 1 | 13) {
                 self.trapped(Trap { vector, rip: words.rip });
             }
-        } else if self.ghost.bodies == 0 && !self.rules.scheme.faults.contains(&(vector, words.rip)) {
+        } else if self.ghost.bodies == 0
+            && !self.rules.scheme.faults.contains(&(vector, words.rip))
+            && !(from_iret && self.rules.scenario.faults.contains(&vector))
+        {
             let cr2 = machine.state().sregs.cr2;
             self.breaks(Invariant::I18, |r| {
                 let at = r.names().show(words.rip);
@@ -256,6 +307,8 @@ impl Oracle {
         if unblocks {
             self.ghost.blocked = false;
         }
+        // What makes user code the kernel's is worse than where the frame came from.
+        self.check_privilege(machine);
         // The frames of faults that the interrupted code took before the NMI are not
         // followed by every gear; I7 holds the memory they lie in.
         let live = self.ghost.outer.is_some();
@@ -275,10 +328,15 @@ impl Oracle {
         }
         let Some(outer) = self.ghost.outer else { return };
         let (rip, rsp) = (machine.rip(), machine.state().regs.rsp);
+        let cpl = machine.state().sregs.cs.selector as u8 & 3;
         let back = rip == outer.rip() && rsp == outer.rsp();
-        let past =
-            rsp >= outer.rsp() && self.rules.stack_of(outer.rsp()).is_some_and(|s| s.start < rsp && rsp <= s.end);
-        if back || past {
+        // The interrupted RSP may point into the very stack that the NMI was pushed to,
+        // where a user chose it: then being above it means nothing.
+        let chosen = self.ghost.frames.outermost().is_some_and(|f| f.addr >= outer.rsp());
+        let past = rsp >= outer.rsp()
+            && !chosen
+            && self.rules.stack_of(outer.rsp()).is_some_and(|s| s.start < rsp && rsp <= s.end);
+        if cpl == outer.cpl() && (back || past) || cpl > outer.cpl() {
             self.resumed(machine, &outer);
         }
     }
@@ -297,8 +355,10 @@ impl Oracle {
                 )
             });
         }
+        self.check_served(machine, outer);
         copy_pages(machine, &mut self.now);
-        self.compare_memory(true, outer.rsp());
+        let dead = self.rules.dead_under(machine, outer);
+        self.compare_memory(true, &dead);
         if self.ghost.bodies != 0 {
             self.breaks(Invariant::I5, |r| format!("resumed {} with a body still active", r.names().show(outer.rip())));
         }
@@ -327,9 +387,9 @@ impl Oracle {
     }
 
     /// Compares `self.now` with the capture, or with the golden run's end.
-    fn compare_memory(&mut self, resume: bool, rsp: u64) {
+    fn compare_memory(&mut self, resume: bool, dead: &Range<u64>) {
         let before = if resume { &self.captured } else { &self.rules.golden.pages };
-        let Some(at) = self.rules.watched.difference(before, &self.now, &self.rules.dead(rsp)) else { return };
+        let Some(at) = self.rules.watched.difference(before, &self.now, dead) else { return };
         let (was, is) = (before[at], self.now[at]);
         self.breaks(Invariant::I7, |r| {
             let place = r.watched.vaddr(at).map_or("?".to_owned(), |v| r.names().show_data(v));
@@ -410,7 +470,8 @@ impl Oracle {
             });
         }
         copy_pages(machine, &mut self.now);
-        self.compare_memory(false, machine.state().regs.rsp);
+        let dead = self.rules.dead(machine.state().regs.rsp);
+        self.compare_memory(false, &dead);
         self.conclude(Verdict::Pass);
     }
 
@@ -419,6 +480,7 @@ impl Oracle {
     pub fn boundary(&mut self, machine: &Machine) {
         let state = machine.state();
         if state.sregs.cs.selector & 3 == 0 {
+            self.check_privilege(machine);
             self.check_stack(state);
         }
         if machine.pending() != self.ghost.pending {

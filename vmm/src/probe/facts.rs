@@ -28,6 +28,8 @@ pub struct Facts {
     pub push_fault_cr2: bool,
     /// INT3 is delivered at CPL 0.
     pub int3: bool,
+    /// Xen's hypercall page can carry a PV guest's hypercalls.
+    pub xen_page: bool,
 }
 
 const EVENTS_NMI: &[&str] = &["nmi-in-events", "events-settable", "mask-from-outside"];
@@ -81,12 +83,18 @@ impl Facts {
             faulting_iret_unblocks: unblocks(report),
             push_fault_cr2: all(PUSH_FAULT_CR2),
             int3: all(INT3),
+            xen_page: report.answer("hypercall-transport").is_some_and(|a| a.starts_with("xen")),
         }
     }
 
     /// The workarounds that this host needs.
     pub fn quirks(&self) -> Quirks {
-        Quirks { no_int3: !self.int3, no_event_nmi: !self.events_nmi }
+        Quirks {
+            no_int3: !self.int3,
+            no_event_nmi: !self.events_nmi,
+            half_syscall: !self.syscall,
+            xen_page: self.xen_page,
+        }
     }
 }
 
@@ -127,7 +135,7 @@ mod tests {
         let rows = |answer: &'static str| ALL.into_iter().flatten().map(move |id| row(id, &["right"], Some(answer)));
         assert_eq!(Facts::of(&report("kvm_amd", rows("right").collect())).quirks(), Quirks::default());
         let none = Facts::of(&report("kvm_amd", rows("wrong").collect())).quirks();
-        assert_eq!(none, Quirks { no_int3: true, no_event_nmi: true });
+        assert_eq!(none, Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, xen_page: false });
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::spec::{Answer, Probe, source};
 use super::stepping::{past, step};
 use crate::kvm::{Debug, Exit, Host, rflags};
 
-const NOT_YET: &str = "a guest of the lab has no user code so far";
+const USED: &str = "scenarios with user code stand on it";
 
 pub const PROBES: &[Probe] = &[
     Probe {
@@ -17,7 +17,7 @@ pub const PROBES: &[Probe] = &[
         property: "an iretq to ring 3 arrives, and a HLT byte there is a #GP at it",
         right: &["arrives"],
         source: source::IRET,
-        lab: NOT_YET,
+        lab: USED,
         measure: |host| {
             let mut bench = Bench::new(host)?;
             bench.put(CODE, IRETQ);
@@ -30,7 +30,7 @@ pub const PROBES: &[Probe] = &[
         property: "an iretq to ring 3 with a 16-bit stack segment (espfix)",
         right: &["arrives"],
         source: source::IRET,
-        lab: NOT_YET,
+        lab: USED,
         measure: |host| {
             let mut bench = Bench::new(host)?;
             bench.put(CODE, IRETQ);
@@ -44,7 +44,7 @@ pub const PROBES: &[Probe] = &[
         property: "a sysretq arrives in ring 3",
         right: &["arrives"],
         source: source::SYSRET,
-        lab: NOT_YET,
+        lab: USED,
         measure: |host| {
             let mut bench = Bench::new(host)?;
             bench.put(CODE, SYSRETQ);
@@ -58,7 +58,7 @@ pub const PROBES: &[Probe] = &[
         property: "a run that starts in ring 3, by registers alone",
         right: &["arrives"],
         source: source::RUN_API,
-        lab: NOT_YET,
+        lab: USED,
         measure: |host| {
             let mut bench = Bench::new(host)?;
             bench.go_user(USER);
@@ -70,7 +70,7 @@ pub const PROBES: &[Probe] = &[
         property: "an NMI raised at a RIP that was set in ring 3 comes before the instruction there",
         right: &["exact"],
         source: source::NMI,
-        lab: NOT_YET,
+        lab: USED,
         measure: nmi,
     },
     Probe {
@@ -78,7 +78,7 @@ pub const PROBES: &[Probe] = &[
         property: "SYSCALL arrives at LSTAR at CPL 0",
         right: &["at CPL 0"],
         source: source::SYSCALL,
-        lab: NOT_YET,
+        lab: "completes one that stays at CPL 3",
         measure: syscall,
     },
     Probe {
@@ -86,7 +86,7 @@ pub const PROBES: &[Probe] = &[
         property: "int3 in ring 3",
         right: &["#BP behind it"],
         source: source::INT,
-        lab: NOT_YET,
+        lab: USED,
         measure: |host| {
             let mut bench = Bench::new(host)?;
             bench.put(USER, INT3);

@@ -1,0 +1,90 @@
+//! `user`: user code, two system calls with everything between SYSCALL and SYSRET, and
+//! back. NMIs come from ring 3, and at CPL0 in the windows where GS or RSP are the
+//! user's. The body raises #UD.
+
+use core::arch::global_asm;
+
+use super::{Scenario, ud_fault};
+use crate::arch::{gdt, user};
+use crate::mm::{self, layout};
+
+lab_note!(
+    "scenario user ring3 arg=SCENARIO_USER "
+    "summary=\"user code, SYSCALL and SYSRET with their swapgs windows; the NMI body raises #UD\""
+);
+
+#[unsafe(no_mangle)]
+#[used]
+#[unsafe(link_section = ".rodata.lab")]
+static SCENARIO_USER: Scenario = Scenario { body: ud_fault::body, work };
+
+extern "sysv64" fn work() -> u64 {
+    run(layout::USER_SP, gdt::USER_CS)
+}
+
+/// Runs the user code below with `rsp` as its stack pointer, in the code segment `cs`.
+/// Its result.
+pub(super) fn run(rsp: u64, cs: u16) -> u64 {
+    const SEED: u64 = 0x0123_4567_89ab_cdef;
+    let data = layout::direct(mm::user_data()) as *mut u64;
+    let answer = (layout::direct(mm::user_data()) + 8) as *const u64;
+    // SAFETY: the user's page of data, which the direct map has, too.
+    unsafe { data.write_volatile(SEED) };
+    // SAFETY: the user code below.
+    let sum = unsafe { user::enter(layout::USER_TEXT, rsp, user::USER_RFLAGS, cs) };
+    // SAFETY: as above. The user leaves its own answer there, by its own GS.
+    let kept = unsafe { answer.read_volatile() };
+    assert!(kept == sum && sum != SEED, "user code did not run");
+    sum
+}
+
+/// The stack pointer that the user code found.
+pub(super) fn seen_rsp() -> u64 {
+    let seen = (layout::USER_DATA + 16) as *const u64;
+    // SAFETY: the user's page of data, which is mapped.
+    unsafe { seen.read_volatile() }
+}
+
+global_asm!(
+    r#"
+    .section .user.text, "ax", @progbits
+
+# RSP may be anything: no instruction here uses the stack. GS base is the page of data.
+    .globl user_code.start
+    .type user_code.start, @function
+user_code.start:
+    movq %gs:0, %rbx
+    leaq 3(%rbx,%rbx,2), %rbp
+    movl %ebx, %r12d
+    movq %rbp, %r13
+    bswapq %r13
+    movl $0x7777, %r14d
+    movq %rsp, %r15
+    leaq 1(%rbx), %rdi
+    movl ${mix}, %eax
+user_code.syscall:
+    syscall
+user_code.after:
+    addq %rbx, %rax
+    rolq $5, %rax
+    xorq %rbp, %rax
+    addq %r12, %rax
+    xorq %r13, %rax
+    addq %r14, %rax
+    movq %r15, %gs:16
+    subq %rsp, %r15
+    xorq %r15, %rax
+    addq %rdi, %rax
+    movq %rax, %gs:8
+    movq %rax, %rdi
+    movl ${leave}, %eax
+user_code.leave:
+    syscall
+    ud2
+    .size user_code.start, . - user_code.start
+    .text
+"#,
+    mix = const user::SYS_MIX,
+    leave = const user::SYS_LEAVE,
+    options(att_syntax)
+);

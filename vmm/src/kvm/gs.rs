@@ -1,0 +1,70 @@
+//! IA32_KERNEL_GS_BASE, which `swapgs` exchanges with GS's base and the sync-regs area
+//! leaves out: it costs an ioctl to read and another to write.
+
+use super::{Error, Vm};
+
+/// IA32_KERNEL_GS_BASE (SDM vol. 4, table 2-2).
+const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+
+/// How the register is carried between the vCPU and [`super::VcpuState`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum KernelGs {
+    /// It is left to the vCPU.
+    #[default]
+    Left,
+    /// It is read after a run.
+    Carried {
+        /// What the vCPU has.
+        loaded: u64,
+        /// The base of GS while nothing is swapped; `None`: it is swapped all the time.
+        home: Option<u64>,
+        /// The run under way began swapped.
+        away: bool,
+    },
+}
+
+impl Vm {
+    /// From now on the register is part of the state: what was put there is loaded
+    /// before a run, and what is there is read after it.
+    ///
+    /// With `always` it is read after every run. Without, only where a run begins or ends
+    /// on another GS base than the present one: `swapgs` changes both or neither, so a
+    /// guest that does not write the register itself has it unchanged otherwise.
+    pub fn carry_kernel_gs(&mut self, always: bool) -> Result<(), Error> {
+        let loaded = self.read_kernel_gs()?;
+        let home = (!always).then_some(self.state.sregs.gs.base);
+        self.state.kernel_gs = loaded;
+        self.kernel_gs = KernelGs::Carried { loaded, home, away: always };
+        Ok(())
+    }
+
+    /// Before a run.
+    pub(super) fn load_kernel_gs(&mut self) -> Result<(), Error> {
+        let (wanted, base) = (self.state.kernel_gs, self.state.sregs.gs.base);
+        let KernelGs::Carried { loaded, home, away } = &mut self.kernel_gs else { return Ok(()) };
+        *away = *home != Some(base);
+        if *loaded == wanted {
+            return Ok(());
+        }
+        *loaded = wanted;
+        match self.set_msr(MSR_KERNEL_GS_BASE, wanted)? {
+            true => Ok(()),
+            false => Err(Error::MissingCapability("IA32_KERNEL_GS_BASE")),
+        }
+    }
+
+    /// After a run.
+    pub(super) fn fetch_kernel_gs(&mut self) -> Result<(), Error> {
+        let KernelGs::Carried { home, away, .. } = self.kernel_gs else { return Ok(()) };
+        if away || home != Some(self.state.sregs.gs.base) {
+            let loaded = self.read_kernel_gs()?;
+            self.state.kernel_gs = loaded;
+            self.kernel_gs = KernelGs::Carried { loaded, home, away };
+        }
+        Ok(())
+    }
+
+    fn read_kernel_gs(&self) -> Result<u64, Error> {
+        self.msr(MSR_KERNEL_GS_BASE)?.ok_or(Error::MissingCapability("IA32_KERNEL_GS_BASE"))
+    }
+}

@@ -51,6 +51,7 @@ fn defects(lab: &mut Lab) -> Vec<u64> {
 #[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
 fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     let mut lab = boot();
+    lab.set_limit(Duration::from_millis(100));
     for site in ["", "user", "idle"] {
         lab.go(&[], site).expect("the site is reached");
         let masked = second(&mut lab, Kind::Masked);
@@ -75,11 +76,14 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     assert_eq!(defects(&mut lab), [iretq]);
 
     // Without the store to the "executing" word: all over the handler, its C code included.
+    // Livelocks by the hundred: each costs its limit.
     lab.go(&["repeat_nmi=909090909090909090".to_owned()], "").expect("the site is reached");
+    lab.set_limit(Duration::from_millis(20));
     let found = defects(&mut lab);
     assert!(found.iter().filter(|at| !(entry..entry + 0x1000).contains(at)).count() > 100, "{found:x?}");
 
     // And none of it stays.
+    lab.set_limit(Duration::from_millis(100));
     lab.go(&[], "").expect("the site is reached");
     assert_eq!(defects(&mut lab), Vec::<u64>::new());
 

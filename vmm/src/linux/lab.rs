@@ -84,33 +84,23 @@ impl Lab {
         let mut pc = Pc::new(host, &setup.elf, setup.symbols, &setup.options, echo)?;
         pc.boot(seconds, progress)?;
         pc.end_echo();
-        let path = EntryPath::read(&pc)?;
         quieten(&mut pc);
-        let irets = entry_irets(&pc, &path);
-        let (home, snapshot) = (pc.snapshot()?, pc.snapshot()?);
-        let (mutations, site_there) = (Vec::new(), Site::Idle);
+        let mut home = pc.snapshot(Vec::new())?;
+        let Arrival { path, irets, site, snapshot } =
+            Arrival::new(&mut pc, &mut home, &setup.mutations, site, Vec::new())?;
         let limit = Duration::from_millis(250);
-        let host = host.id().clone();
-        let mut lab = Self { host, pc, path, home, mutations, snapshot, site: site_there, irets, limit };
-        lab.go(&setup.mutations, site)?;
-        Ok(lab)
+        let (host, mutations) = (host.id().clone(), setup.mutations);
+        Ok(Self { host, pc, path, home, mutations, snapshot, site, irets, limit })
     }
 
-    /// Changes the kernel's code as it came up, and goes to a site.
+    /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
+    /// lab is good for nothing but to be told to go elsewhere.
     pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
-        let site = Site::parse(site, &self.pc)?;
-        self.pc.restore(&mut self.home)?;
-        for mutation in mutations {
-            mutate(&mut self.pc, mutation)?;
-        }
+        let room = self.snapshot.take_room();
+        let arrival = Arrival::new(&mut self.pc, &mut self.home, mutations, site, room)?;
+        (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
+        self.snapshot = arrival.snapshot;
         self.mutations = mutations.to_vec();
-        self.path = EntryPath::read(&self.pc)?;
-        self.irets = entry_irets(&self.pc, &self.path);
-        // The next restore of `home` copies all of it: KVM's log does not know of what
-        // was written here.
-        site.reach(&mut self.pc, SITE_LIMIT)?;
-        self.snapshot = self.pc.snapshot()?;
-        self.site = site;
         Ok(())
     }
 
@@ -179,6 +169,35 @@ impl Lab {
     pub fn restore(&mut self) -> Result<usize, LabError> {
         self.pc.restore(&mut self.snapshot)?;
         Ok(self.snapshot.pages_restored())
+    }
+}
+
+/// A kernel at the first NMI's site.
+struct Arrival {
+    path: EntryPath,
+    irets: Vec<u64>,
+    site: Site,
+    snapshot: Snapshot,
+}
+
+impl Arrival {
+    /// From the kernel as it came up, changed by `mutations`, to a site.
+    fn new(
+        pc: &mut Pc,
+        home: &mut Snapshot,
+        mutations: &[String],
+        site: &str,
+        room: Vec<u8>,
+    ) -> Result<Self, LabError> {
+        pc.restore(home)?;
+        for mutation in mutations {
+            mutate(pc, mutation)?;
+        }
+        let site = Site::parse(site, pc)?;
+        let path = EntryPath::read(pc)?;
+        let irets = entry_irets(pc, &path);
+        site.reach(pc, SITE_LIMIT)?;
+        Ok(Self { path, irets, site, snapshot: pc.snapshot(room)? })
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Done, command, vmm};
 use serde_json::Value;
 use vmm::kvm::{Host, interrupt_after};
-use vmm::linux::{Kind, Lab, Row, Setup, Sweep};
+use vmm::linux::{Kind, Lab, Row, Setup, Sweep, Which};
 use vmm::machine::linux::{KernelSymbols, Options, vmlinux};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -86,6 +86,15 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     lab.set_limit(Duration::from_millis(100));
     lab.go(&[], "").expect("the site is reached");
     assert_eq!(defects(&mut lab), Vec::<u64>::new());
+
+    // A schedule that begins amid the NMI's code has an NMI before it. The one that comes
+    // there is latched, and nests at end_repeat_nmi.
+    lab.go(&[], "asm_exc_nmi+0x4").expect("the default site");
+    let events = lab.schedule("nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi").expect("a schedule").0;
+    assert_eq!((events.len(), events[0].at), (3, lab.start()));
+    let outcome = lab.case(&events, Which::Arm).expect("it runs");
+    assert!(outcome.verdict.is_pass(), "{}", outcome.verdict);
+    assert_eq!((outcome.arrived, outcome.delivered, outcome.handled, outcome.unreached), (2, 2, 2, 0));
 
     // What cannot be done is told, each time with what would do.
     let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], "").unwrap_err().to_string();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::site::{Site, boundary, resolve};
 use crate::host_id::HostId;
-use crate::inject::{At, Event, PlaceError, Schedule, ScheduleError};
+use crate::inject::{At, Event, Kind, PlaceError, Schedule, ScheduleError};
 use crate::kvm::Host;
 use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
 
@@ -148,13 +148,17 @@ impl Lab {
         Schedule(events.to_vec()).show_with(|addr| self.show(addr))
     }
 
-    /// Reads a schedule, whose first event is at this lab's site.
+    /// Reads a schedule, whose first event is at this lab's site. One that begins amid the
+    /// NMI's own code has an NMI at the site before it.
     pub fn schedule(&self, text: &str) -> Result<Schedule, LabError> {
         let start = self.start().addr;
-        let schedule = Schedule::parse_with(text, |place| match place {
+        let mut schedule = Schedule::parse_with(text, |place| match place {
             "user" | "idle" => Ok(start),
             place => boundary(place, &self.pc),
         })?;
+        if schedule.0.first().is_some_and(|e| self.path.contains(e.at.addr)) {
+            schedule.0.insert(0, Event { kind: Kind::Nmi, at: self.start() });
+        }
         Ok(schedule)
     }
 
@@ -193,8 +197,12 @@ impl Arrival {
         for mutation in mutations {
             mutate(pc, mutation)?;
         }
-        let site = Site::parse(site, pc)?;
         let path = EntryPath::read(pc)?;
+        let site = match Site::parse(site, pc)? {
+            // Not without an NMI: see `Lab::schedule`.
+            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc)?,
+            site => site,
+        };
         let irets = entry_irets(pc, &path);
         site.reach(pc, SITE_LIMIT)?;
         Ok(Self { path, irets, site, snapshot: pc.snapshot(room)? })

@@ -1,5 +1,6 @@
-//! The kernel's faults: #PF brings a root's missing vmalloc entry, #BP and #UD are
-//! what the scenarios `bp-fault` and `ud-fault` raise on purpose.
+//! The kernel's faults: #PF brings a root's missing vmalloc entry, #NP a segment that is
+//! not present, #BP and #UD are what the scenarios `bp-fault` and `ud-fault` raise on
+//! purpose.
 //!
 //! All return by `iretq`, as every ordinary exception does: that is the iret
 //! which unmasks NMIs in the middle of an NMI's body. In mode pv there is one set of
@@ -10,7 +11,7 @@ use core::arch::global_asm;
 
 use guest::abi;
 
-use super::percpu;
+use super::{gdt, percpu};
 
 /// A function that only the CPU may call.
 pub type Handler = unsafe extern "C" fn();
@@ -23,11 +24,27 @@ pub struct Handlers {
     pub breakpoint: Handler,
     /// #UD.
     pub invalid_opcode: Handler,
+    /// #NP.
+    pub segment_not_present: Handler,
     /// #PF.
     pub page_fault: Handler,
 }
 
 unsafe extern "C" {
+    #[link_name = "fred_fault.segment_not_present"]
+    fn fred_segment_not_present();
+    #[link_name = "bit31_fault.segment_not_present"]
+    fn bit31_segment_not_present();
+    #[link_name = "safe_fault.segment_not_present"]
+    fn safe_segment_not_present();
+    #[link_name = "pv_fault.segment_not_present"]
+    fn pv_segment_not_present();
+    #[link_name = "fault.segment_not_present"]
+    fn segment_not_present();
+    #[link_name = "pv_fault.general_protection"]
+    fn pv_general_protection();
+    #[link_name = "bit31_fault.general_protection"]
+    fn bit31_general_protection();
     #[link_name = "fault.breakpoint"]
     fn breakpoint();
     #[link_name = "pv_fault.breakpoint"]
@@ -61,19 +78,39 @@ unsafe extern "C" {
 }
 
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, page_fault };
+pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, segment_not_present, page_fault };
 /// Those that return by hypercall, without its unmask flag.
-pub const PV: Handlers =
-    Handlers { breakpoint: pv_breakpoint, invalid_opcode: pv_invalid_opcode, page_fault: pv_page_fault };
+pub const PV: Handlers = Handlers {
+    breakpoint: pv_breakpoint,
+    invalid_opcode: pv_invalid_opcode,
+    segment_not_present: pv_segment_not_present,
+    page_fault: pv_page_fault,
+};
 /// Those that return by `iretq` unless bit 31 of the saved EFLAGS is set.
-pub const BIT31: Handlers =
-    Handlers { breakpoint: bit31_breakpoint, invalid_opcode: bit31_invalid_opcode, page_fault: bit31_page_fault };
+pub const BIT31: Handlers = Handlers {
+    breakpoint: bit31_breakpoint,
+    invalid_opcode: bit31_invalid_opcode,
+    segment_not_present: bit31_segment_not_present,
+    page_fault: bit31_page_fault,
+};
+/// Of #GP: makes a return that the hypervisor refused again; returns as [`PV`].
+pub const PV_REFUSED: Handler = pv_general_protection;
+/// The same, returning as [`BIT31`].
+pub const BIT31_REFUSED: Handler = bit31_general_protection;
 /// Those that return by ERETS.
-pub const FRED: Handlers =
-    Handlers { breakpoint: fred_breakpoint, invalid_opcode: fred_invalid_opcode, page_fault: fred_page_fault };
+pub const FRED: Handlers = Handlers {
+    breakpoint: fred_breakpoint,
+    invalid_opcode: fred_invalid_opcode,
+    segment_not_present: fred_segment_not_present,
+    page_fault: fred_page_fault,
+};
 /// Those that return without iret to an NMI's body.
-pub const NMI_SAFE: Handlers =
-    Handlers { breakpoint: safe_breakpoint, invalid_opcode: safe_invalid_opcode, page_fault: safe_page_fault };
+pub const NMI_SAFE: Handlers = Handlers {
+    breakpoint: safe_breakpoint,
+    invalid_opcode: safe_invalid_opcode,
+    segment_not_present: safe_segment_not_present,
+    page_fault: safe_page_fault,
+};
 
 global_asm!(
     r#"
@@ -163,6 +200,18 @@ global_asm!(
     addq $2, (%rsp)
     \return \prefix\().invalid_opcode
 
+    # #NP. RSP → error code, frame. Brings back the one segment that comes and goes
+    # (gdt::GOING_CS), and retries what wanted it: with whatever GS, on whatever stack.
+    # Clobbers only RFLAGS.
+    .globl \prefix\().segment_not_present
+\prefix\().segment_not_present:
+    cmpq $0x38, (%rsp)
+    jne fault.unhandled_segment_not_present
+    orb $0x80, GDT+0x38+5
+    movb $1, SEGMENT_BROUGHT
+    addq $8, %rsp
+    \return \prefix\().segment_not_present
+
     # #PF. RSP → error code, frame. The Rust part keeps the registers that are
     # not saved here. Not ours: registers as they were, and stop.
     .globl \prefix\().page_fault
@@ -199,6 +248,26 @@ global_asm!(
     \return \prefix\().page_fault
 .endm
 
+# REFUSED prefix, return: the handler of a #GP that the iret hypercall raised, since it
+# would not load a segment. RSP → error code, frame: RIP is the stub's call, RSP →
+# iret_context, all as they were, and NMIs are masked or not as they were. Brings back
+# the one segment that comes and goes, and makes the call again. Clobbers only RFLAGS.
+.macro REFUSED prefix, return
+    .globl \prefix\().general_protection
+\prefix\().general_protection:
+    cmpq $HYPERVISOR_iret + {call}, 8(%rsp)
+    jne fault.unhandled_general_protection
+    pushq %rax
+    movq 40(%rsp), %rax
+    cmpw ${going_cs}, 40(%rax)
+    popq %rax
+    jne fault.unhandled_general_protection
+    orb $0x80, GDT+0x38+5
+    movb $1, SEGMENT_BROUGHT
+    addq $8, %rsp
+    \return \prefix\().general_protection
+.endm
+
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
     .globl fault.unhandled_breakpoint
@@ -210,6 +279,9 @@ fault.unhandled_invalid_opcode:
     .globl fault.unhandled_general_protection
 fault.unhandled_general_protection:
     hlt
+    .globl fault.unhandled_segment_not_present
+fault.unhandled_segment_not_present:
+    hlt
     .globl fault.unhandled_page_fault
 fault.unhandled_page_fault:
     hlt
@@ -219,10 +291,14 @@ fault.unhandled_page_fault:
     FAULTS bit31_fault, RETURN_BIT31
     FAULTS fred_fault, RETURN_ERETS
     FAULTS safe_fault, RETURN_NMI_SAFE
+    REFUSED pv_fault, RETURN_HYPERCALL
+    REFUSED bit31_fault, RETURN_BIT31
     .text
 "#,
     port_erets = const abi::PORT_ERETS,
     bit31 = const crate::entry::XEN_EFLAGS_NMI,
+    call = const abi::HYPERCALL_STUB_CALL,
+    going_cs = const gdt::GOING_CS,
     level_2 = const 2 << abi::FRED_CS_LEVEL_SHIFT,
     in_nmi = const percpu::NMI_NESTING,
     options(att_syntax)

@@ -1,9 +1,11 @@
 //! Segments, and the stacks that the CPU switches to by itself.
 //!
-//! GDT and TSS lie in boot memory: nothing writes them after *ready* (the CPU
-//! would set Accessed and Busy bits, so these are set from the start).
+//! The TSS lies in boot memory: nothing writes it after *ready*. The GDT is memory that a
+//! run may write, since one user segment comes and goes; the CPU writes neither
+//! (Accessed and Busy bits are set from the start).
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::mm::{early, layout};
 
@@ -16,6 +18,8 @@ pub const USER_DS: u16 = 0x1b;
 /// User code, as the CPU shows it.
 pub const USER_CS: u16 = 0x23;
 const TSS_SELECTOR: u16 = 0x28;
+/// User code in a segment that may be taken away, as the CPU shows it.
+pub const GOING_CS: u16 = 0x3b;
 
 /// Bytes at the top of the main stack for the kernel code that enters user mode.
 const BOOT_STACK: u64 = 0x400;
@@ -31,6 +35,8 @@ pub const IST_DOUBLE_FAULT: u8 = 2;
 /// Bytes of the NMI stack (as in the linker script).
 pub const NMI_STACK_SIZE: usize = 4096;
 
+// The segment comes and goes, as a body or a fault will.
+lab_note!("scratch low=GDT+0x38 high=GDT+0x40");
 lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
 lab_note!("stack df low=df_stack_low high=df_stack_high");
 lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
@@ -43,11 +49,38 @@ const TSS_AVAILABLE: u64 = 0x89;
 /// two in this order. All are present and accessed; code is 64-bit.
 const FLAT: [u64; 5] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 
+const ENTRIES: usize = 8;
+#[unsafe(no_mangle)]
+static GDT: [AtomicU64; ENTRIES] = [const { AtomicU64::new(0) }; ENTRIES];
+/// Bit 47 of a descriptor: the segment is present.
+const SEGMENT_PRESENT: u64 = 1 << 47;
+
+/// The #NP handler has brought it back at least once: no counter, so that states repeat.
+#[unsafe(no_mangle)]
+static SEGMENT_BROUGHT: AtomicBool = AtomicBool::new(false);
+
+/// Takes the segment of [`GOING_CS`] away: who loads it next gets a #NP, whose handler
+/// brings it back.
+#[inline(always)]
+pub fn remove_segment() {
+    GDT[usize::from(GOING_CS / 8)].fetch_and(!SEGMENT_PRESENT, Relaxed);
+}
+
+/// Whether it was ever brought back.
+pub fn was_brought_back() -> bool {
+    SEGMENT_BROUGHT.load(Relaxed)
+}
+
 unsafe extern "C" {
     static main_stack_high: u8;
     static nmi_stack_low: u8;
     static nmi_stack_high: u8;
     static df_stack_high: u8;
+}
+
+/// The NMI stack's lowest byte and its top.
+pub fn nmi_stack() -> (u64, u64) {
+    (&raw const nmi_stack_low as u64, &raw const nmi_stack_high as u64)
 }
 
 /// Where the CPU's stack for entries from user mode begins (RSP0).
@@ -79,7 +112,7 @@ pub fn init() {
     let nmi_stack = &raw const nmi_stack_high as usize - &raw const nmi_stack_low as usize;
     assert!(nmi_stack == NMI_STACK_SIZE);
     let page = layout::direct(early::page());
-    let tss = page + 0x800;
+    let tss = page;
     let stack = |offset: u64, top: u64| {
         // SAFETY: within the fresh page; TSS fields are only 4-byte aligned.
         unsafe { ((tss + offset) as *mut u64).write_unaligned(top) };
@@ -92,16 +125,14 @@ pub fn init() {
 
     let limit = TSS_BYTES - 1;
     let base = (tss & 0xff_ffff) << 16 | (tss >> 24 & 0xff) << 56;
-    let set = |index: usize, descriptor: u64| {
-        // SAFETY: seven entries, within the fresh page.
-        unsafe { ((page + 8 * index as u64) as *mut u64).write(descriptor) };
-    };
+    let set = |index: usize, descriptor: u64| GDT[index].store(descriptor, Relaxed);
     for (i, &descriptor) in FLAT.iter().enumerate() {
         set(i, descriptor);
     }
     set(5, limit | base | TSS_AVAILABLE << 40);
     set(6, tss >> 32);
-    load(&Pointer::new(page, 7 * 8));
+    set(usize::from(GOING_CS / 8), FLAT[usize::from(USER_CS / 8)]);
+    load(&Pointer::new(&raw const GDT as u64, size_of_val(&GDT)));
 }
 
 fn load(gdt: &Pointer) {

@@ -31,6 +31,7 @@ const NMI: usize = 2;
 const BREAKPOINT: usize = 3;
 const INVALID_OPCODE: usize = 6;
 const DOUBLE_FAULT: usize = 8;
+const SEGMENT_NOT_PRESENT: usize = 11;
 const GENERAL_PROTECTION: usize = 13;
 const PAGE_FAULT: usize = 14;
 
@@ -49,6 +50,7 @@ pub fn init(scheme: &Scheme) {
             BREAKPOINT => (faults.breakpoint as *const () as u64, 0),
             INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
             DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),
+            SEGMENT_NOT_PRESENT => (faults.segment_not_present as *const () as u64, 0),
             GENERAL_PROTECTION => (scheme.general_protection.map_or(stub, |f| f as *const () as u64), 0),
             PAGE_FAULT => (faults.page_fault as *const () as u64, 0),
             _ => (stub, 0),

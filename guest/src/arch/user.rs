@@ -39,21 +39,22 @@ pub fn init() {
 /// Runs user code at `rip` until it makes [`SYS_LEAVE`]; its result.
 ///
 /// # Safety
-/// RIP must be user code. RSP may be anything: the user may choose it, too.
-pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64) -> u64 {
+/// RIP must be user code, CS a user's code segment. RSP may be anything: the user may
+/// choose it, too.
+pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16) -> u64 {
     unsafe extern "sysv64" {
         #[link_name = "user.enter"]
-        fn user_enter(rip: u64, rsp: u64, rflags: u64) -> u64;
+        fn user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64) -> u64;
     }
     let here = 0u64;
     assert!(&raw const here as u64 > gdt::entry_sp() + 128, "the kernel's frames reach into the entry stack");
     if pv_user::in_use() {
         // SAFETY: as below.
-        return unsafe { pv_user::enter(rip, rsp, rflags) };
+        return unsafe { pv_user::enter(rip, rsp, rflags, cs) };
     }
     // SAFETY: the caller vouches for the code; what the user does to registers ends at
     // `user.left`, which restores those that the calling convention keeps.
-    unsafe { user_enter(rip, rsp, rflags) }
+    unsafe { user_enter(rip, rsp, rflags, cs.into()) }
 }
 
 /// What [`SYS_MIX`] does.
@@ -66,7 +67,7 @@ global_asm!(
     r#"
     .section .text.work, "ax", @progbits
 
-# user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS) -> rax. GS is the kernel's.
+# user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS) -> rax. GS is the kernel's.
     .globl user.enter
     .type user.enter, @function
 user.enter:
@@ -84,7 +85,7 @@ user.enter:
     pushq ${user_ds}
     pushq %rsi
     pushq %rdx
-    pushq ${user_cs}
+    pushq %rcx
     pushq %rdi
 user.enter_swapgs:
     swapgs
@@ -160,7 +161,6 @@ syscall.leave:
     user_rsp = const percpu::USER_RSP,
     thread_sp = const percpu::THREAD_SP,
     user_ds = const gdt::USER_DS,
-    user_cs = const gdt::USER_CS,
     kernel_ds = const gdt::KERNEL_DS,
     options(att_syntax)
 );

@@ -12,6 +12,8 @@ mod shadows;
 mod short;
 mod ud_fault;
 mod user;
+mod user_rsp;
+mod user_segment;
 mod vmalloc_fault;
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};

@@ -5,7 +5,7 @@
 use core::arch::global_asm;
 
 use super::{Scenario, ud_fault};
-use crate::arch::user;
+use crate::arch::{gdt, user};
 use crate::mm::{self, layout};
 
 lab_note!(
@@ -19,22 +19,30 @@ lab_note!(
 static SCENARIO_USER: Scenario = Scenario { body: ud_fault::body, work };
 
 extern "sysv64" fn work() -> u64 {
-    run(layout::USER_SP)
+    run(layout::USER_SP, gdt::USER_CS)
 }
 
-/// Runs the user code below with `rsp` as its stack pointer. Its result.
-pub(super) fn run(rsp: u64) -> u64 {
+/// Runs the user code below with `rsp` as its stack pointer, in the code segment `cs`.
+/// Its result.
+pub(super) fn run(rsp: u64, cs: u16) -> u64 {
     const SEED: u64 = 0x0123_4567_89ab_cdef;
     let data = layout::direct(mm::user_data()) as *mut u64;
     let answer = (layout::direct(mm::user_data()) + 8) as *const u64;
     // SAFETY: the user's page of data, which the direct map has, too.
     unsafe { data.write_volatile(SEED) };
     // SAFETY: the user code below.
-    let sum = unsafe { user::enter(layout::USER_TEXT, rsp, user::USER_RFLAGS) };
+    let sum = unsafe { user::enter(layout::USER_TEXT, rsp, user::USER_RFLAGS, cs) };
     // SAFETY: as above. The user leaves its own answer there, by its own GS.
     let kept = unsafe { answer.read_volatile() };
     assert!(kept == sum && sum != SEED, "user code did not run");
     sum
+}
+
+/// The stack pointer that the user code found.
+pub(super) fn seen_rsp() -> u64 {
+    let seen = (layout::direct(mm::user_data()) + 16) as *const u64;
+    // SAFETY: the user's page of data, which the direct map has, too.
+    unsafe { seen.read_volatile() }
 }
 
 global_asm!(
@@ -63,6 +71,7 @@ user_code.after:
     addq %r12, %rax
     xorq %r13, %rax
     addq %r14, %rax
+    movq %r15, %gs:16
     subq %rsp, %r15
     xorq %r15, %rax
     addq %rdi, %rax

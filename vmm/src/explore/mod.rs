@@ -12,6 +12,7 @@
 //! a blocked one, a chain of them is run freely instead of stepped. Stack words that
 //! nothing will read do not tell states apart (see `live.rs`).
 
+mod coverage;
 mod dot;
 mod live;
 mod packed;
@@ -20,6 +21,7 @@ mod progress;
 mod search;
 mod states;
 
+pub use coverage::{Count, Kind};
 pub use path::Moves;
 pub use progress::Progress;
 pub use search::{Bound, Config, Error, Found, Report, explore};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::coverage::{Count, Coverage, Kind, Stand};
 use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Moves};
@@ -92,6 +93,9 @@ pub struct Report {
     pub boundaries: u64,
     /// Of these, how many had an NMI injected.
     pub covered: u64,
+    /// Boundaries by the kind of context (I20). A kind that is not here was, in a closed
+    /// search, shown to be unreachable.
+    pub coverage: Vec<(Kind, Count)>,
     /// The largest use of each declared stack over all states, in bytes.
     pub stacks: Vec<(String, u64)>,
     /// Violations by kind, each with a shortest schedule.
@@ -149,6 +153,7 @@ struct Reached {
     edge: Edge,
     to: To,
     rip: u64,
+    stand: Stand,
     nesting: u32,
 }
 
@@ -178,6 +183,7 @@ impl Worker {
     ) -> Result<Option<Reached>, Error> {
         self.packer.unpack(state, &mut self.session);
         let from = self.session.machine().rip();
+        let stand = Stand::of(&self.session);
         let outermost = self.session.oracle().ghost.outer.is_none();
         if !path::exists(&self.session, edge, moves) {
             return Ok(None);
@@ -200,7 +206,7 @@ impl Worker {
                 }
             }
         };
-        Ok(Some(Reached { from: id, edge, to, rip: from, nesting }))
+        Ok(Some(Reached { from: id, edge, to, rip: from, stand, nesting }))
     }
 
     /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
@@ -308,6 +314,7 @@ struct Search {
     links: HashSet<(Id, Id, Edge)>,
     stood: HashSet<u64>,
     injected: HashSet<u64>,
+    coverage: Coverage,
     found: Vec<(Verdict, Vec<Edge>)>,
     report: Report,
 }
@@ -330,6 +337,7 @@ impl Search {
             links: HashSet::new(),
             stood: HashSet::new(),
             injected: HashSet::new(),
+            coverage: Coverage::default(),
             found: vec![],
             report: Report::default(),
         };
@@ -423,10 +431,11 @@ impl Search {
     }
 
     fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
-        let Reached { from, edge, to, rip, nesting } = reached;
+        let Reached { from, edge, to, rip, stand, nesting } = reached;
         self.report.edges += 1;
         self.report.max_nesting = self.report.max_nesting.max(nesting);
         self.stood.insert(rip);
+        self.coverage.note(stand, edge == Edge::Nmi);
         if edge == Edge::Nmi {
             self.injected.insert(rip);
         }
@@ -486,6 +495,7 @@ impl Search {
         self.report.states = self.states.len() as u64;
         self.report.boundaries = self.stood.len() as u64;
         self.report.covered = self.injected.len() as u64;
+        self.report.coverage = self.coverage.counts().into_iter().collect();
         self.report.visited_bytes = self.states.bytes() as u64;
         self.report.collisions = self.config.check_hashes.then_some(self.collisions);
         let session = &mut workers[0].session;

@@ -101,6 +101,8 @@ pub struct Scenario {
     pub redzone: bool,
     /// It runs code at CPL3.
     pub ring3: bool,
+    /// Vectors of faults that a return may raise, by what the scenario does.
+    pub faults: Vec<u8>,
     /// One line about it.
     pub summary: String,
 }
@@ -378,7 +380,10 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self) -> Result<Scenario, Error> {
-        self.known(&["arg", "summary"])?;
+        self.known(&["arg", "faults", "summary"])?;
+        let vector = |name: &str| {
+            vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
+        };
         let flag = |name: &str| self.line.words.iter().skip(1).any(|w| w == name);
         if let Some(other) = self.line.words.iter().skip(1).find(|w| !["redzone", "ring3"].contains(&w.as_str())) {
             return Err(self.bad(other, "is not a scenario flag (redzone, ring3)"));
@@ -388,6 +393,7 @@ impl Resolver<'_> {
             arg: self.needed("arg")?,
             redzone: flag("redzone"),
             ring3: flag("ring3"),
+            faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::explore::{Bound, Report};
+use crate::explore::{Bound, Count, Kind, Report};
 use crate::host_id::HostId;
 use crate::inject::{Replay, Schedule};
 
@@ -30,6 +30,29 @@ pub struct StackUse {
     pub stack: String,
     /// The largest use over all states.
     pub bytes: u64,
+}
+
+/// Boundaries where execution stood in one kind of context (I20).
+#[derive(Clone, Debug, Serialize)]
+pub struct CoverageRow {
+    /// The privilege level.
+    pub cpl: u8,
+    /// `kernel` or `user`: whose base GS has.
+    pub gs: &'static str,
+    /// The declared stack that RSP points into.
+    pub rsp: Option<String>,
+    /// NMIs are blocked.
+    pub blocked: bool,
+    /// One is pending.
+    pub pending: bool,
+    /// Instructions that execution stood at so.
+    pub boundaries: u64,
+    /// Of these, those that had an NMI injected.
+    pub injected: u64,
+    /// Those where an arrival would only be latched.
+    pub latched: u64,
+    /// The rest.
+    pub open: u64,
 }
 
 /// The report of one search.
@@ -66,6 +89,9 @@ pub struct Exploration {
     pub boundaries: u64,
     /// Of these, those that had an NMI injected.
     pub covered: u64,
+    /// Boundaries by the kind of context (I20). A kind that is missing is unreachable, where
+    /// the search is closed.
+    pub coverage: Vec<CoverageRow>,
     /// Largest use of each declared stack.
     pub stacks: Vec<StackUse>,
     /// Explored paths that were run again in every gear.
@@ -126,6 +152,7 @@ impl Exploration {
             max_nesting: report.max_nesting,
             boundaries: report.boundaries,
             covered: report.covered,
+            coverage: report.coverage.iter().map(|(kind, count)| row(report, kind, count)).collect(),
             stacks: report.stacks.iter().map(|(s, b)| StackUse { stack: s.clone(), bytes: *b }).collect(),
             cross_checked: report.cross_checked,
             disagreements: report.disagreements,
@@ -135,6 +162,20 @@ impl Exploration {
             seconds,
             violations,
         }
+    }
+}
+
+fn row(report: &Report, kind: &Kind, count: &Count) -> CoverageRow {
+    CoverageRow {
+        cpl: kind.cpl,
+        gs: if kind.kernel_gs { "kernel" } else { "user" },
+        rsp: kind.stack.and_then(|i| report.stacks.get(usize::from(i))).map(|(name, _)| name.clone()),
+        blocked: kind.blocked,
+        pending: kind.pending,
+        boundaries: count.boundaries,
+        injected: count.injected,
+        latched: count.latched,
+        open: count.open(),
     }
 }
 
@@ -168,6 +209,13 @@ impl fmt::Display for Exploration {
         writeln!(f, "states       {} by {} edges ({} led to known states)", self.states, self.edges, self.merged)?;
         writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
         writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;
+        for c in &self.coverage {
+            let rsp = c.rsp.as_deref().unwrap_or("no");
+            let mask = if c.blocked { "blocked" } else { "open" };
+            let pending = if c.pending { ", pending" } else { "" };
+            write!(f, "  CPL{} {} GS, {rsp} stack, {mask}{pending}: ", c.cpl, c.gs)?;
+            writeln!(f, "{} = {} injected + {} latched + {} open", c.boundaries, c.injected, c.latched, c.open)?;
+        }
         let stacks: Vec<_> = self.stacks.iter().map(|s| format!("{} {}", s.stack, s.bytes)).collect();
         writeln!(f, "stack use    {} bytes at most", stacks.join(", "))?;
         writeln!(f, "cross-check  {} paths in every gear, {} disagreements", self.cross_checked, self.disagreements)?;

@@ -6,4 +6,5 @@
 //! `history.toml` does so. Bugs of hypervisors are in the VMM, behind `--fault`.
 
 mod ist_index;
+mod ring3;
 mod rostedt;

@@ -1,4 +1,4 @@
-//! Code and stack selectors of a frame, looked up in the guest's GDT.
+//! Code and stack selectors of a frame, looked up in the guest's GDT and LDT.
 
 use crate::kvm::{Segment, VcpuState};
 use crate::machine::memory::GuestMemory;
@@ -30,7 +30,7 @@ impl Segments {
         if matches!(ring, 1 | 2) {
             return Err("CS is of ring 1 or 2");
         }
-        let code = descriptor(state, mem, cs).ok_or("CS is not in the GDT")?;
+        let code = descriptor(state, mem, cs).ok_or("CS is in no descriptor table")?;
         if code & CODE_OR_DATA == 0 || code & EXECUTABLE == 0 {
             return Err("CS is not a code segment");
         }
@@ -52,7 +52,7 @@ impl Segments {
         if ss & 3 != ring {
             return Err("SS's RPL is not CS's");
         }
-        let data = descriptor(state, mem, ss).ok_or("SS is not in the GDT")?;
+        let data = descriptor(state, mem, ss).ok_or("SS is in no descriptor table")?;
         if data & CODE_OR_DATA == 0 || data & EXECUTABLE != 0 || data & WRITABLE == 0 || data & PRESENT == 0 {
             return Err("SS is not a present writable data segment");
         }
@@ -72,13 +72,18 @@ impl Segments {
     }
 }
 
-/// The descriptor in the GDT; there is no LDT.
+/// The descriptor in the GDT or, where the selector says so, in the LDT.
 fn descriptor(state: &VcpuState, mem: &GuestMemory, selector: u16) -> Option<u64> {
-    let (gdt, offset) = (&state.sregs.gdt, selector & !7);
-    if selector & 4 != 0 || u32::from(offset) + 7 > u32::from(gdt.limit) {
+    let (gdt, ldt, offset) = (&state.sregs.gdt, &state.sregs.ldt, u32::from(selector & !7));
+    let (base, limit) = match selector & 4 {
+        0 => (gdt.base, gdt.limit.into()),
+        _ if ldt.unusable != 0 || ldt.present == 0 => return None,
+        _ => (ldt.base, ldt.limit),
+    };
+    if offset + 7 > limit {
         return None;
     }
-    mem.word(state.sregs.cr3, gdt.base.wrapping_add(offset.into()))
+    mem.word(state.sregs.cr3, base.wrapping_add(offset.into()))
 }
 
 fn dpl(descriptor: u64) -> u16 {

@@ -37,13 +37,14 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
-/// scenario quiet arg=scenario_quiet [redzone] [ring3] [faults=np,…] [summary="…"]
+/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
+/// hypercalls page=SYMBOL
 /// ```
 ///
 /// A scenario with `ring3` runs code at CPL3; it is not run with a scheme of mode pv
-/// that does not say `ring3` as well.
+/// that does not say `ring3` as well; one with `native` with none of mode pv.
 ///
 /// A declaration must stand on one line (it is broken above to fit the page).
 /// Wherever a symbol stands, `SYMBOL+0xOFFSET` may.
@@ -66,6 +67,10 @@ pub const PORT_PANIC: u8 = 0xe4;
 /// A PV hypercall. RAX: its number ([`HYPERCALL_IRET`], …), arguments as Xen
 /// passes them (RDI, RSI, RDX, R10, R8), result in RAX. `HYPERVISOR_iret` has no
 /// result: it resumes the context in its frame. Only in mode `pv`.
+///
+/// Where the manifest has `hypercalls page=SYMBOL`, that page holds 128 stubs of 32 bytes,
+/// `mov $number, %eax` (5 bytes), the OUT, `ret`; and a VMM may have KVM write Xen's own
+/// stubs over them (`KVM_CAP_XEN_HVM`) before the image's first instruction.
 pub const PORT_PV: u8 = 0xe8;
 
 /// ERETS, as FRED has it, played by the VMM (mode `pv`, after
@@ -139,6 +144,19 @@ pub const HYPERCALL_STACK_SWITCH: u64 = 3;
 pub const HYPERCALL_MMUEXT_OP: u64 = 26;
 /// `__HYPERVISOR_iret` (xen/include/public/xen.h).
 pub const HYPERCALL_IRET: u64 = 23;
+/// `__HYPERVISOR_set_segment_base` (xen/include/public/xen.h): RDI is `SEGBASE_…`, RSI
+/// the base.
+pub const HYPERCALL_SET_SEGMENT_BASE: u64 = 25;
+/// `SEGBASE_FS` (xen/include/public/xen.h).
+pub const SEGBASE_FS: u64 = 0;
+/// `SEGBASE_GS_USER`: GS's base in user mode; the hypervisor exchanges it on the ring
+/// switch.
+pub const SEGBASE_GS_USER: u64 = 1;
+/// `SEGBASE_GS_KERNEL`.
+pub const SEGBASE_GS_KERNEL: u64 = 2;
+/// `MMUEXT_NEW_USER_BASEPTR` (xen/include/public/xen.h): the operation sets the root of
+/// the page table for user mode.
+pub const MMUEXT_NEW_USER_BASEPTR: u64 = 15;
 /// `__HYPERVISOR_nmi_op` (xen/include/public/xen.h).
 pub const HYPERCALL_NMI_OP: u64 = 28;
 /// `__HYPERVISOR_callback_op` (xen/include/public/xen.h).
@@ -184,6 +202,23 @@ pub struct CallbackRegister {
 }
 
 const _: () = assert!(size_of::<CallbackRegister>() == 16);
+
+/// `struct mmuext_op` (xen/include/public/xen.h): RDI of `mmuext_op` points to it, RSI is
+/// how many there are (one).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MmuextOp {
+    /// [`MMUEXT_NEW_USER_BASEPTR`].
+    pub cmd: u32,
+    /// Explicit padding, zero.
+    pub pad: u32,
+    /// Number of the root's page frame.
+    pub mfn: u64,
+    /// Not used.
+    pub arg2: u64,
+}
+
+const _: () = assert!(size_of::<MmuextOp>() == 24);
 
 /// `VGCF_in_syscall` (xen/include/public/arch-x86/xen-x86_64.h): the frame is that
 /// of a system call: RAX, RIP, RFLAGS and RSP are restored from it, and R11, RCX, CS

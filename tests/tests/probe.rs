@@ -1,29 +1,15 @@
 //! `vmm probe` and `vmm agree`, as a user runs them.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+mod common;
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::VMM;
 use serde_json::Value;
 
-/// The program, built in the profile of this test.
-fn vmm() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap(); // target/<profile>/deps/<test>
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "-p", "vmm", "--bin", "vmm"]);
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "vmm does not build");
-        profile.join("vmm")
-    })
-}
-
 fn run(args: &[&str]) -> Output {
-    Command::new(vmm()).args(args).output().unwrap()
+    Command::new(VMM).args(args).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -105,7 +91,7 @@ fn the_table_tells_each_property_and_the_fingerprint() {
 /// this machine allows no namespaces.
 fn without_dev(prepare: &str) -> Option<Output> {
     let script = format!("mount -t tmpfs none /dev && {prepare} \"$0\" probe");
-    let out = Command::new("unshare").args(["-rm", "sh", "-c", &script]).arg(vmm()).output().ok()?;
+    let out = Command::new("unshare").args(["-rm", "sh", "-c", &script]).arg(VMM).output().ok()?;
     if out.status.code() == Some(1) {
         eprintln!("skipped, no namespaces here: {}", text(&out.stderr));
         return None;
@@ -183,4 +169,65 @@ fn results_of_hosts_are_compared() {
     let (code, told) = agree(&results.to_string());
     assert_eq!(code, Some(65), "{told}");
     assert!(told.contains("image"), "{told}");
+}
+
+/// The program's answer where what was measured of the host is kept in `cache`.
+fn with_cache(cache: &Path, args: &[&str]) -> Output {
+    Command::new(VMM).env("XDG_CACHE_HOME", cache).args(args).output().unwrap()
+}
+
+/// The one report that is kept in `cache`.
+fn kept(cache: &Path) -> (PathBuf, Value) {
+    let mut files = std::fs::read_dir(cache.join("nmi-lab/probe")).unwrap();
+    let path = files.next().expect("a report is kept").unwrap().path();
+    assert!(files.next().is_none(), "one host, one report");
+    let report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    (path, report)
+}
+
+/// Changes the status of one row of the kept report.
+fn pretend(cache: &Path, id: &str, status: &str) {
+    let (path, mut report) = kept(cache);
+    let rows = report["rows"].as_array_mut().unwrap();
+    rows.iter_mut().find(|r| r["id"] == id).unwrap()["status"] = status.into();
+    std::fs::write(path, report.to_string()).unwrap();
+}
+
+const RUN: [&str; 6] = ["run", "--scheme", "naive", "--scenario", "bp-fault", "--json"];
+
+#[test]
+fn results_carry_the_fingerprint_of_the_probe() {
+    let cache = tempfile::tempdir().unwrap();
+    let run = with_cache(cache.path(), &RUN);
+    let document: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(document["host"], kept(cache.path()).1["host"]);
+    assert_eq!(document["host"], report(&[])["host"]);
+}
+
+#[test]
+fn a_host_without_exact_nmis_is_refused() {
+    let cache = tempfile::tempdir().unwrap();
+    with_cache(cache.path(), &["probe"]);
+    pretend(cache.path(), "nmi-at-rip", "differs");
+    let refused = with_cache(cache.path(), &RUN);
+    assert_eq!(refused.status.code(), Some(69));
+    let why = text(&refused.stderr);
+    assert!(why.contains("nmi-at-rip") && why.contains("vmm probe"), "{why}");
+    with_cache(cache.path(), &["probe"]);
+    assert_eq!(with_cache(cache.path(), &RUN).status.code(), Some(0), "a new measurement replaces the old one");
+}
+
+/// The int3 workaround is chosen by what the probe says, and by nothing else: where the
+/// host lacks int3 and the probe were to say that it has it, the lab must say host-limit;
+/// where the host has it, a needless workaround changes nothing.
+#[test]
+fn workarounds_follow_the_probe() {
+    let cache = tempfile::tempdir().unwrap();
+    with_cache(cache.path(), &["probe"]);
+    let has_it =
+        kept(cache.path()).1["rows"].as_array().unwrap().iter().any(|r| r["id"] == "int3" && r["status"] == "ok");
+    pretend(cache.path(), "int3", if has_it { "differs" } else { "ok" });
+    let run = with_cache(cache.path(), &[&RUN[..], &["--schedule", "nmi@work.fill"]].concat());
+    let document: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&run.stderr)));
+    assert_eq!(document["rows"][0]["verdict"], if has_it { "pass" } else { "host-limit" });
 }

@@ -9,6 +9,14 @@ use vmm::machine::paging::Tables;
 use vmm::machine::pv::{Delivery, Outcome, Pv};
 
 const RAM: usize = 0x2_0000;
+/// Root of a user's page table, which has the user's page only.
+const USER_TABLES: std::ops::Range<u64> = 0x9000..0x1_0000;
+const USER_PAGE: u64 = 0x1_5000;
+/// GS's bases.
+const KERNEL_GS: u64 = 0xffff_8000_0000_1000;
+const USER_GS: u64 = 0x7000;
+/// Top of the kernel's stack for what interrupts user mode; not aligned.
+const KERNEL_SP: u64 = FRAME + 0xff8;
 /// Where the guest has its frame, GDT, and a user's (equal) page table.
 const FRAME: u64 = 0x1_0000;
 const GDT: u64 = 0x1_2000;
@@ -35,8 +43,12 @@ fn machine() -> (VcpuState, Vec<u8>) {
     for page in [FRAME, FRAME + 0x1000, GDT] {
         tables.map(page, page).expect("there is room for three pages' tables");
     }
+    let root = tables.root();
+    let mut user = Tables::new(&mut ram, USER_TABLES.start, USER_TABLES.end);
+    user.map(USER_PAGE, USER_PAGE).expect("there is room for one page's tables");
+    assert_eq!(user.root(), USER_TABLES.start);
     let mut state = VcpuState::default();
-    state.sregs.cr3 = tables.root();
+    (state.sregs.cr3, state.sregs.gs.base) = (root, KERNEL_GS);
     state.sregs.gdt.base = GDT;
     state.sregs.gdt.limit = (DESCRIPTORS.len() * 8 - 1) as u16;
     state.sregs.cs = Segment { selector: KERNEL.0, ..Segment::default() };
@@ -91,9 +103,31 @@ prop_compose! {
         let mut pv = Pv { masked, old_mask, pending, ..Pv::default() };
         pv.callbacks.nmi = HANDLER;
         pv.callbacks.explicit_unmask = explicit;
-        pv.user_root = if user { 0x1000 } else { 0 };
+        pv.user_root = if user { USER_TABLES.start } else { 0 };
+        (pv.other_gs, pv.kernel_sp) = (USER_GS, KERNEL_SP);
         pv
     }
+}
+
+/// Whether the kernel's page table maps the word there.
+fn mapped(at: u64) -> bool {
+    let page = |p: u64| at >= p && at.checked_add(7).is_some_and(|last| last < p + 0x1000);
+    page(FRAME) || page(FRAME + 0x1000) || page(GDT)
+}
+
+/// In user mode, as an iret hypercall leaves it.
+fn enter_user(pv: &mut Pv, state: &mut VcpuState, ram: &mut [u8], rip: u64, rflags: u64, rsp: u64) {
+    put(ram, FRAME + 0x800, &[0, 0, 0, 0, rip, 0x23, rflags, rsp, 0x1b]);
+    state.regs.rax = abi::HYPERCALL_IRET;
+    let outcome = pv.hypercall(state, &mut GuestMemoryMut(ram), CALLER);
+    assert!(matches!(outcome, Outcome::Resumed { .. }), "{outcome:?}");
+    assert_eq!((state.sregs.cs.selector, state.sregs.cs.dpl, state.sregs.cs.l), (0x23, 3, 1));
+    assert_eq!((state.sregs.ss.selector, state.sregs.ss.dpl), (0x1b, 3));
+    assert_eq!((state.sregs.cr3, state.sregs.gs.base, pv.other_gs), (USER_TABLES.start, USER_GS, KERNEL_GS));
+}
+
+fn words(ram: &[u8], at: u64) -> [u64; 7] {
+    std::array::from_fn(|i| u64::from_le_bytes(ram[at as usize + 8 * i..][..8].try_into().unwrap()))
 }
 
 proptest! {
@@ -111,14 +145,17 @@ proptest! {
         state.regs.rsp = rsp;
         state.regs.rax = abi::HYPERCALL_IRET;
         let (before, pv_before, ram_before) = (state, pv, ram.clone());
-        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), CALLER);
         prop_assert_eq!(&ram, &ram_before, "a return writes no memory");
         let in_syscall = asks & abi::VGCF_IN_SYSCALL != 0;
         let to_user = cs & 3 == 3;
         if rsp != FRAME + 0x800 {
-            // Any other address: all that is asked is that nothing half-way happens.
+            // Where the frame cannot be read the domain is killed; else nothing half-way happens.
             if !matches!(outcome, Outcome::Resumed { .. }) {
                 prop_assert_eq!((state, pv), (before, pv_before));
+            }
+            if (0..9).any(|i| !mapped(rsp.wrapping_add(8 * i))) {
+                prop_assert!(matches!(&outcome, Outcome::Crashed(why) if why.contains("cannot be read")), "{:?}", outcome);
             }
         } else if to_user && pv.user_root == 0 {
             prop_assert!(matches!(outcome, Outcome::Crashed(_)));
@@ -137,14 +174,19 @@ proptest! {
             prop_assert_eq!(pv.pending, pv_before.pending, "delivery is the next boundary's");
             let r = &state.regs;
             prop_assert_eq!((r.rax, r.rip, r.rsp), (rax, rip, to));
-            prop_assert_eq!((r.rcx, r.r11), if in_syscall { (0xc, 0x11) } else { (rcx, r11) });
+            let sysret = in_syscall && to_user;
+            let scratch = if in_syscall { (0xc, 0x11) } else { (rcx, r11) };
+            prop_assert_eq!((r.rcx, r.r11), if sysret { (rip, r.rflags) } else { scratch });
             prop_assert_eq!(r.rflags & !0x25_0fd7, 0, "IOPL, NT, VM and reserved bits are clear");
-            prop_assert_eq!(r.rflags & 0x25_0fd5, rflags & 0x25_0fd5, "RF, TF and the rest are honoured");
+            let chosen = if sysret { 0x24_0fd5 } else { 0x25_0fd5 };
+            prop_assert_eq!(r.rflags & 0x25_0fd5, rflags & chosen, "TF and the rest are honoured; RF but by SYSRET");
             let (cs, ss) = if in_syscall && !to_user { KERNEL } else { (cs as u16, ss as u16) };
             prop_assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), (cs, ss));
             prop_assert_eq!((frame.cs, frame.ss), (cs.into(), ss.into()));
             prop_assert_eq!(state.sregs.cr3, if to_user { pv.user_root } else { before.sregs.cr3 });
-            prop_assert_eq!(pv.kernel.is_some(), to_user);
+            prop_assert_eq!(pv.in_user_mode(), to_user);
+            let gs = (state.sregs.gs.base, pv.other_gs);
+            prop_assert_eq!(gs, if to_user { (USER_GS, KERNEL_GS) } else { (KERNEL_GS, USER_GS) });
             prop_assert_eq!((r.rbx, r.rdx, r.rsi, r.rdi, r.rbp), (0, 0, 0, 0, 0));
         }
     }
@@ -160,7 +202,7 @@ proptest! {
         let ss_slot = ss & 0xffff | u64::from(nmi) << 18 | junk << 19;
         put(&mut ram, FRAME + 0x800, &[7, rip, cs_slot, rflags, to, ss_slot, 0, 0]);
         let (before, pv_before) = (state, pv);
-        let outcome = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared());
+        let outcome = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared(), CALLER);
         let good = canonical(rip)
             && cs_slot >> 18 == 0
             && (cs as u16, ss as u16) == KERNEL
@@ -178,6 +220,71 @@ proptest! {
         }
     }
 
+    /// Whatever user mode does: an NMI and a SYSCALL come to the kernel's stack, page
+    /// table, selectors and GS with the whole context in their frame, or the domain is
+    /// killed and nothing is changed.
+    #[test]
+    fn what_interrupts_user_mode_is_bounced_to_the_kernel_or_kills_it(
+        mut pv in pv(), nmi: bool, callback in prop_oneof![3 => Just(HANDLER), 1 => Just(0)],
+        rip in word().prop_filter("a RIP to resume", |w| canonical(*w)), rflags in flags(), rsp in word(),
+        (rcx, r11, rax) in any::<(u64, u64, u64)>(), sp in prop_oneof![3 => Just(KERNEL_SP), 1 => word()],
+    ) {
+        let (mut state, mut ram) = machine();
+        let kernel_root = state.sregs.cr3;
+        (pv.user_root, pv.masked, pv.kernel_sp, pv.callbacks.syscall) = (USER_TABLES.start, false, sp, callback);
+        pv.old_mask = false;
+        enter_user(&mut pv, &mut state, &mut ram, rip, rflags & !(1 << 17), rsp);
+        (state.regs.rax, state.regs.rcx, state.regs.r11) = (rax, rcx, r11);
+        let (before, pv_before, ram_before) = (state, pv, ram.clone());
+        let next = rip.wrapping_add(2);
+        let mut memory = GuestMemoryMut(&mut ram);
+        let done = match nmi {
+            true => pv.deliver(&mut state, &mut memory),
+            false => pv.syscall(next, &mut state, &mut memory),
+        };
+        let low = (sp & !15).wrapping_sub(56);
+        if (!nmi && callback == 0) || (0..7).any(|i| !mapped(low.wrapping_add(8 * i))) {
+            prop_assert!(matches!(done, Delivery::Crashed(_)), "{:?}", done);
+            prop_assert_eq!(state, before);
+            prop_assert_eq!(pv, Pv { pending: pv_before.pending && !nmi, ..pv_before });
+            prop_assert_eq!(&ram, &ram_before);
+            return Ok(());
+        }
+        prop_assert_eq!(done, Delivery::Entered);
+        let user_flags = before.regs.rflags & if nmi { u64::MAX } else { !(1 << 16) };
+        let (rcx, r11, back) = if nmi { (rcx, r11, rip) } else { (next, user_flags, next) };
+        prop_assert_eq!(words(&ram, low), [rcx, r11, back, 0x23, user_flags, rsp, 0x1b]);
+        prop_assert_eq!((state.regs.rip, state.regs.rsp, state.regs.rax), (HANDLER, low, rax));
+        prop_assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), KERNEL);
+        prop_assert_eq!((state.sregs.cr3, state.sregs.gs.base, pv.other_gs), (kernel_root, KERNEL_GS, USER_GS));
+        prop_assert_eq!((pv.in_user_mode(), pv.masked), (false, nmi), "only an NMI masks NMIs");
+        prop_assert_eq!(state.regs.rflags & 0x7_4300, 0, "TF, IF, NT, RF, VM and AC are not the handler's");
+    }
+
+    /// And back: what the kernel returns with VGCF_in_syscall is what the user had.
+    #[test]
+    fn a_system_call_comes_back_to_the_instruction_behind_it(
+        mut pv in pv(), rip in 0x1000u64..0x7fff_0000, rflags in flags(), rsp in word(), result: u64,
+    ) {
+        let (mut state, mut ram) = machine();
+        pv.callbacks.syscall = HANDLER;
+        pv.user_root = USER_TABLES.start;
+        enter_user(&mut pv, &mut state, &mut ram, rip, rflags & !(1 << 17), rsp);
+        let user = state;
+        prop_assert_eq!(pv.syscall(rip + 2, &mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);
+        let [rcx, r11, to, cs, flags, sp, ss] = words(&ram, state.regs.rsp);
+        put(&mut ram, FRAME + 0x200, &[result, r11, rcx, abi::VGCF_IN_SYSCALL, to, cs, flags, sp, ss]);
+        (state.regs.rsp, state.regs.rax) = (FRAME + 0x200, abi::HYPERCALL_IRET);
+        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), CALLER);
+        let resumed = matches!(outcome, Outcome::Resumed { .. });
+        prop_assert!(resumed, "{:?}", outcome);
+        let flags = user.regs.rflags & !(1 << 16);
+        let r = &state.regs;
+        prop_assert_eq!((r.rip, r.rcx, r.r11, r.rflags), (rip + 2, rip + 2, flags, flags), "as after SYSRET");
+        prop_assert_eq!((r.rax, r.rsp), (result, rsp));
+        prop_assert_eq!(state.sregs, user.sregs);
+    }
+
     #[test]
     fn no_hypercall_panics(mut pv in pv(), regs in any::<[u64; 5]>(), words in any::<[u64; 9]>(), fred: bool) {
         let (mut state, mut ram) = machine();
@@ -186,10 +293,10 @@ proptest! {
         let pointer = |w: u64| if w & 1 == 0 { FRAME } else { w };
         (state.regs.rax, state.regs.rdi, state.regs.rsi) = (rax % 64, pointer(rdi) >> (rdi % 3 * 30), pointer(rsi));
         (state.regs.rsp, state.regs.rip) = (rsp, rip);
-        let _ = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
+        let _ = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), rip);
         if fred {
             pv.fred = Some(Default::default());
-            let _ = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared());
+            let _ = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared(), rip);
         }
         let _ = pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram));
     }
@@ -197,7 +304,7 @@ proptest! {
 
 fn call(pv: &mut Pv, state: &mut VcpuState, ram: &mut [u8], rax: u64, rdi: u64, rsi: u64) -> i64 {
     (state.regs.rax, state.regs.rdi, state.regs.rsi) = (rax, rdi, rsi);
-    assert_eq!(pv.hypercall(state, &mut GuestMemoryMut(ram)), Outcome::Returned);
+    assert_eq!(pv.hypercall(state, &mut GuestMemoryMut(ram), CALLER), Outcome::Returned);
     state.regs.rax as i64
 }
 
@@ -242,19 +349,81 @@ fn callbacks_have_xens_results() {
     assert_eq!(call(&mut pv, &mut state, &mut ram, abi::HYPERCALL_CALLBACK_OP, 0, 1 << 40), -14);
 }
 
+/// One context for each outcome that the rules name, and what it must be.
 #[test]
-fn from_user_mode_an_nmi_comes_to_the_kernels_stack_and_page_table() {
+fn each_rule_of_the_return_has_its_outcome() {
+    const GOOD: [u64; 9] = [1, 2, 3, 0, 0x1234, 0x08, 0x202, 0x5000, 0x10];
+    const RIP: usize = 4;
+    const CS: usize = 5;
+    const FLAGS: usize = 6;
+    const SS: usize = 8;
+    let with = |changes: &[(usize, u64)]| {
+        let mut context = GOOD;
+        changes.iter().for_each(|(i, w)| context[*i] = *w);
+        let (mut state, mut ram) = machine();
+        let mut pv = Pv { masked: true, pending: true, ..Pv::default() };
+        put(&mut ram, FRAME + 0x800, &context);
+        state.regs.rax = abi::HYPERCALL_IRET;
+        let before = (state, pv);
+        let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), CALLER);
+        if !matches!(outcome, Outcome::Resumed { .. }) {
+            assert_eq!((state, pv), before, "{changes:x?}");
+        }
+        (outcome, state.regs.rflags, pv.masked)
+    };
+    let refused: [(&str, &[(usize, u64)]); 13] = [
+        ("RIP is not canonical", &[(RIP, 1 << 47)]),
+        ("RFLAGS.VM is set", &[(FLAGS, 1 << 17)]),
+        ("CS is null", &[(CS, 0)]),
+        ("CS is of ring 1 or 2", &[(CS, 0x09)]),
+        ("CS is not in the GDT", &[(CS, 0x48)]),
+        ("CS is not in the GDT", &[(CS, 0x0c)]), // there is no LDT
+        ("CS is not a code segment", &[(CS, 0x10)]),
+        ("CS is not a present 64-bit code segment", &[(CS, 0x28)]),
+        ("CS's privilege does not fit", &[(CS, 0x20), (SS, 0x10)]),
+        ("SS's RPL is not CS's", &[(SS, 0x13)]),
+        ("SS is not a present writable data segment", &[(SS, 0x08)]),
+        ("SS is not a present writable data segment", &[(SS, 0x30)]),
+        ("SS is not a present writable data segment", &[(SS, 0x38)]),
+    ];
+    for (why, changes) in refused {
+        let (outcome, ..) = with(changes);
+        assert!(matches!(&outcome, Outcome::Refused(w) if w.contains(why)), "{changes:x?}: {outcome:?}, not {why:?}");
+    }
+    let (outcome, ..) = with(&[(CS, 0x23), (SS, 0x1b)]);
+    assert!(matches!(&outcome, Outcome::Crashed(why) if why.contains("no user page table")), "{outcome:?}");
+    for (flag, bits, kept) in [("IOPL", 3 << 12, 0), ("NT", 1 << 14, 0), ("RF", 1 << 16, 1), ("TF", 1 << 8, 1)] {
+        let (outcome, rflags, masked) = with(&[(FLAGS, 0x202 | bits)]);
+        assert!(matches!(outcome, Outcome::Resumed { .. }), "{flag}: {outcome:?}");
+        assert_eq!(rflags, 0x202 | (bits * kept), "{flag}");
+        assert!(!masked, "mask and registers are one step");
+    }
+}
+
+#[test]
+fn an_unmask_while_nothing_is_masked_does_nothing() {
     let (mut state, mut ram) = machine();
-    let mut pv = Pv { user_root: 0x1000, kernel_sp: FRAME + 0x1000, ..Pv::default() };
-    pv.callbacks.nmi = HANDLER;
-    let kernel_root = state.sregs.cr3;
-    put(&mut ram, FRAME + 0x800, &[0, 0, 0, 0, 0x1234, 0x23, 0x202, 0x5000, 0x1b]);
+    let mut pv = Pv::default();
+    put(&mut ram, FRAME + 0x800, &[0, 0, 0, abi::IRET_UNMASK_NMI, 0x1234, 0x08, 0x202, 0x5000, 0x10]);
     state.regs.rax = abi::HYPERCALL_IRET;
-    let outcome = pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram));
-    assert!(matches!(outcome, Outcome::Resumed { .. }));
-    assert_eq!((state.sregs.cs.selector, state.sregs.cs.dpl, state.sregs.cs.l), (0x23, 3, 1));
-    assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);
-    assert_eq!((state.regs.rip, state.regs.rsp), (HANDLER, FRAME + 0x1000 - 56));
-    assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), KERNEL);
-    assert_eq!((state.sregs.cr3, pv.kernel), (kernel_root, None));
+    assert!(matches!(pv.hypercall(&mut state, &mut GuestMemoryMut(&mut ram), CALLER), Outcome::Resumed { .. }));
+    assert_eq!(pv, Pv::default());
+}
+
+#[test]
+fn user_mode_has_no_hypercalls_and_sees_no_kernel_base() {
+    let (mut state, mut ram) = machine();
+    let mut pv = Pv { user_root: USER_TABLES.start, kernel_sp: KERNEL_SP, ..Pv::default() };
+    let base = |pv: &mut Pv, state: &mut VcpuState, ram: &mut [u8], which: u64, at: u64| {
+        call(pv, state, ram, abi::HYPERCALL_SET_SEGMENT_BASE, which, at)
+    };
+    assert_eq!(base(&mut pv, &mut state, &mut ram, abi::SEGBASE_GS_USER, USER_GS), 0);
+    assert_eq!(base(&mut pv, &mut state, &mut ram, abi::SEGBASE_FS, 0x9000), 0);
+    assert_eq!(base(&mut pv, &mut state, &mut ram, abi::SEGBASE_GS_USER, 1 << 47), -22, "not canonical");
+    assert_eq!(base(&mut pv, &mut state, &mut ram, 7, 0), -22);
+    assert_eq!((state.sregs.gs.base, state.sregs.fs.base), (KERNEL_GS, 0x9000));
+    enter_user(&mut pv, &mut state, &mut ram, 0x1234, 0x202, 0x5000);
+    let before = pv;
+    assert_eq!(call(&mut pv, &mut state, &mut ram, abi::HYPERCALL_STACK_SWITCH, 0, 0x6000), -1);
+    assert_eq!(pv, before);
 }

@@ -131,7 +131,7 @@ pub fn bench(
     let by_jobs = |one: u64, two: u64| BTreeMap::from([("1".to_owned(), one), ("2".to_owned(), two)]);
     let explore_stepped_ns_per_edge = edge(&s1);
     Ok(Bench {
-        host: HostId::here(),
+        host: host.id().clone(),
         scheme: scheme.name.clone(),
         scenario: scenario.name.clone(),
         kvm_run_ns,

@@ -123,9 +123,8 @@ global_asm!(
     pushq %rcx
     pushq %r11
     pushq %rax
-    movl ${iret}, %eax
 \name\()_iret:
-    outl %eax, ${port_pv}
+    jmp HYPERVISOR_iret
 .endm
 
 # RETURN_BIT31: the same contract. XenLinux's HYPERVISOR_IRET: direct, unless bit 31
@@ -266,8 +265,6 @@ fault.unhandled_page_fault:
     FAULTS safe_fault, RETURN_NMI_SAFE
     .text
 "#,
-    iret = const abi::HYPERCALL_IRET,
-    port_pv = const abi::PORT_PV,
     port_erets = const abi::PORT_ERETS,
     bit31 = const crate::entry::XEN_EFLAGS_NMI,
     level_2 = const 2 << abi::FRED_CS_LEVEL_SHIFT,

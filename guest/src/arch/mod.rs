@@ -5,4 +5,5 @@ pub mod fault;
 pub mod gdt;
 pub mod idt;
 pub mod percpu;
+pub mod pv_user;
 pub mod user;

@@ -11,7 +11,7 @@
 //!
 //! **Invariant.** NMIs are masked from delivery to the first return of any exception.
 //!
-//! **Cost.** 48 instructions besides the body, and a hypercall for every return.
+//! **Cost.** 49 instructions besides the body, and a hypercall for every return.
 //!
 //! **Known weaknesses.** A fault in the body unmasks. But the next NMI is delivered
 //! below the interrupted body, not at a fixed place, so no frame is overwritten: the
@@ -21,14 +21,12 @@
 //! Source: Linux arch/x86/xen/xen-asm_64.S (xen_iret), Xen xen/arch/x86/pv/iret.c
 //! (do_iret ends with async_exception_cleanup) and x86_64/entry.S.
 
-use guest::abi;
-
 use super::Scheme;
 use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
 lab_note!(
-    "scheme xen-always mode=pv arg=SCHEME_XEN_ALWAYS entry=xen_always.entry prefix=xen_always. "
+    "scheme xen-always ring3 mode=pv arg=SCHEME_XEN_ALWAYS entry=xen_always.entry prefix=xen_always. "
     "summary=\"the hypervisor masks; every return is its iret call, which unmasks\""
 );
 
@@ -75,12 +73,9 @@ xen_always.build_context:
     pushq %rcx
     pushq %r11
     pushq %rax
-    movl ${iret}, %eax
 
-# RSP → iret_context. Does not return.
+# RSP → iret_context. The hypercall page's stub; does not return.
 xen_always.exit_iret:
-    outl %eax, ${port_pv}
+    jmp HYPERVISOR_iret
 ",
-    iret = abi::HYPERCALL_IRET,
-    port_pv = abi::PORT_PV,
 }

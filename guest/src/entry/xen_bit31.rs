@@ -15,7 +15,7 @@
 //! **Invariant.** NMIs are masked from delivery to `exit_hypercall`; a frame has bit
 //! 31 set only between `mark` and there.
 //!
-//! **Cost.** 52 instructions besides the body, one hypercall an NMI, and none for any
+//! **Cost.** 53 instructions besides the body, one hypercall an NMI, and none for any
 //! other return: two instructions more for each of those.
 //!
 //! **Known weaknesses.** A frame whose mark is lost leaves NMIs masked for good. Every
@@ -27,8 +27,6 @@
 //! NMI_MASK), as Xen's 2.6.18 and SUSE's kernels had it; Xen's public headers for the
 //! frame and the call.
 
-use guest::abi;
-
 use super::Scheme;
 use crate::arch::fault::{self, Handler};
 use crate::hyper;
@@ -37,7 +35,7 @@ use crate::hyper;
 pub const XEN_EFLAGS_NMI: u32 = 1 << 31;
 
 lab_note!(
-    "scheme xen-bit31 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. "
+    "scheme xen-bit31 ring3 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. "
     "summary=\"the hypervisor masks; direct iret but for the NMI's own return\""
 );
 
@@ -94,14 +92,11 @@ xen_bit31.exit_hypercall:
     pushq %rcx
     pushq %r11
     pushq %rax
-    movl ${iret}, %eax
 
-# RSP → iret_context. Does not return.
+# RSP → iret_context. The hypercall page's stub; does not return.
 xen_bit31.exit_call:
-    outl %eax, ${port_pv}
+    jmp HYPERVISOR_iret
 ",
     bit31 = XEN_EFLAGS_NMI,
     unmarked = !XEN_EFLAGS_NMI,
-    iret = abi::HYPERCALL_IRET,
-    port_pv = abi::PORT_PV,
 }

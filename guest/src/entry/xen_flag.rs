@@ -12,7 +12,7 @@
 //!
 //! **Invariant.** NMIs are masked from delivery to `exit_iret`.
 //!
-//! **Cost.** 48 instructions besides the body (`naive`: 47), and a hypercall for
+//! **Cost.** 49 instructions besides the body (`naive`: 47), and a hypercall for
 //! every return.
 //!
 //! **Known weaknesses.** It trusts every exception handler to leave the flag clear.
@@ -29,7 +29,7 @@ use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
 lab_note!(
-    "scheme xen-flag mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
+    "scheme xen-flag ring3 mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 
@@ -77,13 +77,10 @@ xen_flag.build_context:
     pushq %rcx
     pushq %r11
     pushq %rax
-    movl ${iret}, %eax
 
-# RSP → iret_context. Does not return.
+# RSP → iret_context. The hypercall page's stub; does not return.
 xen_flag.exit_iret:
-    outl %eax, ${port_pv}
+    jmp HYPERVISOR_iret
 ",
     unmask = abi::IRET_UNMASK_NMI,
-    iret = abi::HYPERCALL_IRET,
-    port_pv = abi::PORT_PV,
 }

@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
-use super::layout;
 use super::table::Table;
+use super::{early, layout};
 use crate::arch::cpu;
 
 /// The first process.
@@ -76,6 +76,20 @@ pub fn fork() -> usize {
 pub fn give_user(number: usize) {
     let slot = layout::slot(layout::USER_TEXT);
     ROOTS[number].entry(slot).store(reference().entry(slot).load(Relaxed), Relaxed);
+}
+
+/// Makes a root like that of process `number`, and takes user memory from the
+/// latter: the root for user mode, where the kernel has one of its own. A physical
+/// address.
+pub fn take_user(number: usize) -> u64 {
+    let page = early::page();
+    // SAFETY: a fresh page of zeros, which the direct map reaches.
+    let user = unsafe { Table::at(layout::direct(page)) };
+    for slot in 0..512 {
+        user.entry(slot).store(ROOTS[number].entry(slot).load(Relaxed), Relaxed);
+    }
+    ROOTS[number].entry(layout::slot(layout::USER_TEXT)).store(0, Relaxed);
+    page
 }
 
 /// Whether the root of process `number` has no entry for `address`.

@@ -6,7 +6,7 @@ use core::arch::global_asm;
 
 use super::{Scenario, ud_fault};
 use crate::arch::{gdt, user};
-use crate::mm::layout;
+use crate::mm::{self, layout};
 
 lab_note!(
     "scenario user ring3 arg=SCENARIO_USER "
@@ -26,9 +26,8 @@ extern "sysv64" fn work() -> u64 {
 /// Its result.
 pub(super) fn run(rsp: u64, cs: u16) -> u64 {
     const SEED: u64 = 0x0123_4567_89ab_cdef;
-    let data = layout::USER_DATA as *mut u64;
-    let answer = (layout::USER_DATA + 8) as *const u64;
-    // SAFETY: the user's page of data, which is mapped to be written.
+    let [data, answer] = [0, 8].map(word);
+    // SAFETY: the user's page of data, which the direct map has, too.
     unsafe { data.write_volatile(SEED) };
     // SAFETY: the user code below.
     let sum = unsafe { user::enter(layout::USER_TEXT, rsp, user::USER_RFLAGS, cs) };
@@ -38,11 +37,15 @@ pub(super) fn run(rsp: u64, cs: u16) -> u64 {
     sum
 }
 
+/// A word of the user's data, as the kernel reaches it.
+fn word(offset: u64) -> *mut u64 {
+    layout::direct(mm::user_data() + offset) as *mut u64
+}
+
 /// The stack pointer that the user code found.
 pub(super) fn seen_rsp() -> u64 {
-    let seen = (layout::USER_DATA + 16) as *const u64;
-    // SAFETY: the user's page of data, which is mapped.
-    unsafe { seen.read_volatile() }
+    // SAFETY: the user's page of data, which the direct map has.
+    unsafe { word(16).read_volatile() }
 }
 
 global_asm!(

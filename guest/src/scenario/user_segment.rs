@@ -8,7 +8,7 @@ use crate::arch::gdt;
 use crate::mm::layout;
 
 lab_note!(
-    "scenario user-segment ring3 faults=np arg=SCENARIO_USER_SEGMENT "
+    "scenario user-segment ring3 native faults=np arg=SCENARIO_USER_SEGMENT "
     "summary=\"the NMI body takes away the code segment that user code runs in: the return to it faults\""
 );
 

@@ -25,6 +25,7 @@
 /* PV hypercalls (mode pv only); numbers and structures are Xen's. */
 #define NMI_LAB_HYPERCALL_STACK_SWITCH 3
 #define NMI_LAB_HYPERCALL_IRET 23
+#define NMI_LAB_HYPERCALL_SET_SEGMENT_BASE 25 /* RDI: SEGBASE_*, RSI: the base */
 #define NMI_LAB_HYPERCALL_MMUEXT_OP 26
 #define NMI_LAB_HYPERCALL_NMI_OP 28
 #define NMI_LAB_HYPERCALL_CALLBACK_OP 30
@@ -39,6 +40,10 @@
 #define NMI_LAB_CALLBACKF_EXPLICIT_UNMASK 0x8000 /* the lab's own, not Xen's */
 #define NMI_LAB_XENNMI_REGISTER_CALLBACK 0
 #define NMI_LAB_XENNMI_UNREGISTER_CALLBACK 1
+#define NMI_LAB_SEGBASE_FS 0
+#define NMI_LAB_SEGBASE_GS_USER 1 /* exchanged on the way to and from user mode */
+#define NMI_LAB_SEGBASE_GS_KERNEL 2
+#define NMI_LAB_MMUEXT_NEW_USER_BASEPTR 15
 #define NMI_LAB_VGCF_IN_SYSCALL 0x100
 #define NMI_LAB_IRET_UNMASK_NMI 0x10000 /* the lab's own, not Xen's */
 #define NMI_LAB_FRED_SS_NMI 0x40000

@@ -85,7 +85,7 @@ pub fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome, Error> {
     let plan = Plan::new(campaign, guest, host)?;
-    let header = Header::new(&plan, options.shard);
+    let header = Header::new(&plan, host, options.shard);
     let (mut store, units) = match options.out {
         Some(dir) => {
             let (store, units) = Store::open(dir, &header, options.fresh)?;

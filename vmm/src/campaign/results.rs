@@ -11,6 +11,7 @@ use super::shard::Shard;
 use super::tally::{Found, Tally};
 use crate::host_id::HostId;
 use crate::inject::Replay;
+use crate::kvm::Host;
 use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
 use crate::report::{CampaignInfo, Document, FailureRow, Row, Summary};
@@ -60,7 +61,7 @@ pub struct CellHeader {
 
 impl Header {
     /// For a campaign that is about to be run here.
-    pub fn new(plan: &Plan, shard: Shard) -> Self {
+    pub fn new(plan: &Plan, host: &Host, shard: Shard) -> Self {
         let c = &plan.campaign;
         let cell = |cell: &super::plan::Cell| CellHeader {
             scheme: cell.target.scheme.name.clone(),
@@ -74,7 +75,7 @@ impl Header {
             format: FORMAT,
             program: program(),
             image: plan.guest.image.hash.clone(),
-            host: HostId::here(),
+            host: host.id().clone(),
             name: c.name.clone(),
             about: c.about.clone(),
             generate: c.generate.value.clone(),

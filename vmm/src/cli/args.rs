@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{agree, help, probe};
 use crate::inject::Gear;
 use crate::machine::fault::Fault;
-use crate::machine::{Knobs, Mode};
+use crate::machine::{Knobs, Mode, Transport};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
 ///
@@ -45,6 +45,9 @@ pub struct Common {
     /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
     #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
     pub entry: Option<PathBuf>,
+    /// What carries hypercalls in mode pv [default: xen where `vmm probe` says so, else port]
+    #[arg(long, global = true, value_name = "HOW", help_heading = "Common options")]
+    pub transport: Option<Transport>,
 }
 
 /// The commands.

@@ -7,7 +7,6 @@ use clap::Args;
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use crate::bench;
-use crate::kvm::Host;
 use crate::machine::Guest;
 use crate::target::Target;
 
@@ -28,7 +27,7 @@ pub struct Bench {
 /// Carries out `vmm bench`.
 pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let target = Target::find(&guest.image.declared, &args.scheme, &args.scenario, None)?;
-    let host = Host::open()?;
+    let host = super::host::open()?;
     let mut tell = |what: &str| log::info!("measuring: {what}");
     let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), &mut tell)?;
     match args.json {

@@ -9,14 +9,13 @@ use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::progress::Bar;
 use crate::campaign::{self, Options, Shard};
-use crate::kvm::Host;
 use crate::machine::Guest;
 use crate::report::{self, Document};
 
 /// Carries out `vmm campaign`.
 pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let campaign = campaign::read(&args.file)?;
-    let host = Host::open()?;
+    let host = super::host::open()?;
     let stop = on_interrupt();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {

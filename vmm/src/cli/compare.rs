@@ -10,7 +10,6 @@ use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use crate::compare::{self, Options, compare};
-use crate::kvm::Host;
 use crate::machine::declare::Declarations;
 use crate::machine::{Guest, Knobs};
 use crate::report;
@@ -56,7 +55,7 @@ pub struct Compare {
 pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let targets = targets(args, &guest.image.declared)?;
     let options = Options { max_states: args.max_states, rounds: args.rounds, knobs: Knobs::default() };
-    let host = Host::open()?;
+    let host = super::host::open()?;
     let stop = on_interrupt();
     let bar = bar();
     let result = compare(&host, guest, &targets, &options, &stop, &mut |what| bar.set_message(what.to_owned()));

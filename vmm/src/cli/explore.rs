@@ -12,9 +12,7 @@ use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use crate::explore::{Bound, Config, Moves, Report, explore};
-use crate::host_id::HostId;
 use crate::inject::{Names, Replay};
-use crate::kvm::Host;
 use crate::machine::Guest;
 use crate::report::Exploration;
 use crate::target::Target;
@@ -107,7 +105,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         cross_check: args.cross_check,
         graph: args.graph.is_some(),
     };
-    let host = Host::open()?;
+    let host = super::host::open()?;
     let stop = on_interrupt();
     let bar = bar();
     let began = Instant::now();
@@ -133,7 +131,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         schedule,
     };
     let names = Names::new(guest, &target.scheme.prefix);
-    let document = Exploration::new(HostId::here(), &replay(String::new()), &report, seconds, &|schedule| {
+    let document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &|schedule| {
         let text = schedule.show(names);
         (text.clone(), replay(text).to_string())
     });

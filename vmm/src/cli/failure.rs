@@ -59,6 +59,12 @@ pub enum Failure {
     /// The machine, or an event that is never reached.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// This KVM does not do what every verdict stands on.
+    #[error(
+        "this KVM does not deliver an NMI at the boundary where it is raised ({0}), so nothing that ran here would be \
+         true; `vmm probe` has the details, and scripts/hosts/svm runs the same command line on an emulated machine"
+    )]
+    Inexact(String),
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
     Linux(#[from] crate::linux::LabError),
@@ -88,6 +94,7 @@ impl Failure {
             | Failure::Replay(_)
             | Failure::Image { .. }
             | Failure::Input { .. } => 65,
+            Failure::Inexact(_) => 69,
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),

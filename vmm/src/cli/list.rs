@@ -9,7 +9,6 @@ use super::args::{List, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use crate::inject::{At, Event, Gear, Kind, Names, Schedule, Session, Visitor, run};
-use crate::kvm::Host;
 use crate::machine::{Guest, Mode};
 use crate::report::columns;
 use crate::target::Target;
@@ -168,7 +167,7 @@ fn boundaries(
 ) -> Result<(), Failure> {
     let found = Target::find(&guest.image.declared, &target.scheme, &target.scenario, target.mode)?;
     let schedule = path.map(|text| Schedule::parse(text, Names::new(guest, &found.scheme.prefix))).transpose()?;
-    let mut session = Session::new(&Host::open()?, guest, &found.scheme, &found.scenario, target.knobs())?;
+    let mut session = Session::new(&super::host::open()?, guest, &found.scheme, &found.scenario, target.knobs())?;
     let mut along = |schedule: &Schedule, name: &'static str| {
         let mut collect = Collect { path: name, ..Collect::default() };
         run(&mut session, schedule, Gear::Step, &mut collect).map(|verdict| (collect.seen, verdict))

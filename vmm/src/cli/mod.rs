@@ -8,6 +8,7 @@ mod compare;
 mod explore;
 mod failure;
 mod help;
+mod host;
 mod interrupt;
 mod linux;
 mod list;
@@ -84,9 +85,11 @@ fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
             Image::parse(&bytes).map_err(|e| bad(name, &e))?
         }
     };
-    let Some(path) = &common.entry else { return Ok(Guest::new(image)) };
+    let Some(path) = &common.entry else { return Ok(Guest::with_transport(image, common.transport)) };
     let (name, bytes) = read(path)?;
-    crate::machine::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
+    crate::machine::link::link(&image, &bytes)
+        .map(|i| Guest::with_transport(i, common.transport))
+        .map_err(|e| bad(name, &e))
 }
 
 fn start_log(verbose: u8) {

@@ -2,13 +2,12 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::Command;
 
 use super::failure::{Ending, Failure};
+use super::host;
 use super::out::Out;
-use crate::host_id::HostId;
 use crate::kvm::Host;
-use crate::probe::{Comparison, Probe, Report, child, measure, probes, risky_probes, summary};
+use crate::probe::{Comparison, Probe, Report, kept, measure, probes, risky_probes, summary};
 
 /// What `vmm probe --help` ends with.
 pub const HELP: &str = "\
@@ -78,15 +77,10 @@ fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
     }
     chosen.dedup_by_key(|p| p.id);
     Host::open()?; // the reason and the cure, where there is no KVM
-    let failed = |why| Failure::Input { name: "this program, to run itself".into(), why: format!("{why}") };
-    let program = std::env::current_exe().map_err(failed)?;
-    let command = || {
-        let mut command = Command::new(&program);
-        command.args(["probe", "--rows"]);
-        command
-    };
-    let rows = child::measure(command, &chosen, child::LIMIT).map_err(failed)?;
-    let report = Report::new(HostId::here(), rows);
+    let report = host::measure(&chosen)?;
+    if let (true, false, Some(place)) = (args.only.is_empty(), args.risky, kept::place()) {
+        host::keep(&place, &report); // the other commands go by the newest
+    }
     if args.json {
         return out.json(&report);
     }

@@ -6,9 +6,7 @@ use super::args::{self, GearArg, How};
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use super::trace::Tracer;
-use crate::host_id::HostId;
 use crate::inject::{Gear, Names, Replay, Schedule, Session, run as carry_out};
-use crate::kvm::Host;
 use crate::machine::{Guest, Knobs};
 use crate::oracle::Verdict;
 use crate::report::{Disagreement, Document, Row, Step, Summary, trace_header};
@@ -46,7 +44,8 @@ fn judge(
 ) -> Result<Ending, Failure> {
     let gears = gears(how)?;
     let schedule = Schedule::parse(schedule, Names::new(guest, &target.scheme.prefix))?;
-    let mut session = Session::new(&Host::open()?, guest, &target.scheme, &target.scenario, knobs)?;
+    let host = super::host::open()?;
+    let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
     let line = Replay {
         scheme: target.scheme.name.clone(),
         scenario: target.scenario.name.clone(),
@@ -77,7 +76,7 @@ fn judge(
     let rows = vec![Row::of_run(&line, &verdict, gears.len(), disagreement.into_iter().collect())];
     if how.json {
         let document = Document {
-            host: HostId::here(),
+            host: host.id().clone(),
             image: guest.image.hash.clone(),
             campaign: None,
             complete: true,

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use guest::abi;
-use iced_x86::Mnemonic;
 
 use crate::inject::{Advance, Saved, Session};
 use crate::machine::{Error, Raise};
+use crate::oracle::Invariant;
 
 /// The smallest and the largest value seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -34,6 +34,11 @@ impl Span {
 pub struct Counts {
     /// Boundaries at which a first NMI was counted.
     pub samples: u64,
+    /// Boundaries at which one was tried and broke a rule by itself; they are in no
+    /// figure but this one.
+    pub broken: u64,
+    /// The first of these rules, in the order of the run.
+    pub breaks: Option<Broke>,
     /// Instructions from the first NMI's delivery to the resume.
     pub first: Option<Span>,
     /// The body's instructions in that, its faults' handlers included.
@@ -59,12 +64,41 @@ pub struct Counts {
     pub nested_cases: u64,
     /// Of these, those whose run broke a rule; they are in no figure but this one.
     pub nested_broken: u64,
+    /// The first of these rules.
+    pub nested_breaks: Option<Broke>,
 }
 
-/// Golden boundaries at which a first NMI is counted.
+/// Golden boundaries at which a first NMI is counted, evenly over the golden run: every
+/// n-th, beginning with the first. At each, a second is counted at every boundary of
+/// the first where it can come in.
 const SAMPLES: usize = 12;
 /// Instructions after which an NMI is taken not to come back.
 const MOST: u64 = 20_000;
+
+/// Why nothing can be counted on a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(into = "String")]
+pub enum Broke {
+    /// It broke this rule.
+    Rule(Invariant),
+    /// This KVM cannot show it.
+    Host,
+}
+
+impl From<Broke> for String {
+    fn from(why: Broke) -> Self {
+        why.to_string()
+    }
+}
+
+impl std::fmt::Display for Broke {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Broke::Rule(rule) => rule.fmt(f),
+            Broke::Host => f.write_str("host-limit"),
+        }
+    }
+}
 
 /// What happened on the way, from an arrival on.
 #[derive(Clone, Default)]
@@ -93,7 +127,7 @@ enum End {
     /// The interrupted code goes on.
     Resumed,
     /// A rule was broken.
-    Broken,
+    Broken(Broke),
 }
 
 impl Walk {
@@ -108,8 +142,7 @@ impl Walk {
         } else {
             let m = session.machine();
             let (blocked, in_body) = (m.blocked(), session.oracle().ghost.bodies > 0);
-            let out = m.next_instruction().filter(|d| d.insn.mnemonic() == Mnemonic::Out);
-            let port = out.map(|d| d.insn.immediate8());
+            let port = m.next_instruction().and_then(|d| d.port());
             session.advance(Advance::Step)?;
             match port {
                 Some(abi::PORT_BODY_BEGIN) => self.body_begins(),
@@ -131,8 +164,11 @@ impl Walk {
                 *low = Some(low.map_or(rsp, |l| l.min(rsp)));
             }
         }
-        if session.take_verdict().is_some_and(|v| !v.is_pass()) || self.scheme + self.body + self.nested > MOST {
-            return Ok(Some(End::Broken));
+        if let Some(verdict) = session.take_verdict().filter(|v| !v.is_pass()) {
+            return Ok(Some(End::Broken(verdict.invariant().map_or(Broke::Host, Broke::Rule))));
+        }
+        if self.scheme + self.body + self.nested > MOST {
+            return Ok(Some(End::Broken(Broke::Rule(Invariant::I17))));
         }
         Ok(session.oracle().ghost.outer.is_none().then_some(End::Resumed))
     }
@@ -184,7 +220,7 @@ pub fn count(session: &mut Session) -> Result<(Counts, Option<Saved>), Error> {
 }
 
 /// One NMI here; where it leaves NMIs open on its way, also one inside it at each such
-/// boundary, for the first sample that does. Returns the addresses it came through.
+/// boundary. Returns the addresses it came through.
 fn first(session: &mut Session, counts: &mut Counts) -> Result<HashSet<u64>, Error> {
     let rsp = session.machine().state().regs.rsp;
     let (mut walk, mut addresses, mut open) = (Walk::new(session), HashSet::new(), Vec::new());
@@ -193,12 +229,16 @@ fn first(session: &mut Session, counts: &mut Counts) -> Result<HashSet<u64>, Err
     loop {
         let m = session.machine();
         addresses.insert(m.rip());
-        if !m.blocked() && !m.in_shadow() && counts.nested_cases == 0 {
+        if !m.blocked() && !m.in_shadow() {
             open.push((session.saved(), walk.clone()));
         }
         match walk.step(session)? {
             None => {}
-            Some(End::Broken) => return Ok(addresses),
+            Some(End::Broken(rule)) => {
+                counts.broken += 1;
+                counts.breaks.get_or_insert(rule);
+                return Ok(addresses);
+            }
             Some(End::Resumed) => break,
         }
     }
@@ -235,8 +275,9 @@ fn second(session: &mut Session, mut walk: Walk, alone: &Walk, rsp: u64, counts:
             break end;
         }
     };
-    if end == End::Broken {
+    if let End::Broken(rule) = end {
         counts.nested_broken += 1;
+        counts.nested_breaks.get_or_insert(rule);
         return Ok(());
     }
     if let Some(nested) = returned {

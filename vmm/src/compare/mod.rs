@@ -16,11 +16,11 @@ use crate::explore::{self, Bound, Config, explore};
 use crate::host_id::HostId;
 use crate::inject::{Limits, Places, RunError, Saved, Schedule, Session, Sweep};
 use crate::kvm::Host;
-use crate::machine::{Guest, Knobs, Mode};
+use crate::machine::{Guest, Knobs, Mode, Transport};
 use crate::oracle::Verdict;
 use crate::target::Target;
 
-pub use count::{Counts, Span};
+pub use count::{Broke, Counts, Span};
 
 /// The scheme that times are set against.
 pub const BASELINE: &str = "naive";
@@ -95,6 +95,8 @@ pub struct Comparison {
     pub host: HostId,
     /// Hash of the guest image.
     pub image: String,
+    /// What carried hypercalls.
+    pub transport: Transport,
     /// By scenario, then as the schemes were named.
     pub rows: Vec<Row>,
     /// This host's times; not the same twice.
@@ -161,9 +163,10 @@ pub fn compare(
             timings.extend(times(&mut sessions, options.rounds)?);
         }
     }
+    let transport = guest.transport.unwrap_or_else(|| Transport::of_host(host));
     let complete = rows.len() == targets.len();
     let timings = (options.rounds > 0).then_some(timings);
-    Ok(Comparison { host: HostId::here(), image: guest.image.hash.clone(), rows, timings, complete })
+    Ok(Comparison { host: host.id().clone(), image: guest.image.hash.clone(), transport, rows, timings, complete })
 }
 
 fn times(sessions: &mut [(&Target, Session, Option<Saved>)], rounds: usize) -> Result<Vec<Timing>, Error> {

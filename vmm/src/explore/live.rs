@@ -5,7 +5,7 @@
 //! in all that follows, a hundredfold for each level of nesting. This module finds
 //! out which stack words are read, from what was executed:
 //!
-//! A *point* is an instruction with a stack pointer and a depth of nesting. For every instruction that the
+//! A *point* is an instruction with a stack pointer and the nesting it stands in. For every instruction that the
 //! search executes, the stack words it reads and writes are decoded and kept as an
 //! edge between points; so are deliveries and faults, which write frames. A word is
 //! live at a point if some path of edges from there reads it before every write of
@@ -63,21 +63,26 @@ impl Words {
     }
 }
 
-/// An instruction with a stack pointer, and how many NMIs are live: a nested path
-/// returns into a handler and an outermost one into the interrupted code, which tells
-/// their futures apart.
+/// An instruction with a stack pointer, how many NMIs are live, and where the innermost
+/// one returns to. All nested NMIs run through the same few instructions: without
+/// their way back, each would seem to return to every place that any of them
+/// interrupted, and to read what is only read there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Point {
     rip: u64,
     rsp: u64,
     nmis: u32,
+    /// RIP and RSP in the frame of the innermost nested NMI.
+    back: (u64, u64),
 }
 
 impl Point {
     /// Where the session stands.
     pub fn of(session: &Session) -> Self {
         let regs = &session.machine().state().regs;
-        Self { rip: regs.rip, rsp: regs.rsp, nmis: session.oracle().ghost.frames.nmis() }
+        let frames = &session.oracle().ghost.frames;
+        let back = frames.nested().map_or((0, 0), |f| (f.rip, f.rsp));
+        Self { rip: regs.rip, rsp: regs.rsp, nmis: frames.nmis(), back }
     }
 }
 
@@ -202,15 +207,14 @@ impl Liveness {
         // What the CPU or the VMM reads beyond the operands.
         match d.flow {
             Flow::Iret => out.reads.union(&self.range(rsp, 40, false)),
-            _ if d.insn.mnemonic() == iced_x86::Mnemonic::Out => match d.insn.immediate8() {
-                abi::PORT_BODY_BEGIN => {
+            _ => match d.port() {
+                Some(abi::PORT_BODY_BEGIN) => {
                     out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
                 }
-                abi::PORT_PV => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
-                abi::PORT_ERETS => out.reads.union(&self.range(rsp, 48, false)),
+                Some(abi::PORT_PV) => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
+                Some(abi::PORT_ERETS) => out.reads.union(&self.range(rsp, 48, false)),
                 _ => {}
             },
-            _ => {}
         }
         out
     }

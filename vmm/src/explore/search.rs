@@ -185,14 +185,16 @@ impl Worker {
         let from = self.session.machine().rip();
         let stand = Stand::of(&self.session);
         let outermost = self.session.oracle().ghost.outer.is_none();
-        let left_out = edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample);
-        if left_out || !path::exists(&self.session, edge, moves) {
+        if !path::exists(&self.session, edge, moves) {
             return Ok(None);
         }
         let nesting = match edge {
             Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
             _ => self.walk(state, edge, moves)?,
         };
+        if edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample) {
+            return Ok(None); // its entry was looked at; the rest is like a sampled one's
+        }
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {

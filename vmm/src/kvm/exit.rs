@@ -24,6 +24,12 @@ pub enum Exit {
         /// Whether it is a write.
         write: bool,
     },
+    /// One of Xen's hypercalls; RIP is the instruction after it, on every host. Only
+    /// where they were asked for.
+    XenHypercall {
+        /// Its number: RAX.
+        number: u64,
+    },
     /// Triple fault, or a reset.
     Shutdown,
     /// A debug exception that `KVM_SET_GUEST_DEBUG` asked for.

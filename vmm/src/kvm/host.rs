@@ -5,7 +5,8 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm};
 
-use super::Error;
+use super::{Error, Quirks};
+use crate::host_id::HostId;
 
 /// All three parts of the sync-regs area.
 pub(super) const SYNC_ALL: u32 = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
@@ -17,6 +18,8 @@ const DEVICE_VARIABLE: &str = "VMM_KVM";
 pub struct Host {
     kvm: Kvm,
     cpuid: CpuId,
+    id: HostId,
+    quirks: Quirks,
 }
 
 impl Host {
@@ -47,7 +50,22 @@ impl Host {
             }
         }
         let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
-        Ok(Self { kvm, cpuid })
+        Ok(Self { kvm, cpuid, id: HostId::here(), quirks: Quirks::default() })
+    }
+
+    /// The same host, with what was measured of it.
+    pub fn measured(self, id: HostId, quirks: Quirks) -> Self {
+        Self { id, quirks, ..self }
+    }
+
+    /// Which host it is. Every result carries this.
+    pub fn id(&self) -> &HostId {
+        &self.id
+    }
+
+    /// The workarounds it needs; none where it was not measured.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
     }
 
     /// The descriptor of `/dev/kvm`.

@@ -11,9 +11,11 @@ mod exit;
 mod gs;
 mod host;
 mod pc;
+mod quirks;
 mod ram;
 mod vm;
 mod watchdog;
+mod xen;
 
 pub use caps::Caps;
 pub use debug::Debug;
@@ -21,8 +23,10 @@ pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
 pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
+pub use quirks::Quirks;
 pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;
+pub use xen::{XEN_CALL_BYTES, XEN_STUB_BYTES};
 
 /// `KVM_X86_SHADOW_INT_MOV_SS` (linux/arch/x86/include/uapi/asm/kvm.h): the vCPU
 /// stands in the one-instruction shadow of a load of SS.

@@ -2,8 +2,8 @@
 
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO,
-    KVM_EXIT_SHUTDOWN, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, kvm_regs, kvm_sregs, kvm_sync_regs,
-    kvm_userspace_memory_region, kvm_vcpu_events,
+    KVM_EXIT_SHUTDOWN, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
+    kvm_regs, kvm_sregs, kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
 };
 use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
 use std::sync::Arc;
@@ -159,6 +159,9 @@ impl Vm {
             let moved = self.vcpu.sync_regs_mut().regs.rip != rip;
             self.out_is_complete.get_or_insert(!moved);
         }
+        if matches!(exit, Exit::XenHypercall { .. }) {
+            self.complete_xen_hypercall()?;
+        }
         self.state.load(self.vcpu.sync_regs_mut());
         self.fetch_kernel_gs()?;
         Ok(exit)
@@ -217,6 +220,15 @@ fn exit_of(run: &mut kvm_bindings::kvm_run) -> Exit {
             // SAFETY: for KVM_EXIT_MMIO the kernel fills this member of the union.
             let mmio = unsafe { run.__bindgen_anon_1.mmio };
             Exit::Mmio { addr: mmio.phys_addr, write: mmio.is_write != 0 }
+        }
+        KVM_EXIT_XEN => {
+            // SAFETY: for KVM_EXIT_XEN the kernel fills this member of the union.
+            let xen = unsafe { run.__bindgen_anon_1.xen };
+            if xen.type_ != KVM_EXIT_XEN_HCALL {
+                return Exit::Other(KVM_EXIT_XEN);
+            }
+            // SAFETY: its type says that it is a hypercall.
+            Exit::XenHypercall { number: unsafe { xen.u.hcall }.input }
         }
         KVM_EXIT_DEBUG => {
             // SAFETY: for KVM_EXIT_DEBUG the kernel fills this member of the union.

@@ -5,7 +5,7 @@ use guest::abi::IMAGE_MIN_PADDR;
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use linux_loader::loader::{Elf, KernelLoader};
 
-use super::image::Image;
+use super::image::{Image, Segment};
 use super::paging::Tables;
 use crate::kvm::{Vm, rflags};
 
@@ -46,12 +46,9 @@ pub enum Error {
     },
 }
 
-/// Loads the image into RAM and sets the vCPU to its entry point.
-pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result<(), Error> {
-    let mut file = std::io::Cursor::new(image.bytes());
-    Elf::load(vm.ram().guest_memory(), None, &mut file, None).map_err(|e| Error::Load(e.to_string()))?;
+/// 64-bit mode at CPL 0, with RAM mapped one to one and `segments` where they belong.
+pub(super) fn flat(vm: &mut Vm, segments: &[Segment]) -> Result<(), Error> {
     let ram_bytes = vm.ram().len();
-
     let ram = vm.ram_mut();
     for (i, descriptor) in [0, CODE, DATA].into_iter().enumerate() {
         let at = GDT as usize + 8 * i;
@@ -62,17 +59,26 @@ pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result
     for page in (0..ram_bytes).step_by(4096) {
         tables.map(page, page).ok_or_else(full)?;
     }
-    for s in &image.segments {
+    for s in segments {
         let skew = s.vaddr % 4096;
         for offset in (0..s.size + skew).step_by(4096) {
             tables.map(s.vaddr - skew + offset, s.paddr - skew + offset).ok_or_else(full)?;
         }
     }
     let cr3 = tables.root();
-
     let state = vm.state_mut();
     set_system_registers(&mut state.sregs, cr3);
-    state.regs = kvm_regs {
+    state.events = Default::default();
+    Ok(())
+}
+
+/// Loads the image into RAM and sets the vCPU to its entry point.
+pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result<(), Error> {
+    let mut file = std::io::Cursor::new(image.bytes());
+    Elf::load(vm.ram().guest_memory(), None, &mut file, None).map_err(|e| Error::Load(e.to_string()))?;
+    flat(vm, &image.segments)?;
+    let ram_bytes = vm.ram().len();
+    vm.state_mut().regs = kvm_regs {
         rip: image.entry,
         rflags: rflags::FIXED,
         rdi: scheme,
@@ -80,7 +86,6 @@ pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result
         rdx: ram_bytes,
         ..Default::default()
     };
-    state.events = Default::default();
     Ok(())
 }
 

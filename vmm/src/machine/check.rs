@@ -81,6 +81,14 @@ fn code_places(image: &Image) -> Result<(), Error> {
             check(format!("scheme {}: a place in faults=", s.name), *addr)?;
         }
     }
+    if let Some(addr) = image.declared.hypercalls {
+        let what = || "hypercalls: page=".to_owned();
+        check(what(), addr)?;
+        check(what(), addr.saturating_add(4095))?;
+        if image.paddr(addr).is_none_or(|p| p % 4096 != 0) {
+            return Err(Error::Place { what: what(), addr, why: "is not the first byte of a page" });
+        }
+    }
     Ok(())
 }
 

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction, Register,
+    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction,
+    Mnemonic, OpKind, Register,
 };
+
+use guest::abi;
 
 use super::image::Image;
 
@@ -74,6 +77,16 @@ impl Decoded {
         self.insn.op0_register() == Register::SS && self.insn.mnemonic() == iced_x86::Mnemonic::Mov
     }
 
+    /// The port of the contract that it asks at: an OUT's own, and [`abi::PORT_PV`] for
+    /// the instruction of Xen's hypercall page.
+    pub fn port(&self) -> Option<u8> {
+        match self.insn.mnemonic() {
+            Mnemonic::Out if self.insn.op0_kind() == OpKind::Immediate8 => Some(self.insn.immediate8()),
+            Mnemonic::Vmcall | Mnemonic::Vmmcall => Some(abi::PORT_PV),
+            _ => None,
+        }
+    }
+
     /// Whether it is STI.
     pub fn is_sti(&self) -> bool {
         self.insn.code() == Opcode::Sti
@@ -125,6 +138,7 @@ pub struct Code {
     /// Addresses behind an instruction that casts a shadow, with that instruction.
     shadowed: BTreeMap<u64, u64>,
     irets: Vec<u64>,
+    syscalls: Vec<u64>,
     /// Dense copy of `insns` for the hot path, one piece for each stretch of code.
     dense: Vec<Stretch>,
 }
@@ -172,6 +186,9 @@ impl Code {
         let at = d.insn.ip();
         if d.flow == Flow::Iret {
             self.irets.push(at);
+        }
+        if d.flow == Flow::Syscall {
+            self.syscalls.push(at);
         }
         if d.loads_ss() || d.is_sti() {
             self.shadowed.insert(d.insn.next_ip(), at);
@@ -227,6 +244,11 @@ impl Code {
     /// Every iretq.
     pub fn irets(&self) -> &[u64] {
         &self.irets
+    }
+
+    /// Every SYSCALL.
+    pub fn syscalls(&self) -> &[u64] {
+        &self.syscalls
     }
 
     /// Every instruction, by address.

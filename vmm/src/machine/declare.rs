@@ -19,7 +19,9 @@ pub enum Error {
         found: String,
     },
     /// An unknown keyword.
-    #[error("manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot)")]
+    #[error(
+        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot, hypercalls)"
+    )]
     UnknownKeyword(String),
     /// An unknown key.
     #[error("manifest: {of}: unknown key {key:?}")]
@@ -99,6 +101,8 @@ pub struct Scenario {
     pub redzone: bool,
     /// It runs code at CPL3.
     pub ring3: bool,
+    /// It is about the CPU's own iret, and makes no sense in mode pv.
+    pub native: bool,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
     /// One line about it.
@@ -154,6 +158,8 @@ pub struct Declarations {
     pub scratch: Vec<Scratch>,
     /// One a mode at most.
     pub slots: Vec<Slot>,
+    /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
+    pub hypercalls: Option<u64>,
 }
 
 impl Declarations {
@@ -166,6 +172,7 @@ impl Declarations {
             stacks: vec![],
             scratch: vec![],
             slots: vec![],
+            hypercalls: None,
         };
         let mut version = "none".to_owned();
         for line in lines {
@@ -181,6 +188,12 @@ impl Declarations {
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
                 }
                 "slot" => out.slots.push(r.slot()?),
+                "hypercalls" => {
+                    r.known(&["page"])?;
+                    if out.hypercalls.replace(r.needed("page")?).is_some() {
+                        return Err(Error::Twice("hypercalls".into()));
+                    }
+                }
                 other => return Err(Error::UnknownKeyword(other.to_owned())),
             }
         }
@@ -374,14 +387,17 @@ impl Resolver<'_> {
             vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };
         let flag = |name: &str| self.line.words.iter().skip(1).any(|w| w == name);
-        if let Some(other) = self.line.words.iter().skip(1).find(|w| !["redzone", "ring3"].contains(&w.as_str())) {
-            return Err(self.bad(other, "is not a scenario flag (redzone, ring3)"));
+        if let Some(other) =
+            self.line.words.iter().skip(1).find(|w| !["redzone", "ring3", "native"].contains(&w.as_str()))
+        {
+            return Err(self.bad(other, "is not a scenario flag (redzone, ring3, native)"));
         }
         Ok(Scenario {
             name: self.word("a name")?.to_owned(),
             arg: self.needed("arg")?,
             redzone: flag("redzone"),
             ring3: flag("ring3"),
+            native: flag("native"),
             faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })

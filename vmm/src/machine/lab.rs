@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
+use super::code::Flow;
 use super::declare::{Scenario, Scheme};
 use super::fault::Fault;
 use super::guest_image::Guest;
@@ -13,12 +14,15 @@ use super::idt::Idt;
 use super::manifest::Mode;
 use super::memory::{GuestMemory, GuestMemoryMut};
 use super::pv::{Delivery, Outcome, Pv};
+use super::transport::{self, Transport};
 use super::user::UserMode;
-use crate::kvm::{self, Exit, Host, VcpuState, Vm, rflags};
+use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
 const INT3: u8 = 0xcc;
+/// Bytes of `out %eax, $PORT`.
+const OUT_BYTES: u64 = 2;
 
 /// Why a machine did not come up, or failed in a way that is no verdict.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +110,9 @@ pub struct Machine {
     pub(super) pv: Pv,
     pub(super) latched: bool,
     pub(super) knobs: Knobs,
+    pub(super) quirks: Quirks,
     mode: Mode,
+    transport: Transport,
     /// Guest-physical addresses of the pages that a run may write.
     pages: Vec<u64>,
     /// Whether the scenario has user code, and where its system calls go.
@@ -127,6 +133,10 @@ impl Machine {
         let image = &guest.image;
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
+        let transport = Transport::choose(host, guest, scheme.mode)?;
+        if let (Transport::Xen, Some(page)) = (transport, image.declared.hypercalls.and_then(|p| image.paddr(p))) {
+            transport::write_page(&mut vm, page)?;
+        }
         let pages = image
             .segments
             .iter()
@@ -140,7 +150,9 @@ impl Machine {
             pv: Pv::default(),
             latched: false,
             knobs,
+            quirks: host.quirks(),
             mode: scheme.mode,
+            transport,
             pages,
             user: None,
             patches: Vec::with_capacity(64),
@@ -186,18 +198,9 @@ impl Machine {
                     None => Stop::Halt,
                 }
             }
+            Exit::XenHypercall { .. } => return self.pv_hypercall(abi::PORT_PV, XEN_CALL_BYTES),
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => match self.pv_hypercall(port) {
-                    Outcome::Refused(why) if self.idt.is_empty() => {
-                        Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}")))
-                    }
-                    Outcome::Refused(why) => {
-                        log::debug!("return refused: {why}");
-                        self.patch_handlers();
-                        return self.resume_patched(); // to the #GP handler
-                    }
-                    outcome => Stop::Pv(outcome),
-                },
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => return self.pv_hypercall(port, OUT_BYTES),
                 Ok(port) => Stop::Hypercall(port),
                 Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
             },
@@ -208,8 +211,10 @@ impl Machine {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
             }
-            Exit::InternalError { suberror: EMULATION_FAILURE, bytes } if bytes.first() == Some(&INT3) => {
-                // An emulator without int3: the trap it should have taken.
+            Exit::InternalError { suberror: EMULATION_FAILURE, bytes }
+                if self.quirks.no_int3 && bytes.first() == Some(&INT3) =>
+            {
+                // The trap that the emulator should have taken.
                 let state = self.vm.state_mut();
                 state.regs.rip += 1;
                 state.events.exception.injected = 1;
@@ -225,19 +230,35 @@ impl Machine {
         })
     }
 
-    fn pv_hypercall(&mut self, port: u8) -> Outcome {
+    /// Carries out what the vCPU has just left for, by an instruction of so many bytes.
+    fn pv_hypercall(&mut self, port: u8, bytes: u64) -> Result<Stop, Error> {
+        match self.pv_outcome(port, bytes) {
+            Outcome::Refused(why) if self.idt.is_empty() => {
+                Ok(Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}"))))
+            }
+            Outcome::Refused(why) => {
+                log::debug!("return refused: {why}");
+                self.patch_handlers();
+                self.resume_patched() // to the #GP handler
+            }
+            outcome => Ok(Stop::Pv(outcome)),
+        }
+    }
+
+    fn pv_outcome(&mut self, port: u8, bytes: u64) -> Outcome {
         if self.mode != Mode::Pv {
             return Outcome::Crashed("a PV hypercall in mode native".into());
         }
         let mut state = *self.vm.state();
+        let from = state.regs.rip.wrapping_sub(bytes);
         let mut mem = GuestMemoryMut(self.vm.ram_mut());
         let outcome = match port {
-            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared()),
-            _ => self.pv.hypercall(&mut state, &mut mem),
+            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared(), from),
+            _ => self.pv.hypercall(&mut state, &mut mem, from),
         };
         if let Outcome::Refused(_) = outcome {
-            // #GP at the call: RIP goes back to the two-byte OUT, nothing else changes.
-            state.regs.rip = state.regs.rip.wrapping_sub(2);
+            // #GP at the call: RIP goes back to it, nothing else changes.
+            state.regs.rip = from;
             state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
                 injected: 1,
                 nr: 13,
@@ -250,9 +271,32 @@ impl Machine {
         outcome
     }
 
+    /// Whether the next instruction is a SYSCALL of the guest's user half.
+    pub(super) fn at_user_syscall(&self) -> bool {
+        self.pv.in_user_mode() && self.guest.code.at(self.rip()).is_some_and(|d| d.flow == Flow::Syscall)
+    }
+
+    /// Carries out that SYSCALL, which goes to the hypervisor. The CPU never executes it,
+    /// so no host's SYSCALL is relied on (on kvm_pvm it stays in ring 3).
+    pub(super) fn user_syscall(&mut self, next: u64) -> Stop {
+        let mut state = *self.vm.state();
+        let done = self.pv.syscall(next, &mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+        *self.vm.state_mut() = state;
+        self.vm.state_mut().events.interrupt.shadow = 0;
+        match done {
+            Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
+            Delivery::Entered | Delivery::Lost => Stop::Boundary,
+        }
+    }
+
     /// Who owns the NMI mask.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// What carries hypercalls.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The PV layer's state.
@@ -360,10 +404,7 @@ impl Machine {
         }
         self.latched = false;
         let from = self.rip();
-        match raise {
-            Raise::Ioctl => self.vm.raise_nmi()?,
-            Raise::Events => self.vm.state_mut().events.nmi.pending = 1,
-        }
+        self.raise(raise)?;
         // A stop at `from` itself would prove that the NMI came late.
         self.patch(from);
         self.patch_handlers();
@@ -375,13 +416,21 @@ impl Machine {
         Ok(stop)
     }
 
+    fn raise(&mut self, how: Raise) -> Result<(), Error> {
+        match how {
+            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
+            _ => self.vm.raise_nmi()?,
+        }
+        Ok(())
+    }
+
     /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
     /// execution stands here again. `false` where it stopped elsewhere, or came back
     /// with another stack pointer or with NMIs blocked.
     pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
         let before = self.vm.state().regs;
         self.latched = false;
-        self.vm.state_mut().events.nmi.pending = 1;
+        self.raise(Raise::Events)?;
         self.patch(before.rip);
         self.patch_handlers_but_nmi();
         let stop = self.resume_patched()?;

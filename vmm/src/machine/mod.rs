@@ -22,6 +22,7 @@ mod ready;
 pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
+mod transport;
 mod user;
 pub mod vectors;
 
@@ -32,3 +33,4 @@ pub use image::Image;
 pub use lab::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
 pub use manifest::Mode;
 pub use step::register;
+pub use transport::Transport;

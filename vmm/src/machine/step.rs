@@ -6,6 +6,7 @@ use super::code::{Code, Decoded, Flow};
 use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
+use super::transport::Transport;
 use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 
 const HLT: u8 = 0xf4;
@@ -111,7 +112,10 @@ impl Machine {
     /// are no instruction.
     pub fn next_instruction(&self) -> Option<Decoded> {
         let rip = self.rip();
-        if let Some(d) = self.guest.code.at(rip) {
+        // KVM's stubs are not those of the image.
+        let page = self.guest.image.declared.hypercalls.filter(|_| self.transport() == Transport::Xen);
+        let stub = page.is_some_and(|page| rip.wrapping_sub(page) < 4096);
+        if let Some(d) = self.guest.code.at(rip).filter(|_| !stub) {
             return Some(*d);
         }
         let mut bytes = [0; 15];
@@ -133,6 +137,9 @@ impl Machine {
         let before = self.state().regs;
         let rip = before.rip;
         let next = d.insn.next_ip();
+        if self.at_user_syscall() {
+            return Ok(self.user_syscall(next));
+        }
         let target = match d.flow {
             Flow::Next | Flow::Trap | Flow::Halt => None,
             Flow::Syscall => self.user.map(|user| user.lstar),
@@ -327,6 +334,7 @@ impl Machine {
         loop {
             let rip = self.rip();
             let here = stops.contains(&rip)
+                || self.at_user_syscall()
                 || self.page_fault_stop() == Some(rip)
                 || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
             if here {
@@ -346,6 +354,12 @@ impl Machine {
                 // knows the shadow that a free run would lose.
                 if let Some(caster) = self.guest.code.shadow_caster(*stop) {
                     self.patch(caster);
+                }
+            }
+            if self.pv().user_root != 0 {
+                // The user's SYSCALLs are the hypervisor's.
+                for i in 0..self.guest.code.syscalls().len() {
+                    self.patch(self.guest.code.syscalls()[i]);
                 }
             }
             if let Some(handler) = self.page_fault_stop() {

@@ -108,7 +108,7 @@ impl Machine {
 
     /// Where a free run must stop at page faults: each may be a SYSCALL in disguise.
     pub(super) fn page_fault_stop(&self) -> Option<u64> {
-        self.user.and_then(|_| self.idt.handler(14))
+        self.user.filter(|_| self.quirks.half_syscall).and_then(|_| self.idt.handler(14))
     }
 
     /// Where the vCPU stands at the #PF handler's first instruction because of a SYSCALL
@@ -116,10 +116,10 @@ impl Machine {
     ///
     /// Host kvm_pvm: SYSCALL from native ring 3 loads RIP, RCX, R11 and RFLAGS, and stays
     /// at CPL 3 (symptom: a fetch from LSTAR by the user faults with error code 5, or
-    /// 0x15 with EFER.NXE; probe `ring3-syscall`). A complete CPU comes here only if the
-    /// user jumps to LSTAR with RCX behind a SYSCALL of its own.
+    /// 0x15 with EFER.NXE; probe `ring3-syscall`). Elsewhere the quirk
+    /// is off: there it is a user's own jump to LSTAR.
     pub(super) fn complete_syscall(&mut self, before: &Entries) -> bool {
-        let Some(UserMode { lstar }) = self.user else { return false };
+        let Some(UserMode { lstar }) = self.user.filter(|_| self.quirks.half_syscall) else { return false };
         let Some([error, rip, _, flags, rsp, _]) = self.pushed_by_user(14) else { return false };
         let (cr3, next) = (self.state().sregs.cr3, self.state().regs.rcx);
         let mut opcode = [0; 2];

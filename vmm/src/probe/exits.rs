@@ -6,6 +6,7 @@ use super::bench::{Bench, CODE, Came, DATA, FAULT_STACK, Fail, UNMAPPED, tell, u
 use super::code::*;
 use super::spec::{ANY, Answer, Probe, source};
 use crate::kvm::{Exit, Host, SHADOW_MOV_SS};
+use crate::machine::Transport;
 
 pub const PROBES: &[Probe] = &[
     Probe {
@@ -155,8 +156,21 @@ pub const PROBES: &[Probe] = &[
         property: "KVM_CAP_XEN_HVM (Xen's hypercall page)",
         right: ANY,
         source: "KVM API, KVM_CAP_XEN_HVM",
-        lab: "hypercalls are port I/O, which every KVM has",
+        lab: "see hypercall-transport",
         measure: |host| Ok(format!("{:#x}", host.caps().xen_hvm).into()),
+    },
+    Probe {
+        id: "hypercall-transport",
+        property: "what carries PV hypercalls: Xen's page where a call through it leaves exactly",
+        right: ANY,
+        source: "KVM API, KVM_CAP_XEN_HVM, KVM_EXIT_XEN",
+        lab: "in use unless --transport says otherwise",
+        measure: |host| {
+            Ok(match Transport::measure(host) {
+                Transport::Xen => "xen (hypercall page)".into(),
+                Transport::Port => "port (port I/O)".into(),
+            })
+        },
     },
     Probe {
         id: "smm",

@@ -1,9 +1,7 @@
-//! What code may choose by: each a few probes, so that asking costs milliseconds.
+//! What code may choose by: each an answer, or a few together.
 
 use super::report::{Report, Row};
-use super::spec::Probe;
-use crate::host_id::HostId;
-use crate::kvm::Host;
+use crate::kvm::Quirks;
 
 /// What a host is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +28,10 @@ pub struct Facts {
     pub push_fault_cr2: bool,
     /// INT3 is delivered at CPL 0.
     pub int3: bool,
+    /// Xen's hypercall page can carry a PV guest's hypercalls.
+    pub xen_page: bool,
 }
 
-const EXACT_NMI: &[&str] = &["nmi-at-rip", "nmi-at-hlt-stop", "out-nmi"];
 const EVENTS_NMI: &[&str] = &["nmi-in-events", "events-settable", "mask-from-outside"];
 const REAL_LATCH: &[&str] = &[
     "nmi-after-iretq",
@@ -52,22 +51,29 @@ const FAULTING: &[&str] = &["iretq-cs-null", "iretq-cs-not-present", "iretq-stac
 const PUSH_FAULT_CR2: &[&str] = &["nmi-push-fault"];
 const INT3: &[&str] = &["int3"];
 
-const ALL: [&[&str]; 10] =
-    [EXACT_NMI, EVENTS_NMI, REAL_LATCH, BREAKPOINTS, RING3, SYSCALL, CHECKED_IRETQ, FAULTING, PUSH_FAULT_CR2, INT3];
+#[cfg(test)]
+const ALL: [&[&str]; 10] = [
+    Facts::EXACT_NMI,
+    EVENTS_NMI,
+    REAL_LATCH,
+    BREAKPOINTS,
+    RING3,
+    SYSCALL,
+    CHECKED_IRETQ,
+    FAULTING,
+    PUSH_FAULT_CR2,
+    INT3,
+];
 
 impl Facts {
-    /// Makes the probes that the facts stand on, in this process.
-    pub fn measure(host: &Host) -> Self {
-        let chosen: Vec<&Probe> = ALL.into_iter().flatten().filter_map(|id| super::probe(id)).collect();
-        let rows = chosen.into_iter().map(|p| super::measure(host, p)).collect();
-        Self::of(&Report::new(HostId::here(), rows))
-    }
+    /// The probes that `exact_nmi` stands on.
+    pub const EXACT_NMI: &[&str] = &["nmi-at-rip", "nmi-at-hlt-stop", "out-nmi"];
 
     /// The facts of a report. What it does not tell does not hold.
     pub fn of(report: &Report) -> Self {
         let all = |ids: &[&str]| ids.iter().all(|id| report.is_right(id));
         Self {
-            exact_nmi: all(EXACT_NMI),
+            exact_nmi: all(Self::EXACT_NMI),
             events_nmi: all(EVENTS_NMI),
             real_latch: all(REAL_LATCH),
             breakpoints: all(BREAKPOINTS),
@@ -77,6 +83,17 @@ impl Facts {
             faulting_iret_unblocks: unblocks(report),
             push_fault_cr2: all(PUSH_FAULT_CR2),
             int3: all(INT3),
+            xen_page: report.answer("hypercall-transport").is_some_and(|a| a.starts_with("xen")),
+        }
+    }
+
+    /// The workarounds that this host needs.
+    pub fn quirks(&self) -> Quirks {
+        Quirks {
+            no_int3: !self.int3,
+            no_event_nmi: !self.events_nmi,
+            half_syscall: !self.syscall,
+            xen_page: self.xen_page,
         }
     }
 }
@@ -111,6 +128,14 @@ mod tests {
         assert!(Facts::of(&right).breakpoints);
         assert!(!Facts::of(&unknown).breakpoints);
         assert!(!Facts::of(&right).ring3, "nothing is known of ring 3");
+    }
+
+    #[test]
+    fn a_complete_host_has_no_quirks() {
+        let rows = |answer: &'static str| ALL.into_iter().flatten().map(move |id| row(id, &["right"], Some(answer)));
+        assert_eq!(Facts::of(&report("kvm_amd", rows("right").collect())).quirks(), Quirks::default());
+        let none = Facts::of(&report("kvm_amd", rows("wrong").collect())).quirks();
+        assert_eq!(none, Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, xen_page: false });
     }
 
     #[test]

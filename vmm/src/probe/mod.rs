@@ -12,6 +12,7 @@ mod delivery;
 mod exits;
 mod facts;
 mod irets;
+pub mod kept;
 mod masking;
 mod report;
 mod ring3;

@@ -6,7 +6,7 @@ use super::spec::{Answer, Probe};
 use crate::host_id::HostId;
 
 /// Version of the document's form (docs/hosts.md).
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// How a host's answer compares with the architecture's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,11 +5,11 @@ use std::io::IsTerminal;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::compare::{BASELINE, Comparison, Judged, Row, Span, Timing};
+use crate::compare::{BASELINE, Comparison, Counts, Judged, Row, Span, Timing};
 
 /// The whole comparison.
 pub fn comparison(c: &Comparison) -> String {
-    let mut out = format!("host  {}\nimage {}\n", c.host, c.image);
+    let mut out = format!("host  {}\nimage {}, hypercalls by {}\n", c.host, c.image, c.transport);
     for rows in c.rows.chunk_by(|a, b| a.scenario == b.scenario) {
         let _ = writeln!(out, "\n{}: what one NMI costs, by counting\n{}", rows[0].scenario, costs(rows));
     }
@@ -29,7 +29,10 @@ const LEGEND: &str = "\
 first     instructions of one NMI's entry and exit, its body and the body's faults apart
 nested    instructions from a nested NMI's delivery until what it interrupted goes on
 repeated  instructions that it adds besides: what running the body again costs
-broken    of the boundaries where a second NMI can come in, those where it breaks a rule
+          never: no boundary lets one in; none: each is served otherwise; broken (I5): every
+          one breaks a rule, that one first
+broken    of the boundaries where a first NMI was counted, and of those inside it where a
+          second can come in: those where it breaks a rule
 blocked   most instructions in a row with NMIs blocked: the worst latency of an NMI
 exits     that the scheme asks for; hcalls: those that are hypercalls, the rest is played
 stack     bytes in use at most, the body's included; per-CPU: bytes of its own elsewhere
@@ -62,10 +65,10 @@ fn costs(rows: &[Row]) -> Table {
         table.add_row([
             row.scheme.clone(),
             row.mode.to_string(),
-            span(c.first),
-            span(c.nested),
-            span(c.repeated),
-            if c.nested_cases == 0 { "-".into() } else { format!("{}/{}", c.nested_broken, c.nested_cases) },
+            first(c),
+            nested(c, c.nested),
+            nested(c, c.repeated),
+            broken(c),
             c.blocked.to_string(),
             c.exits.to_string(),
             c.hypercalls.to_string(),
@@ -79,11 +82,37 @@ fn costs(rows: &[Row]) -> Table {
     table
 }
 
-fn span(span: Option<Span>) -> String {
-    match span {
-        None => "-".into(),
-        Some(s) if s.min == s.max => s.max.to_string(),
-        Some(s) => format!("{}..{}", s.min, s.max),
+fn span(s: Span) -> String {
+    match s.min == s.max {
+        true => s.max.to_string(),
+        false => format!("{}..{}", s.min, s.max),
+    }
+}
+
+/// Where no sampled NMI came back: the rule that the first of them broke.
+fn first(c: &Counts) -> String {
+    match (c.first, c.breaks) {
+        (Some(s), _) => span(s),
+        (None, Some(rule)) => format!("broken ({rule})"),
+        (None, None) => "none tried".into(),
+    }
+}
+
+/// A figure of nested NMIs, or why there is none.
+fn nested(c: &Counts, figure: Option<Span>) -> String {
+    match (figure, c.nested_breaks) {
+        (Some(s), _) => span(s),
+        (None, _) if c.nested_cases == 0 => "never".into(),
+        (None, Some(rule)) if c.nested_broken == c.nested_cases => format!("broken ({rule})"),
+        (None, _) => "none".into(),
+    }
+}
+
+fn broken(c: &Counts) -> String {
+    let alone = format!("{}/{}", c.broken, c.samples + c.broken);
+    match c.nested_cases {
+        0 => alone,
+        n => format!("{alone}, {}/{n}", c.nested_broken),
     }
 }
 

@@ -348,6 +348,9 @@ impl Pc {
             }
             Exit::Debug { pc, .. } => Some(Stop::Failed(format!("a debug exit at {pc:#x} that nobody asked for"))),
             Exit::Other(reason) => Some(Stop::Failed(format!("KVM exit {reason}"))),
+            Exit::XenHypercall { number } => {
+                Some(Stop::Failed(format!("Xen's hypercall {number}, which nobody asked for")))
+            }
         })
     }
 

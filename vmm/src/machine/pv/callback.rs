@@ -14,7 +14,7 @@ pub struct Callbacks {
     /// `CALLBACKTYPE_failsafe`. Kept, but never called: a bad frame is refused before
     /// anything is loaded from it, so no return fails half-way.
     pub failsafe: u64,
-    /// `CALLBACKTYPE_syscall`. Kept, but never called.
+    /// `CALLBACKTYPE_syscall`: where a user's SYSCALL goes.
     pub syscall: u64,
     /// `CALLBACKTYPE_nmi`.
     pub nmi: u64,
@@ -23,9 +23,6 @@ pub struct Callbacks {
     /// The iret hypercall unmasks only where the frame's flags say so.
     pub explicit_unmask: bool,
 }
-
-/// `MMUEXT_NEW_USER_BASEPTR` (xen/include/public/xen.h).
-const MMUEXT_NEW_USER_BASEPTR: u64 = 15;
 
 impl Pv {
     /// `do_callback_op`.
@@ -121,6 +118,22 @@ impl Pv {
         0
     }
 
+    /// `do_set_segment_base`: RDI which (`SEGBASE_…`), RSI the base.
+    pub(super) fn set_segment_base(&mut self, state: &mut VcpuState) -> u64 {
+        let (which, base) = (state.regs.rdi, state.regs.rsi);
+        let place = match which {
+            abi::SEGBASE_FS => &mut state.sregs.fs.base,
+            abi::SEGBASE_GS_USER => &mut self.other_gs,
+            abi::SEGBASE_GS_KERNEL => &mut state.sregs.gs.base,
+            _ => return EINVAL,
+        };
+        if !is_canonical(base) {
+            return EINVAL;
+        }
+        *place = base;
+        0
+    }
+
     /// `do_mmuext_op`, of which there is MMUEXT_NEW_USER_BASEPTR, one at a time. RDI
     /// points to a `struct mmuext_op`: command and frame number.
     pub(super) fn mmuext_op(&mut self, state: &VcpuState, mem: &GuestMemory) -> u64 {
@@ -128,7 +141,7 @@ impl Pv {
             return EINVAL;
         }
         let Some([cmd, mfn]) = mem.words::<2>(state.sregs.cr3, state.regs.rdi) else { return EFAULT };
-        if cmd & 0xffff_ffff != MMUEXT_NEW_USER_BASEPTR {
+        if cmd & 0xffff_ffff != abi::MMUEXT_NEW_USER_BASEPTR {
             return ENOSYS;
         }
         match mfn.checked_mul(4096).filter(|root| *root < mem.0.len() as u64) {

@@ -1,11 +1,11 @@
-//! Delivery: Xen's bounce frame.
+//! Delivery: Xen's bounce frame, for an NMI and for a user's SYSCALL.
 
 use super::Pv;
 use super::selector::Segments;
 use crate::kvm::{VcpuState, rflags};
 use crate::machine::memory::GuestMemoryMut;
 
-/// What became of a latched NMI.
+/// What became of an NMI that was latched, or of a user's SYSCALL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// The vCPU stands at the handler's first instruction.
@@ -30,22 +30,58 @@ impl Pv {
                 self.unserved = true;
                 Delivery::Lost
             }
-            None => self.bounce(state, mem),
+            None => match self.bounce(self.callbacks.nmi, "an NMI's", state, mem) {
+                Ok(()) => {
+                    self.mask();
+                    Delivery::Entered
+                }
+                Err(why) => Delivery::Crashed(why),
+            },
         }
+    }
+
+    /// SYSCALL in user mode, which comes to the hypervisor: it bounces it to the guest's
+    /// kernel (`lstar_enter`, `switch_to_kernel`). `next` is the instruction behind it.
+    pub fn syscall(&mut self, next: u64, state: &mut VcpuState, mem: &mut GuestMemoryMut) -> Delivery {
+        if self.callbacks.syscall == 0 {
+            return Delivery::Crashed("a SYSCALL of user mode, and no callback is registered for it".into());
+        }
+        let before = *state;
+        let regs = &mut state.regs;
+        regs.rflags &= !rflags::RF;
+        (regs.rcx, regs.r11, regs.rip) = (next, regs.rflags, next);
+        match self.bounce(self.callbacks.syscall, "a SYSCALL's", state, mem) {
+            Ok(()) => {
+                state.regs.rflags &= !rflags::DF;
+                Delivery::Entered
+            }
+            Err(why) => {
+                *state = before;
+                Delivery::Crashed(why)
+            }
+        }
+    }
+
+    /// Kernel and user have a GS base each, which the hypervisor exchanges with them
+    /// (`toggle_guest_mode`).
+    pub(super) fn swap_gs(&mut self, state: &mut VcpuState) {
+        std::mem::swap(&mut state.sregs.gs.base, &mut self.other_gs);
     }
 
     /// `create_bounce_frame`: from kernel mode on the current stack, from user mode on
     /// the kernel's; 16-byte aligned.
-    fn bounce(&mut self, state: &mut VcpuState, mem: &mut GuestMemoryMut) -> Delivery {
+    fn bounce(&mut self, to: u64, whose: &str, state: &mut VcpuState, mem: &mut GuestMemoryMut) -> Result<(), String> {
         let (cr3, top) = match self.kernel {
             Some((root, ..)) => (root, self.kernel_sp),
             None => (state.sregs.cr3, state.regs.rsp),
         };
         let segments = match self.kernel {
-            Some((_, cs, ss)) => match Segments::load(state, &mem.shared(), cs.into(), ss.into()) {
-                Ok(segments) => Some(segments),
-                Err(why) => return Delivery::Crashed(format!("the kernel's selectors are gone: {why}")),
-            },
+            Some((_, cs, ss)) => {
+                let mut in_kernel = *state;
+                in_kernel.sregs.cr3 = cr3;
+                let segments = Segments::load(&in_kernel, &mem.shared(), cs.into(), ss.into());
+                Some(segments.map_err(|why| format!("the kernel's selectors are gone: {why}"))?)
+            }
             None => None,
         };
         let regs = &state.regs;
@@ -60,17 +96,18 @@ impl Pv {
         ];
         let rsp = (top & !15).wrapping_sub(frame.len() as u64 * 8);
         if !mem.write_words(cr3, rsp, &frame) {
-            return Delivery::Crashed(format!("an NMI's bounce frame at {rsp:#x} cannot be written"));
+            return Err(format!("{whose} bounce frame at {rsp:#x} cannot be written"));
         }
-        self.mask();
-        self.kernel = None;
-        state.sregs.cr3 = cr3;
+        if self.kernel.take().is_some() {
+            state.sregs.cr3 = cr3;
+            self.swap_gs(state);
+        }
         if let Some(segments) = segments {
             segments.commit(state);
         }
         state.regs.rsp = rsp;
-        state.regs.rip = self.callbacks.nmi;
+        state.regs.rip = to;
         state.regs.rflags &= !CLEARED;
-        Delivery::Entered
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 
 use guest::abi::{self, Frame, FredConfig};
 
-use super::{Delivery, EFAULT, EINVAL, Outcome, Pv, caller, is_canonical};
+use super::{Delivery, EFAULT, EINVAL, Outcome, Pv, is_canonical};
 use crate::kvm::{VcpuState, rflags};
 use crate::machine::memory::{GuestMemory, GuestMemoryMut};
 
@@ -72,8 +72,8 @@ impl Pv {
         Delivery::Entered
     }
 
-    /// ERETS, whose `OUT` the vCPU has just left.
-    pub fn erets(&mut self, state: &mut VcpuState, mem: &GuestMemory) -> Outcome {
+    /// ERETS, which is the instruction at `from`; the vCPU stands behind it.
+    pub fn erets(&mut self, state: &mut VcpuState, mem: &GuestMemory, from: u64) -> Outcome {
         let Some(fred) = self.fred else { return Outcome::Refused("ERETS without FRED: #UD, here #GP") };
         let Some([_, rip, cs, flags, rsp, ss]) = mem.words(state.sregs.cr3, state.regs.rsp) else {
             return Outcome::Crashed(format!("ERETS: the frame at {:#x} cannot be read", state.regs.rsp));
@@ -91,7 +91,7 @@ impl Pv {
         if let Some(why) = refusal {
             return Outcome::Refused(why);
         }
-        let (context_at, from) = (state.regs.rsp.wrapping_add(8), caller(state));
+        let context_at = state.regs.rsp.wrapping_add(8);
         let unmasked = ss & abi::FRED_SS_NMI != 0;
         if unmasked {
             self.pop_mask();

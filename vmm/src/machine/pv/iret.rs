@@ -3,7 +3,7 @@
 use guest::abi::{self, Frame, IretContext};
 
 use super::selector::Segments;
-use super::{Outcome, Pv, caller, flags_of, is_canonical};
+use super::{Outcome, Pv, flags_of, is_canonical};
 use crate::kvm::{VcpuState, rflags};
 use crate::machine::memory::GuestMemory;
 
@@ -18,7 +18,7 @@ struct Return {
 
 impl Pv {
     /// `do_iret`.
-    pub(super) fn iret(&mut self, state: &mut VcpuState, mem: &GuestMemory) -> Outcome {
+    pub(super) fn iret(&mut self, state: &mut VcpuState, mem: &GuestMemory, from: u64) -> Outcome {
         let Some(words) = mem.words::<9>(state.sregs.cr3, state.regs.rsp) else {
             return Outcome::Crashed(format!("iret hypercall: the frame at {:#x} cannot be read", state.regs.rsp));
         };
@@ -29,30 +29,37 @@ impl Pv {
             return Outcome::Crashed("iret hypercall: to user mode, and there is no user page table".into());
         }
         match check(state, mem, context, to_user) {
-            Ok(r) => self.commit(state, r),
+            Ok(r) => self.commit(state, r, from),
             Err(why) => Outcome::Refused(why),
         }
     }
 
-    fn commit(&mut self, state: &mut VcpuState, r: Return) -> Outcome {
-        let (context_at, from) = (state.regs.rsp.wrapping_add(32), caller(state));
+    fn commit(&mut self, state: &mut VcpuState, r: Return, from: u64) -> Outcome {
+        let context_at = state.regs.rsp.wrapping_add(32);
         let c = &r.context;
         if r.to_user {
             let kernel = (state.sregs.cr3, state.sregs.cs.selector, state.sregs.ss.selector);
             self.kernel = Some(kernel);
             state.sregs.cr3 = self.user_root;
+            self.swap_gs(state);
         }
         if let Some(segments) = r.segments {
             segments.commit(state);
         }
         let regs = &mut state.regs;
-        if c.flags & abi::VGCF_IN_SYSCALL == 0 {
-            (regs.r11, regs.rcx) = (c.r11, c.rcx);
-        }
         regs.rax = c.rax;
         regs.rip = c.frame.rip;
         regs.rsp = c.frame.rsp;
         regs.rflags = flags_of(c.frame.rflags);
+        match (c.flags & abi::VGCF_IN_SYSCALL != 0, r.to_user) {
+            (false, _) => (regs.r11, regs.rcx) = (c.r11, c.rcx),
+            // SYSRET, which takes RIP and RFLAGS from these two and has no RF.
+            (true, true) => {
+                regs.rflags &= !rflags::RF;
+                (regs.r11, regs.rcx) = (regs.rflags, regs.rip);
+            }
+            (true, false) => {}
+        }
         let unmasked = !self.callbacks.explicit_unmask || c.flags & abi::IRET_UNMASK_NMI != 0;
         if unmasked {
             self.pop_mask();

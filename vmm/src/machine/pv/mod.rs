@@ -47,6 +47,8 @@ pub struct Pv {
     pub kernel_sp: u64,
     /// Root of the page table for user mode, 0 for none (MMUEXT_NEW_USER_BASEPTR).
     pub user_root: u64,
+    /// The GS base of the half that does not run: the user's while the kernel does.
+    pub other_gs: u64,
     /// In user mode: the kernel's root, code and stack selector, to come back to.
     pub kernel: Option<(u64, u16, u16)>,
 }
@@ -73,6 +75,8 @@ pub enum Outcome {
     Crashed(String),
 }
 
+/// `-EPERM`.
+const EPERM: u64 = (-1i64) as u64;
 /// `-ENOSYS`, as hypercalls return it.
 const ENOSYS: u64 = (-38i64) as u64;
 /// `-EINVAL`.
@@ -80,27 +84,33 @@ const EINVAL: u64 = (-22i64) as u64;
 /// `-EFAULT`.
 const EFAULT: u64 = (-14i64) as u64;
 
-/// Bytes of the `OUT` that a hypercall is.
-const CALL_BYTES: u64 = 2;
-
 /// RFLAGS that a guest may choose: not IOPL, NT and VM, nor the reserved ones.
 const CHOSEN: u64 = 0x0025_0fd5;
 
 impl Pv {
-    /// Carries out the hypercall whose `OUT` the vCPU has just left.
-    pub fn hypercall(&mut self, state: &mut VcpuState, mem: &mut GuestMemoryMut) -> Outcome {
+    /// Carries out the hypercall that the instruction at `from` made, behind which the
+    /// vCPU stands.
+    pub fn hypercall(&mut self, state: &mut VcpuState, mem: &mut GuestMemoryMut, from: u64) -> Outcome {
         let mem = mem.shared();
         let result = match state.regs.rax {
-            abi::HYPERCALL_IRET => return self.iret(state, &mem),
+            // Xen has them from the guest's kernel only.
+            _ if state.sregs.cs.selector & 3 != 0 => EPERM,
+            abi::HYPERCALL_IRET => return self.iret(state, &mem, from),
             abi::HYPERCALL_CALLBACK_OP => self.callback_op(state, &mem),
             abi::HYPERCALL_NMI_OP => self.nmi_op(state, &mem),
             abi::HYPERCALL_STACK_SWITCH => self.stack_switch(state),
+            abi::HYPERCALL_SET_SEGMENT_BASE => self.set_segment_base(state),
             abi::HYPERCALL_MMUEXT_OP => self.mmuext_op(state, &mem),
             abi::HYPERCALL_FRED_CONFIG => self.configure_fred(state, &mem),
             _ => ENOSYS,
         };
         state.regs.rax = result;
         Outcome::Returned
+    }
+
+    /// Whether the guest's user half runs.
+    pub fn in_user_mode(&self) -> bool {
+        self.kernel.is_some()
     }
 
     /// An NMI arrives: `test_and_set(nmi_pending)`.
@@ -135,11 +145,6 @@ impl Pv {
         self.masked = self.old_mask;
         self.old_mask = false;
     }
-}
-
-/// The instruction that made the call which the vCPU stands behind.
-fn caller(state: &VcpuState) -> u64 {
-    state.regs.rip.wrapping_sub(CALL_BYTES)
 }
 
 /// RFLAGS as a return loads them from a frame.

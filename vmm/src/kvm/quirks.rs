@@ -1,0 +1,20 @@
+//! What a KVM leaves undone, and what it has beyond the rest.
+
+/// What is done differently on a host. Each is switched on by what [`crate::probe`]
+/// measured, and by nothing else; a plain and complete KVM has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// INT3 at CPL 0 ends in KVM_EXIT_INTERNAL_ERROR, suberror 1 (kvm_pvm: its emulator
+    /// does not know it). The VMM raises #BP in its place. Probe `int3`.
+    pub no_int3: bool,
+    /// An NMI pending in the vCPU events is not delivered at once. NMIs are raised by
+    /// the KVM_NMI ioctl then, which is one call more. Probes `nmi-in-events`,
+    /// `events-settable`, `mask-from-outside`. On none of the hosts measured so far.
+    pub no_event_nmi: bool,
+    /// SYSCALL from ring 3 loads RIP, RCX, R11 and RFLAGS but stays at CPL 3, and faults at
+    /// LSTAR (kvm_pvm). The VMM completes it. Probe `ring3-syscall`.
+    pub half_syscall: bool,
+    /// A call through the Xen hypercall page that KVM writes leaves exactly, so that PV
+    /// guests may use it in place of port I/O. Probe `hypercall-transport`.
+    pub xen_page: bool,
+}

@@ -37,14 +37,14 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
-/// scenario quiet arg=scenario_quiet [redzone] [ring3] [faults=np,…] [summary="…"]
+/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
 /// hypercalls page=SYMBOL
 /// ```
 ///
 /// A scenario with `ring3` runs code at CPL3; it is not run with a scheme of mode pv
-/// that does not say `ring3` as well.
+/// that does not say `ring3` as well; one with `native` with none of mode pv.
 ///
 /// A declaration must stand on one line (it is broken above to fit the page).
 /// Wherever a symbol stands, `SYMBOL+0xOFFSET` may.
@@ -136,6 +136,9 @@ const _: () = assert!(size_of::<Regs>() == 168);
 const _: () = assert!(core::mem::offset_of!(Regs, frame) == 128);
 const _: () = assert!(size_of::<IretContext>() == 72);
 const _: () = assert!(core::mem::offset_of!(IretContext, frame) == 32);
+
+/// Where the instruction that makes the call stands in a stub of the hypercall page.
+pub const HYPERCALL_STUB_CALL: u64 = 5;
 
 /// `__HYPERVISOR_stack_switch` (xen/include/public/xen.h).
 pub const HYPERCALL_STACK_SWITCH: u64 = 3;

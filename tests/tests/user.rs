@@ -66,6 +66,31 @@ fn no_case_begins_with_what_another_left_behind_swapgs() {
 }
 
 #[test]
-fn user_code_is_refused_where_a_scheme_has_no_way_to_it() {
-    vmm(&["run", "--scheme", "fred", "--scenario", "user"]).exits(2).says(&["runs user code", "fred"]);
+fn a_scenario_is_refused_where_the_scheme_has_no_way_to_it() {
+    for (scheme, scenario) in [("fred", "user"), ("fred", "user-segment")] {
+        vmm(&["run", "--scheme", scheme, "--scenario", scenario]).exits(2).says(&["runs user code", scheme]);
+    }
+    let text = "name = \"none\"\nschemes = [\"fred\"]\nscenarios = [\"user\"]\ngenerate = \"points\"\n";
+    campaign(text, &[]).exits(65).says(&["none of its schemes can"]);
+}
+
+/// One NMI at an instruction that the bug was about, told by nobody but the campaign's
+/// sweep over all of them.
+#[test]
+fn bugs_that_need_user_code_are_found_and_their_twins_pass() {
+    let found = |scheme: &str, scenario: &str, generate: &str| {
+        let text =
+            format!("name = \"bug\"\nschemes = [\"{scheme}\"]\nscenarios = [\"{scenario}\"]\ngenerate = {generate}\n");
+        let row = campaign(&text, &["--json"]).json()["rows"][0].clone();
+        (row["verdict"].as_str().unwrap().to_owned(), row["invariant"].clone(), row["schedule"].clone())
+    };
+    let (_, invariant, schedule) = found("bug-no-cpl-check", "user-rsp", "\"points\"");
+    assert_eq!((invariant, schedule), ("I15".into(), "nmi@user_code.start#1".into()));
+    let (_, invariant, schedule) = found("bug-syscall-gap", "user-rsp", "\"points\"");
+    assert_eq!((invariant, schedule), ("I3".into(), "nmi@syscall.entry#1".into()));
+    assert_eq!(found("bug-user-nmi-stack", "user-rsp", "\"points\"").0, "pass");
+    let at_return = "{ schedules = ['nmi@user_code.start#1 nmi@entry#1'] }";
+    let (_, invariant, _) = found("bug-user-nmi-stack", "user-segment", at_return);
+    assert_eq!(invariant, "I14");
+    assert_eq!(found("mainline", "user-segment", at_return).0, "pass");
 }

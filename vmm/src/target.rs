@@ -43,8 +43,10 @@ pub enum TargetError {
         /// Schemes of that mode.
         hint: String,
     },
-    /// The scenario runs user code, and the scheme's kernel cannot.
-    #[error("scenario {scenario} runs user code, which scheme {scheme} (mode {mode}) does not declare that it can")]
+    /// The scenario wants what the scheme's kernel does not have.
+    #[error(
+        "scenario {scenario} runs user code or needs the CPU's own iret, and scheme {scheme} (mode {mode}) does not"
+    )]
     Ring3 {
         /// The scheme.
         scheme: String,
@@ -75,9 +77,11 @@ impl Target {
     }
 }
 
-/// Whether the scheme's kernel can run the scenario: user code wants a way into ring 3.
+/// Whether the scheme's kernel can run the scenario: user code wants a way into ring 3, and
+/// one about the CPU's own iret a CPU that owns the mask.
 pub fn fit(scheme: &Scheme, scenario: &Scenario) -> bool {
-    scheme.ring3 || !scenario.ring3
+    let owned = scheme.mode == Mode::Native || !scenario.native;
+    owned && (scheme.ring3 || !scenario.ring3)
 }
 
 /// The scheme called `name`.

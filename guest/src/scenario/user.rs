@@ -26,8 +26,7 @@ extern "sysv64" fn work() -> u64 {
 /// Its result.
 pub(super) fn run(rsp: u64, cs: u16) -> u64 {
     const SEED: u64 = 0x0123_4567_89ab_cdef;
-    let data = layout::direct(mm::user_data()) as *mut u64;
-    let answer = (layout::direct(mm::user_data()) + 8) as *const u64;
+    let [data, answer] = [0, 8].map(word);
     // SAFETY: the user's page of data, which the direct map has, too.
     unsafe { data.write_volatile(SEED) };
     // SAFETY: the user code below.
@@ -38,11 +37,15 @@ pub(super) fn run(rsp: u64, cs: u16) -> u64 {
     sum
 }
 
+/// A word of the user's data, as the kernel reaches it.
+fn word(offset: u64) -> *mut u64 {
+    layout::direct(mm::user_data() + offset) as *mut u64
+}
+
 /// The stack pointer that the user code found.
 pub(super) fn seen_rsp() -> u64 {
-    let seen = (layout::USER_DATA + 16) as *const u64;
-    // SAFETY: the user's page of data, which is mapped.
-    unsafe { seen.read_volatile() }
+    // SAFETY: the user's page of data, which the direct map has.
+    unsafe { word(16).read_volatile() }
 }
 
 global_asm!(

@@ -1,7 +1,8 @@
 //! `user-segment`: user code runs in a code segment that the NMI's body takes away, as
 //! another CPU's modify_ldt would. The return to it then raises #NP at its own
 //! iretq, with everything of the user's loaded but RIP; the handler brings the segment
-//! back and retries. (CVE-2015-5157 was about such a return.)
+//! back and retries. (CVE-2015-5157 was about such a return.) In mode pv the hypervisor
+//! refuses that return: #GP at the call, with everything and the NMI mask as they were.
 
 use super::{Scenario, user};
 use crate::arch::gdt;

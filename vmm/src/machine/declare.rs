@@ -101,6 +101,8 @@ pub struct Scenario {
     pub redzone: bool,
     /// It runs code at CPL3.
     pub ring3: bool,
+    /// It is about the CPU's own iret, and makes no sense in mode pv.
+    pub native: bool,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
     /// One line about it.
@@ -385,14 +387,17 @@ impl Resolver<'_> {
             vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };
         let flag = |name: &str| self.line.words.iter().skip(1).any(|w| w == name);
-        if let Some(other) = self.line.words.iter().skip(1).find(|w| !["redzone", "ring3"].contains(&w.as_str())) {
-            return Err(self.bad(other, "is not a scenario flag (redzone, ring3)"));
+        if let Some(other) =
+            self.line.words.iter().skip(1).find(|w| !["redzone", "ring3", "native"].contains(&w.as_str()))
+        {
+            return Err(self.bad(other, "is not a scenario flag (redzone, ring3, native)"));
         }
         Ok(Scenario {
             name: self.word("a name")?.to_owned(),
             arg: self.needed("arg")?,
             redzone: flag("redzone"),
             ring3: flag("ring3"),
+            native: flag("native"),
             faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })

@@ -247,8 +247,9 @@ impl Oracle {
 
     /// The machine took a fault and stands at its handler's first instruction.
     pub fn faulted(&mut self, machine: &Machine, vector: u8, from_iret: bool) {
-        if from_iret && self.rules.faulting_iret_unblocks {
-            self.ghost.blocked = false;
+        if from_iret {
+            self.ghost.blocked &= !self.rules.faulting_iret_unblocks;
+            self.check_failed_return(machine);
         }
         let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let Some(words) = frame_at(machine, addr) else {

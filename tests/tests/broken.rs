@@ -56,20 +56,21 @@ fn each_broken_guest_trips_exactly_the_invariant_that_it_declares() {
 /// I1 and I2 are the hypervisor's duties: `--fault` plays one that fails in them.
 #[test]
 fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
+    let nested = "nmi@work.fold#1 nmi@entry#1";
     let cases = [
-        ("iret-keeps-blocked", "mainline", "I2"),
-        ("iret-unblocks-early", "mainline", "I2"),
-        ("second-nmi-lost", "mainline", "I1"),
-        ("inverted-test-and-set", "xen-flag", "I1"),
+        ("iret-keeps-blocked", "mainline", "quiet", nested, "I2"),
+        ("iret-unblocks-early", "mainline", "quiet", nested, "I2"),
+        ("second-nmi-lost", "mainline", "quiet", nested, "I1"),
+        ("inverted-test-and-set", "xen-flag", "quiet", nested, "I1"),
+        ("failed-iret-leaves-blocked", "mainline", "user-segment", "nmi@user_code.start#1", "I19"),
     ];
-    for (fault, scheme, invariant) in cases {
-        let schedule = "nmi@work.fold#1 nmi@entry#1";
+    for (fault, scheme, scenario, schedule, invariant) in cases {
         let args = [
             "run",
             "--scheme",
             scheme,
             "--scenario",
-            "quiet",
+            scenario,
             "--schedule",
             schedule,
             "--fault",

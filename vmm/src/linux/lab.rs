@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::site::{Site, resolve};
-use crate::inject::{At, Event, PlaceError, Schedule, ScheduleError};
+use super::site::{Site, boundary, resolve};
+use crate::host_id::HostId;
+use crate::inject::{At, Event, Kind, PlaceError, Schedule, ScheduleError};
 use crate::kvm::Host;
 use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
 
@@ -15,8 +16,11 @@ pub enum LabError {
     #[error(transparent)]
     Machine(#[from] Error),
     /// The schedule.
-    #[error(transparent)]
+    #[error("schedule: {0}")]
     Schedule(#[from] ScheduleError),
+    /// The first NMI's site.
+    #[error("site: {0}")]
+    Site(PlaceError),
     /// A mutation.
     #[error("{0}")]
     Mutation(String),
@@ -30,11 +34,14 @@ impl LabError {
     pub fn exit_code(&self) -> u8 {
         match self {
             LabError::Machine(e) => e.exit_code(),
-            LabError::Schedule(_) | LabError::Mutation(_) => 65,
+            LabError::Schedule(_) | LabError::Site(_) | LabError::Mutation(_) => 65,
             LabError::Single(..) => 1,
         }
     }
 }
+
+/// How long the user program may take to come to the first NMI's site.
+const SITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a lab is made of.
 pub struct Setup {
@@ -50,9 +57,12 @@ pub struct Setup {
 
 /// The lab with a kernel in it.
 pub struct Lab {
+    host: HostId,
     pub(super) pc: Pc,
     pub(super) path: EntryPath,
+    /// The kernel as it came up, without any mutation.
     home: Snapshot,
+    mutations: Vec<String>,
     pub(super) snapshot: Snapshot,
     pub(super) site: Site,
     /// Every iretq of the kernel's entry code.
@@ -74,27 +84,34 @@ impl Lab {
         let mut pc = Pc::new(host, &setup.elf, setup.symbols, &setup.options, echo)?;
         pc.boot(seconds, progress)?;
         pc.end_echo();
-        let path = EntryPath::read(&pc)?;
-        for mutation in &setup.mutations {
-            mutate(&mut pc, mutation)?;
-        }
         quieten(&mut pc);
-        let irets = entry_irets(&pc, &path);
-        let home = pc.snapshot()?;
-        let site = Site::parse(site, &pc)?;
-        site.reach(&mut pc, Duration::from_secs(20))?;
-        let snapshot = pc.snapshot()?;
-        Ok(Self { pc, path, home, snapshot, site, irets, limit: Duration::from_millis(250) })
+        let mut home = pc.snapshot(Vec::new())?;
+        let Arrival { path, irets, site, snapshot } =
+            Arrival::new(&mut pc, &mut home, &setup.mutations, site, Vec::new())?;
+        let limit = Duration::from_millis(250);
+        let (host, mutations) = (host.id().clone(), setup.mutations);
+        Ok(Self { host, pc, path, home, mutations, snapshot, site, irets, limit })
     }
 
-    /// Goes to another site.
-    pub fn go(&mut self, site: &str) -> Result<(), LabError> {
-        let site = Site::parse(site, &self.pc)?;
-        self.pc.restore(&mut self.home)?;
-        site.reach(&mut self.pc, Duration::from_secs(20))?;
-        self.snapshot = self.pc.snapshot()?;
-        self.site = site;
+    /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
+    /// lab is good for nothing but to be told to go elsewhere.
+    pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
+        let room = self.snapshot.take_room();
+        let arrival = Arrival::new(&mut self.pc, &mut self.home, mutations, site, room)?;
+        (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
+        self.snapshot = arrival.snapshot;
+        self.mutations = mutations.to_vec();
         Ok(())
+    }
+
+    /// Where it runs.
+    pub fn host(&self) -> &HostId {
+        &self.host
+    }
+
+    /// What of the kernel's code is changed.
+    pub fn mutations(&self) -> &[String] {
+        &self.mutations
     }
 
     /// The NMI entry path as it is in memory.
@@ -131,14 +148,17 @@ impl Lab {
         Schedule(events.to_vec()).show_with(|addr| self.show(addr))
     }
 
-    /// Reads a schedule, whose first event is at this lab's site.
+    /// Reads a schedule, whose first event is at this lab's site. One that begins amid the
+    /// NMI's own code has an NMI at the site before it.
     pub fn schedule(&self, text: &str) -> Result<Schedule, LabError> {
         let start = self.start().addr;
-        let schedule = Schedule::parse_with(text, |place| match place {
+        let mut schedule = Schedule::parse_with(text, |place| match place {
             "user" | "idle" => Ok(start),
-            place => resolve(place, &self.pc)
-                .map_err(|_| PlaceError::Unknown { name: place.to_owned(), known: self.pc.symbols.like(place) }),
+            place => boundary(place, &self.pc),
         })?;
+        if schedule.0.first().is_some_and(|e| self.path.contains(e.at.addr)) {
+            schedule.0.insert(0, Event { kind: Kind::Nmi, at: self.start() });
+        }
         Ok(schedule)
     }
 
@@ -156,6 +176,39 @@ impl Lab {
     }
 }
 
+/// A kernel at the first NMI's site.
+struct Arrival {
+    path: EntryPath,
+    irets: Vec<u64>,
+    site: Site,
+    snapshot: Snapshot,
+}
+
+impl Arrival {
+    /// From the kernel as it came up, changed by `mutations`, to a site.
+    fn new(
+        pc: &mut Pc,
+        home: &mut Snapshot,
+        mutations: &[String],
+        site: &str,
+        room: Vec<u8>,
+    ) -> Result<Self, LabError> {
+        pc.restore(home)?;
+        for mutation in mutations {
+            mutate(pc, mutation)?;
+        }
+        let path = EntryPath::read(pc)?;
+        let site = match Site::parse(site, pc)? {
+            // Not without an NMI: see `Lab::schedule`.
+            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc)?,
+            site => site,
+        };
+        let irets = entry_irets(pc, &path);
+        site.reach(pc, SITE_LIMIT)?;
+        Ok(Self { path, irets, site, snapshot: pc.snapshot(room)? })
+    }
+}
+
 /// Applies `label+off=90 90`, or without spaces.
 fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
     let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
@@ -167,7 +220,7 @@ fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
     let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
     let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
-    let addr = resolve(place, pc)?;
+    let addr = resolve(place, pc).map_err(|e| bad(&e.to_string()))?;
     match pc.write_kernel(addr, &bytes) {
         true => Ok(()),
         false => Err(bad("that place is not mapped")),

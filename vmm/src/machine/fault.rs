@@ -16,12 +16,19 @@ pub enum Fault {
     SecondNmiLost,
     /// Mode pv: an NMI is kept only where one is pending already (Xen eb9ec1a8a8cc: inverted test-and-set)
     InvertedTestAndSet,
+    /// An iretq that faults leaves NMIs blocked, whatever --faulting-iret says (Xen 99edc6c2a0f5: faulting ERETU)
+    FailedIretLeavesBlocked,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::IretKeepsBlocked, Self::IretUnblocksEarly, Self::SecondNmiLost, Self::InvertedTestAndSet];
+    pub const ALL: [Self; 5] = [
+        Self::IretKeepsBlocked,
+        Self::IretUnblocksEarly,
+        Self::SecondNmiLost,
+        Self::InvertedTestAndSet,
+        Self::FailedIretLeavesBlocked,
+    ];
 
     /// Its name on the command line, in campaigns and in replay lines.
     pub fn name(self) -> &'static str {
@@ -30,6 +37,7 @@ impl Fault {
             Fault::IretUnblocksEarly => "iret-unblocks-early",
             Fault::SecondNmiLost => "second-nmi-lost",
             Fault::InvertedTestAndSet => "inverted-test-and-set",
+            Fault::FailedIretLeavesBlocked => "failed-iret-leaves-blocked",
         }
     }
 

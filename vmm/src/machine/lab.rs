@@ -397,12 +397,28 @@ impl Machine {
         }
     }
 
+    /// Puts back all but memory.
+    pub fn restore_registers(&mut self, vcpu: &VcpuState, pv: &Pv, latched: bool) {
+        *self.vm.state_mut() = *vcpu;
+        (self.pv, self.latched) = (*pv, latched);
+    }
+
+    /// Writes a 64-bit word of the writable pages, by its number in a checkpoint's pages.
+    pub fn put_word(&mut self, index: usize, value: u64) {
+        let at = self.pages[index / 512] as usize + index % 512 * 8;
+        self.vm.ram_mut()[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
     /// Puts the whole state back.
     pub fn restore(&mut self, from: &Checkpoint) {
-        *self.vm.state_mut() = from.vcpu;
-        (self.pv, self.latched) = (from.pv, from.latched);
+        self.restore_registers(&from.vcpu, &from.pv, from.latched);
+        self.put_pages(&from.pages);
+    }
+
+    /// Writes all writable pages.
+    pub fn put_pages(&mut self, pages: &[u8]) {
         let ram = self.vm.ram_mut();
-        for (page, bytes) in self.pages.iter().zip(from.pages.chunks_exact(4096)) {
+        for (page, bytes) in self.pages.iter().zip(pages.chunks_exact(4096)) {
             ram[*page as usize..*page as usize + 4096].copy_from_slice(bytes);
         }
     }

@@ -171,6 +171,7 @@ impl Machine {
             self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
             match self.knobs.fault {
                 _ if !blocked || d.flow != Flow::Iret => {}
+                Some(Fault::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
                 _ if faulted => self.apply_iret_knob(),
                 Some(Fault::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
                 _ => {}

@@ -4,6 +4,7 @@
 //! frames, faults, idle words, scratch memory. Everything it remembers about a run
 //! is ghost state and lives here, never in guest memory.
 
+mod atomic;
 mod context;
 mod frames;
 mod ghost;

@@ -94,6 +94,9 @@ fn a_manifest_that_is_missing_or_wrong() {
     refused(&with("scheme s arg=start", "scheme s"), &["scheme s needs arg"]);
     refused(&with("scenario c arg=start", ""), &["at least one scenario"]);
     refused(&with("high=stack_high", "high=stack_low"), &["is not above"]);
+    refused(&with("abi 1", "abi 1\nhypercalls page=stack_low"), &["hypercalls: page=", "executable"]);
+    refused(&with("abi 1", "abi 1\nhypercalls page=start+0x8"), &["hypercalls: page="]);
+    refused(&with("abi 1", "abi 1\nhypercalls"), &["hypercalls needs page"]);
     refused(&with("low=stack_low", "low=start"), &["stack main", "one writable segment"]);
     refused(&with("abi 1", "abi 1\nscratch low=stack_low high=stack_high+0x7fffffffffff0000"), &["writable"]);
     refused(&with("ram 2097152", "ram 12"), &["2 MiB"]);

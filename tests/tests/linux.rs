@@ -1,57 +1,58 @@
-//! A real Linux kernel: the test kernel survives what it can, and a broken one is found
-//! out, at the right boundary. Needs `scripts/linux/build-test-kernel` to have run.
+//! A real Linux kernel: it survives what it can, and a broken one is found out, at the
+//! right boundary. Needs the kernel of `scripts/linux/build-test-kernel`; without it these
+//! tests are ignored, and say so (build.rs).
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::Duration;
+mod common;
 
+use std::process::Stdio;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use common::{Done, command, vmm};
+use serde_json::Value;
 use vmm::kvm::{Host, interrupt_after};
 use vmm::linux::{Kind, Lab, Row, Setup, Sweep};
 use vmm::machine::linux::{KernelSymbols, Options, vmlinux};
 
-/// The test kernel, or a loud word (past the test harness's capture) that it is not
-/// there and nothing was tested.
-fn kernel() -> Option<Vec<u8>> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
-    let path = cache.join("nmi-lab/linux/vmlinux");
-    match std::fs::read(&path) {
-        Ok(bytes) => Some(vmlinux(bytes).expect("the test kernel is an ELF file")),
-        Err(why) => {
-            let path = path.display();
-            let text =
-                format!("\nNOT RUN: the Linux tests ({path}: {why}); build it by scripts/linux/build-test-kernel\n");
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            None
-        }
-    }
-}
+const KERNEL: &str = env!("LINUX_TEST_KERNEL");
 
-fn boot(elf: &[u8], site: &str, mutations: &[&str]) -> Lab {
-    let symbols = KernelSymbols::of_image(elf).expect("the test kernel has symbols");
+/// Boots the test kernel.
+fn boot() -> Lab {
+    let elf = vmlinux(std::fs::read(KERNEL).expect("the test kernel")).expect("an ELF file");
+    let symbols = KernelSymbols::of_image(&elf).expect("the test kernel has symbols");
     interrupt_after(Duration::from_millis(20));
     let host = Host::open().expect("KVM");
     let options = Options { ram_mib: 64, ..Options::default() };
-    let mutations = mutations.iter().map(|m| (*m).to_owned()).collect();
-    let setup = Setup { elf: elf.to_vec(), symbols, options, mutations };
-    Lab::new(&host, setup, site, None, &mut |_, _| {}).expect("the test kernel boots")
+    let setup = Setup { elf, symbols, options, mutations: Vec::new() };
+    Lab::new(&host, setup, "", None, &mut |_, _| true).expect("the test kernel boots")
+}
+
+/// Runs the program on the test kernel.
+fn linux(args: &[&str]) -> Done {
+    vmm(&[&["linux", "--kernel", KERNEL, "--ram", "64"], args].concat())
 }
 
 /// The rows of a sweep of NMI #2.
 fn second(lab: &mut Lab, kind: Kind) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut sweep = Sweep::new(lab, 16);
+    let stop = AtomicBool::new(false);
+    let mut sweep = Sweep::new(lab, 16, &stop);
     sweep.second(kind, &mut |row, _, _| rows.push(row.clone())).expect("the sweep runs");
     assert_eq!(sweep.stats().disagreed, 0, "the ways to raise an NMI agree");
     rows
 }
 
+/// Where a sweep of NMI #2, NMIs unblocked, finds defects.
+fn defects(lab: &mut Lab) -> Vec<u64> {
+    second(lab, Kind::Unmasked).iter().filter(|r| r.is_defect()).map(|r| r.at.addr).collect()
+}
+
 #[test]
-fn the_kernel_survives_what_it_can_and_a_broken_one_does_not() {
-    let Some(elf) = kernel() else { return };
-    for site in ["", "user"] {
-        let mut lab = boot(&elf, site, &[]);
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
+    let mut lab = boot();
+    for site in ["", "user", "idle"] {
+        lab.go(&[], site).expect("the site is reached");
         let masked = second(&mut lab, Kind::Masked);
         assert!(masked.len() > 100);
         for row in &masked {
@@ -63,18 +64,143 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_does_not() {
             assert_eq!(row.outcome.verdict.is_pass(), row.expected.survives(), "{schedule}: {}", row.outcome.verdict);
         }
     }
-}
 
-#[test]
-fn without_its_mark_of_the_way_out_the_kernel_is_found_out_at_the_iretq() {
-    let Some(elf) = kernel() else { return };
-    let mut lab = boot(&elf, "", &[]);
+    // Without its mark of the way out: at the iretq behind the clearing store.
+    lab.go(&[], "").expect("the site is reached");
     let path = &lab.path().boundaries;
     let std = path.iter().rfind(|b| b.text == "std").expect("the way out sets DF").place.clone();
     let iretq = path.iter().rfind(|b| b.text == "iretq").expect("the way out ends in iretq").addr;
-    drop(lab);
-    lab = boot(&elf, "", &[&format!("{std}=90")]);
-    let defects: Vec<u64> =
-        second(&mut lab, Kind::Unmasked).iter().filter(|r| r.is_defect()).map(|r| r.at.addr).collect();
-    assert_eq!(defects, [iretq]);
+    let entry = lab.path().entry;
+    lab.go(&[format!("{std}=90")], "").expect("the site is reached");
+    assert_eq!(defects(&mut lab), [iretq]);
+
+    // Without the store to the "executing" word: all over the handler, its C code included.
+    lab.go(&["repeat_nmi=909090909090909090".to_owned()], "").expect("the site is reached");
+    let found = defects(&mut lab);
+    assert!(found.iter().filter(|at| !(entry..entry + 0x1000).contains(at)).count() > 100, "{found:x?}");
+
+    // And none of it stays.
+    lab.go(&[], "").expect("the site is reached");
+    assert_eq!(defects(&mut lab), Vec::<u64>::new());
+
+    // What cannot be done is told, each time with what would do.
+    let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], "").unwrap_err().to_string();
+    for (text, says) in [("nmi_restore=9", "pairs of"), ("nmi_restor=90", "nmi_restore"), ("0x10=90", "not mapped")] {
+        let told = mutation(text, &mut lab);
+        assert!(told.contains(says), "{text}: {told}");
+    }
+    lab.go(&[], "").expect("the site is reached");
+    for (text, says) in [
+        ("nmi@nmi_restor", "nmi_restore"),
+        ("nmi@asm_exc_nmi+0x1", "asm_exc_nmi+0x3"),
+        ("nmi@jiffies", "text"),
+        ("nmj@asm_exc_nmi", "nmi, unmask"),
+    ] {
+        let told = lab.schedule(text).unwrap_err().to_string();
+        assert!(told.contains(says), "{text}: {told}");
+    }
+    assert!(lab.go(&[], "nowhere").is_err());
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_failing_case_prints_the_line_that_replays_it() {
+    let args = ["--sweep", "--part", "second", "--site", "user", "--site", "", "--mutate", "nmi_restore+0x1b=90"];
+    let found = linux(&[&args[..], &["--json"]].concat()).exits(1).json();
+    assert_eq!(found["complete"], true);
+    assert_eq!(found["host"]["fingerprint"].as_str().map(str::len), Some(8));
+    assert!(found["kernel"]["version"].as_str().unwrap().starts_with("Linux version "));
+    let sweeps = found["sweeps"].as_array().unwrap();
+    let sites: Vec<&Value> = sweeps.iter().map(|s| &s["site"]).collect();
+    assert_eq!((sweeps.len(), sites[0], sites[1]), (4, &"user".into(), &"user".into()));
+    let rows = |s: &Value| s["rows"].as_array().unwrap().clone();
+    assert!(sweeps.iter().all(|s| s["cases"] == rows(s).len()));
+    let all: Vec<Value> = sweeps.iter().flat_map(rows).collect();
+    let bad: Vec<&Value> = all.iter().filter(|r| r["defect"] == true).collect();
+    assert_eq!((bad.len() as u64, bad.len()), (found["summary"]["defects"].as_u64().unwrap(), 1));
+    assert!(all.iter().all(|r| r["verdict"] != "pass" || r["replay"].is_null()));
+
+    // The line is for a shell; `vmm` stands for the program.
+    let line = bad[0]["replay"].as_str().unwrap();
+    let script = format!("vmm() {{ \"$VMM\" \"$@\"; }}; {line} --json");
+    let run = std::process::Command::new("sh").args(["-c", &script]).env("VMM", common::VMM).output().unwrap();
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    let again: Value = serde_json::from_slice(&run.stdout).unwrap();
+    for key in ["schedule", "verdict", "invariant", "replay"] {
+        assert_eq!(again["case"][key], bad[0][key], "{key}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn boundaries_are_those_of_live_memory_and_an_interrupted_sweep_reports() {
+    let list = vmm(&["list", "boundaries", "--kernel", KERNEL, "--ram", "64", "--json"]).exits(0).json();
+    let rows = list["boundaries"].as_array().unwrap();
+    let of = |place: &str| rows.iter().find(|r| r["place"] == place).unwrap_or_else(|| panic!("{place}"));
+    assert_eq!(of("asm_exc_nmi")["masked"], "masked");
+    assert_eq!(of("asm_exc_nmi")["frame"], "needed");
+    assert_eq!(of("end_repeat_nmi")["frame"], "");
+    assert!(of("nested_nmi")["visits"] == 0 && of("nmi_restore")["visits"] == 1);
+    assert!(rows.iter().any(|r| r["instruction"] == "iretq"));
+
+    let mut sweep = command();
+    sweep.args(["linux", "--kernel", KERNEL, "--ram", "64", "--sweep", "--case-limit", "2000"]);
+    // Livelocks of two seconds each: the sweep lasts long enough.
+    let child = sweep.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (begin, mut child) = (Instant::now(), child);
+    let mut seen = String::new();
+    let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
+    while !seen.contains("unblocked") && !seen.contains("as the CPU left them") {
+        assert!(begin.elapsed() < Duration::from_secs(120), "{seen}");
+        assert!(std::io::BufRead::read_line(&mut reader, &mut seen).unwrap() > 0, "{seen}");
+    }
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    std::io::Read::read_to_string(&mut reader, &mut seen).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{seen}");
+    assert!(seen.contains(" of "), "{seen}");
+}
+
+#[test]
+fn what_is_no_kernel_is_told_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let refused = |path: &str, words: &[&str]| {
+        let done = vmm(&["linux", "--sweep", "--kernel", path]).exits(65).says(words);
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+        vmm(&["list", "boundaries", "--kernel", path]).exits(65).says(words);
+    };
+    refused("/nowhere/vmlinux", &["/nowhere/vmlinux", "No such file"]);
+    refused(&file("empty", b""), &["neither an ELF file nor an x86 bzImage"]);
+    refused(&file("script", b"#!/bin/sh\n"), &["neither an ELF file nor an x86 bzImage"]);
+    refused(&file("cut-elf", b"\x7fELF"), &["no usable ELF file"]);
+    let mut image = vec![0; 0x400];
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    refused(&file("cut-header", &image[..0x206]), &["cut short"]);
+    refused(&file("old", &image), &["older than 2.08"]);
+    image[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
+    image[0x24c..0x250].copy_from_slice(&0x1000u32.to_le_bytes());
+    refused(&file("cut-payload", &image), &["beyond the file's end"]);
+    let tiny = common::elf::Tiny::new(&[common::elf::HLT]);
+    refused(&file("no-symbols", &tiny.bytes()), &["CONFIG_KALLSYMS is off", "--symbols"]);
+    refused(&file("class", &common::elf::Tiny { class: 1, ..tiny.clone() }.bytes()), &["ELF"]);
+    refused(&file("arm", &common::elf::Tiny { machine: 183, ..tiny.clone() }.bytes()), &["Aarch64"]);
+    refused(&file("shared", &common::elf::Tiny { kind: 3, ..tiny }.bytes()), &["not a kernel"]);
+    vmm(&["linux", "--sweep"]).exits(2).says(&["--kernel"]);
+    vmm(&["linux", "--kernel", "x"]).exits(2);
+    let campaign = file("campaign.toml", b"name = 'x'\nkernel = 'k'\nrum = 1\n");
+    vmm(&["linux", "--campaign", &campaign]).exits(65).says(&["rum"]);
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn limits_that_a_kernel_cannot_come_up_in_are_told() {
+    let with = |args: &[&str]| vmm(&[&["linux", "--kernel", KERNEL, "--sweep"], args].concat()).exits(65);
+    with(&["--ram", "1"]).says(&["16 to 3072 MiB"]);
+    with(&["--ram", "16"]).says(&["kernel and initrd take"]);
+    with(&["--ram", "64", "--boot-limit", "0"]).says(&["did not come up", "raise the limit"]);
+    with(&["--ram", "64", "--cmdline", &"x ".repeat(2000)]).says(&["the command line has", "2048 are possible"]);
 }

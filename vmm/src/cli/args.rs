@@ -107,10 +107,14 @@ pub enum List {
     },
     /// Every boundary that a run comes to: where an NMI can arrive
     #[command(after_help = help::BOUNDARIES)]
+    #[command(override_usage = "vmm list boundaries --scheme <S> --scenario <C> [OPTIONS]\n       \
+        vmm list boundaries --kernel <FILE> [OPTIONS]")]
+    #[command(mut_arg("scheme", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
+    #[command(mut_arg("scenario", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
     Boundaries {
         /// Whose boundaries.
         #[command(flatten)]
-        target: TargetArgs,
+        target: Option<TargetArgs>,
         /// List the boundaries on the path of this schedule [default: the golden run, then
         /// what one NMI at its first boundary adds]
         #[arg(long, value_name = "SCHEDULE")]
@@ -118,6 +122,9 @@ pub enum List {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Or those of a real kernel.
+        #[command(flatten)]
+        kernel: Box<super::linux::KernelArgs>,
     },
 }
 

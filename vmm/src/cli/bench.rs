@@ -1,6 +1,7 @@
 //! `vmm bench`: what things cost on this host.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
@@ -12,7 +13,12 @@ use crate::target::Target;
 
 /// `vmm bench`.
 #[derive(Debug, Args)]
+#[command(mut_arg("kernel", |a| a.requires("linux")))]
 pub struct Bench {
+    /// Measure cases on a real Linux kernel instead [default kernel: that of
+    /// scripts/linux/build-test-kernel]
+    #[arg(long, conflicts_with_all = ["scheme", "scenario"])]
+    pub linux: bool,
     /// The scheme to run
     #[arg(long, value_name = "S", default_value = "mainline")]
     pub scheme: String,
@@ -22,14 +28,40 @@ pub struct Bench {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Which kernel.
+    #[command(flatten)]
+    pub kernel: super::linux::KernelArgs,
 }
 
 /// Carries out `vmm bench`.
 pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    if args.linux {
+        return linux(args, out);
+    }
     let target = Target::find(&guest.image.declared, &args.scheme, &args.scenario, None)?;
     let host = super::host::open()?;
     let mut tell = |what: &str| log::info!("measuring: {what}");
     let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), &mut tell)?;
+    match args.json {
+        true => out.json(&measured)?,
+        false => out.text(&measured.to_string())?,
+    }
+    Ok(Ending::Expected)
+}
+
+/// Cases on a real kernel.
+fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
+    let mut kernel = args.kernel.clone();
+    if kernel.kernel.is_none() {
+        let file = crate::linux::kernel_cache().join("vmlinux");
+        if !file.exists() {
+            let why = "no --kernel, and no test kernel there (scripts/linux/build-test-kernel builds it)";
+            return Err(Failure::Input { name: file.display().to_string(), why: why.into() });
+        }
+        kernel.kernel = Some(file);
+    }
+    let mut booted = kernel.boot("", &AtomicBool::new(false))?;
+    let measured = crate::linux::bench(&mut booted.lab, booted.info)?;
     match args.json {
         true => out.json(&measured)?,
         false => out.text(&measured.to_string())?,

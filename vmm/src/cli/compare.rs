@@ -13,7 +13,7 @@ use crate::compare::{self, Options, compare};
 use crate::machine::declare::Declarations;
 use crate::machine::{Guest, Knobs};
 use crate::report;
-use crate::target::Target;
+use crate::target::{Target, fit};
 
 /// Scenarios that are compared in unless told, as far as the image has them.
 const USUAL: [&str; 2] = ["quiet", "vmalloc-fault"];
@@ -34,7 +34,8 @@ Exits 0 whatever the verdicts are: they are what is asked for.";
 /// `vmm compare`.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// Schemes, in the order to show them [default: all that are not broken on purpose]
+    /// Schemes, in the order to show them [default: all that are not broken on purpose and can do
+    /// what the scenario does]
     #[arg(long, value_name = "S,…", value_delimiter = ',')]
     pub schemes: Vec<String>,
     /// Scenarios [default: quiet, vmalloc-fault]
@@ -89,10 +90,21 @@ fn targets(args: &Compare, declared: &Declarations) -> Result<Vec<Target>, Failu
     let mut targets = Vec::new();
     for scenario in &scenarios {
         for scheme in &schemes {
+            if args.schemes.is_empty() && !fits(declared, scheme, scenario) {
+                continue; // nobody named it
+            }
             targets.push(Target::find(declared, scheme, scenario, None)?);
         }
     }
     Ok(targets)
+}
+
+/// Whether the scheme's kernel can do what the scenario does. What there is not fits: the
+/// error comes where it is looked up.
+fn fits(declared: &Declarations, scheme: &str, scenario: &str) -> bool {
+    let scheme = declared.schemes.iter().find(|s| s.name == scheme);
+    let scenario = declared.scenarios.iter().find(|s| s.name == scenario);
+    scheme.zip(scenario).is_none_or(|(scheme, scenario)| fit(scheme, scenario))
 }
 
 fn bar() -> ProgressBar {

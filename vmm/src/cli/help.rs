@@ -58,7 +58,14 @@ instruction after mov %ss or sti, where nothing is delivered); the instruction t
 
 Examples:
   vmm list boundaries --scheme naive --scenario vmalloc-fault
-  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@work.fill#1'";
+  vmm list boundaries --scheme naive --scenario quiet --path 'nmi@work.fill#1'
+  vmm list boundaries --kernel vmlinuz
+  vmm list boundaries --kernel vmlinuz --path 'nmi@user'
+
+Of a Linux kernel, which is booted for it, the list is its NMI entry code as it is live in
+memory, after the patching of alternatives; with --path, all code on the schedule's way (C code
+too). FRAME says until where the hardware's frame (needed), or the entry's first save beneath it
+(save), is still to be read: an NMI there, NMIs unblocked, cannot be survived.";
 
 pub const RUN: &str = "\
 A schedule is a list of events, nmi@PLACE or unmask@PLACE, separated by spaces. A place is a

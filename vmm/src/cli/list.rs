@@ -18,7 +18,10 @@ pub fn list(what: &List, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Fa
     match what {
         List::Schemes { all, json } => schemes(guest, *all, *json, out)?,
         List::Scenarios { json } => scenarios(guest, *json, out)?,
-        List::Boundaries { target, path, json } => boundaries(guest, target, path.as_deref(), *json, out)?,
+        List::Boundaries { target: Some(target), path, json, .. } => {
+            boundaries(guest, target, path.as_deref(), *json, out)?
+        }
+        List::Boundaries { kernel, path, json, .. } => super::linux::boundaries(kernel, path.as_deref(), *json, out)?,
     }
     Ok(Ending::Expected)
 }

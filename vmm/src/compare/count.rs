@@ -58,7 +58,8 @@ pub struct Counts {
     pub hypercalls: u64,
     /// Faults taken in it.
     pub faults: u64,
-    /// Stack bytes in use at most, from the interrupted RSP or the NMI stack's top.
+    /// Stack bytes in use at most, from the interrupted RSP, the NMI stack's top, or for
+    /// what interrupts user code the top of the stack that it enters the kernel on.
     pub stack: u64,
     /// Boundaries of a first NMI at which a second was let in.
     pub nested_cases: u64,
@@ -222,7 +223,9 @@ pub fn count(session: &mut Session) -> Result<(Counts, Option<Saved>), Error> {
 /// One NMI here; where it leaves NMIs open on its way, also one inside it at each such
 /// boundary. Returns the addresses it came through.
 fn first(session: &mut Session, counts: &mut Counts) -> Result<HashSet<u64>, Error> {
-    let rsp = session.machine().state().regs.rsp;
+    let m = session.machine();
+    // What interrupts user code comes to the top of the kernel's entry stack.
+    let rsp = if m.state().sregs.cs.selector & 3 == 3 { m.entry_sp() } else { m.state().regs.rsp };
     let (mut walk, mut addresses, mut open) = (Walk::new(session), HashSet::new(), Vec::new());
     session.arrive();
     walk.step(session)?; // the delivery

@@ -12,6 +12,8 @@
 //! a blocked one, a chain of them is run freely instead of stepped. Stack words that
 //! nothing will read do not tell states apart (see `live.rs`).
 
+mod config;
+mod confirm;
 mod coverage;
 mod dot;
 mod live;
@@ -20,8 +22,10 @@ mod path;
 mod progress;
 mod search;
 mod states;
+mod worker;
 
+pub use config::{Bound, Config, Error, Found, Report};
 pub use coverage::{Count, Kind};
 pub use path::Moves;
 pub use progress::Progress;
-pub use search::{Bound, Config, Error, Found, Report, explore};
+pub use search::explore;

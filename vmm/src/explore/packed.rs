@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::live::{Liveness, Point};
 use crate::inject::Session;
 use crate::kvm::VcpuState;
-use crate::machine::Checkpoint;
+use crate::machine::Mode;
 use crate::machine::pv::Pv;
-use crate::oracle::{Context, Ghost};
+use crate::oracle::{Context, Ghost, Oracle};
 
 /// A 64-bit word of the writable pages that is not what it was at *ready*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,32 @@ impl Packed {
         self.vcpu.regs.rip
     }
 
+    /// B: whether NMIs are blocked.
+    pub fn blocked(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Native => self.vcpu.events.nmi.masked != 0,
+            Mode::Pv => self.pv.masked,
+        }
+    }
+
+    /// P: whether an NMI is latched.
+    pub fn pending(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Native => self.latched,
+            Mode::Pv => self.pv.pending,
+        }
+    }
+
+    /// Whether the boundary lies in a one-instruction shadow.
+    pub fn in_shadow(&self) -> bool {
+        self.vcpu.events.interrupt.shadow != 0
+    }
+
+    /// Whether no NMI is live.
+    pub fn outermost(&self) -> bool {
+        self.ghost.outer.is_none()
+    }
+
     /// Whether two states are the same in everything that a hash is taken of.
     pub fn same(&self, other: &Self) -> bool {
         Context::of(&self.vcpu) == Context::of(&other.vcpu)
@@ -55,23 +81,33 @@ impl Packed {
 
 /// Packs and unpacks the states of one session.
 pub struct Packer {
-    /// The writable pages at *ready*, as words.
-    ready: Vec<u64>,
+    /// The writable pages at *ready*.
+    ready: Vec<u8>,
     /// Words of the state looked at last.
     words: Vec<Word>,
     /// The capture of the state looked at last, with its hash.
     capture: Option<(Capture, u64)>,
-    room: Checkpoint,
-    captured: Vec<u8>,
+    /// The machine's pages are those at *ready* and `words`, no more and no less.
+    known: bool,
+    /// What the oracle has at hand, as long as it shows this number.
+    at_hand: Option<(u64, Capture, u64)>,
+    /// Room for what a hash is taken of.
+    bytes: Vec<u8>,
 }
 
 impl Packer {
     /// For a session, which is set back to *ready*.
     pub fn new(session: &mut Session) -> Self {
         session.reset();
-        let room = session.machine().checkpoint();
-        let ready = room.pages.chunks_exact(8).map(word).collect();
-        Self { ready, words: Vec::with_capacity(512), capture: None, room, captured: Vec::new() }
+        let ready = session.machine().checkpoint().pages;
+        Self {
+            ready,
+            words: Vec::with_capacity(512),
+            capture: None,
+            known: false,
+            at_hand: None,
+            bytes: Vec::with_capacity(16384),
+        }
     }
 
     /// Looks at the session's state. [`Self::hash`], [`Self::change_since`] and
@@ -79,26 +115,29 @@ impl Packer {
     pub fn look(&mut self, session: &Session) {
         self.words.clear();
         let ram = session.machine().memory().0;
-        for (page, ready) in session.machine().pages().iter().zip(self.ready.chunks_exact(512).enumerate()) {
-            let now = &ram[*page as usize..*page as usize + 4096];
-            differences(now, ready.1, ready.0 as u32 * 512, &mut self.words);
+        for (i, (page, ready)) in session.machine().pages().iter().zip(self.ready.chunks_exact(4096)).enumerate() {
+            differences(&ram[*page as usize..*page as usize + 4096], ready, i as u32 * 512, &mut self.words);
         }
+        self.known = true;
         self.look_at_capture(session);
     }
 
     /// The state's hash, of which `live` leaves out dead words.
-    pub fn hash(&self, session: &Session, live: Option<&Liveness>) -> u128 {
+    pub fn hash(&mut self, session: &Session, live: Option<&Liveness>) -> u128 {
         let m = session.machine();
-        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
-        Context::of(m.state()).hash(&mut h);
-        (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(&mut h);
-        session.oracle().ghost.hash(&mut h);
-        match live {
-            None => hash_words(&self.words, &mut h),
-            Some(live) => self.hash_live(session, live, &mut h),
-        }
-        self.capture.as_ref().map(|(_, hash)| *hash).hash(&mut h);
-        h.digest128()
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let hash = digest(&mut bytes, |h| {
+            Context::of(m.state()).hash(h);
+            (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
+            session.oracle().ghost.hash(h);
+            match live {
+                None => hash_words(&self.words, h),
+                Some(live) => self.hash_live(session, live, h),
+            }
+            self.capture.as_ref().map(|(_, hash)| *hash).hash(h);
+        });
+        self.bytes = bytes;
+        hash
     }
 
     fn hash_live(&self, session: &Session, live: &Liveness, h: &mut impl Hasher) {
@@ -115,12 +154,18 @@ impl Packer {
     }
 
     /// A hash of which words are not what they were in `before`.
-    pub fn change_since(&self, before: &Packed) -> u64 {
-        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+    pub fn change_since(&mut self, before: &Packed) -> u64 {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let hash = digest(&mut bytes, |h| self.hash_changes(before, h)) as u64;
+        self.bytes = bytes;
+        hash
+    }
+
+    fn hash_changes(&self, before: &Packed, h: &mut impl Hasher) {
         let (mut a, mut b) = (before.words.iter().peekable(), self.words.iter().peekable());
         loop {
             let changed = match (a.peek(), b.peek()) {
-                (None, None) => return h.finish(),
+                (None, None) => return,
                 (Some(x), Some(y)) if x.index == y.index => {
                     let changed = (x.value != y.value).then_some(x.index);
                     a.next();
@@ -138,23 +183,24 @@ impl Packer {
 
     /// Episodes share their capture: it is packed anew only where it is another.
     fn look_at_capture(&mut self, session: &Session) {
-        let captured = session.oracle().captured();
+        let (captured, id) = (session.oracle().captured(), session.oracle().capture_id());
         if captured.is_empty() {
             self.capture = None;
             return;
         }
-        if self.capture.is_some() && self.captured == captured {
-            return;
+        match &self.at_hand {
+            Some((at, capture, hash)) if *at == id => self.capture = Some((Arc::clone(capture), *hash)),
+            _ => {
+                let mut words = Vec::new();
+                for (i, (now, ready)) in captured.chunks_exact(4096).zip(self.ready.chunks_exact(4096)).enumerate() {
+                    differences(now, ready, i as u32 * 512, &mut words);
+                }
+                let hash = digest(&mut self.bytes, |h| hash_words(&words, h)) as u64;
+                let capture = Arc::new(words);
+                self.at_hand = Some((id, Arc::clone(&capture), hash));
+                self.capture = Some((capture, hash));
+            }
         }
-        self.captured.clear();
-        self.captured.extend_from_slice(captured);
-        let mut words = Vec::new();
-        for (i, (now, ready)) in captured.chunks_exact(4096).zip(self.ready.chunks_exact(512)).enumerate() {
-            differences(now, ready, i as u32 * 512, &mut words);
-        }
-        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
-        hash_words(&words, &mut h);
-        self.capture = Some((Arc::new(words), h.finish()));
     }
 
     /// Keeps the state, whole.
@@ -170,23 +216,43 @@ impl Packer {
         }
     }
 
-    /// Puts a state back.
+    /// Puts a state back. Of memory, only the words are written that are not as they
+    /// should be, where that is known.
     pub fn unpack(&mut self, from: &Packed, session: &mut Session) {
-        (self.room.vcpu, self.room.pv, self.room.latched) = (*from.vcpu, from.pv, from.latched);
-        fill(&mut self.room.pages, &self.ready, &from.words);
-        match &from.capture {
-            None => self.capture = None,
-            Some(new) if self.capture.as_ref().is_some_and(|(old, _)| Arc::ptr_eq(old, new)) => {}
-            Some(new) => {
-                self.captured.resize(self.ready.len() * 8, 0);
-                fill(&mut self.captured, &self.ready, new);
-                let mut h = xxhash_rust::xxh3::Xxh3Default::new();
-                hash_words(new, &mut h);
-                self.capture = Some((Arc::clone(new), h.finish()));
+        let (machine, oracle) = session.pieces();
+        machine.restore_registers(&from.vcpu, &from.pv, from.latched);
+        if std::mem::take(&mut self.known) {
+            for w in &self.words {
+                let at = w.index as usize * 8;
+                machine.put_word(w.index as usize, word(&self.ready[at..at + 8]));
             }
+        } else {
+            machine.put_pages(&self.ready);
         }
-        let captured: &[u8] = if from.capture.is_some() { &self.captured } else { &[] };
-        session.put(&self.room, &from.ghost, captured);
+        for w in &*from.words {
+            machine.put_word(w.index as usize, w.value);
+        }
+        match &from.capture {
+            Some(wanted) => self.put_capture(wanted, &from.ghost, oracle),
+            None => oracle.restore_ghost(&from.ghost),
+        }
+    }
+
+    fn put_capture(&mut self, wanted: &Capture, ghost: &Ghost, oracle: &mut Oracle) {
+        match &self.at_hand {
+            Some((id, have, _)) if *id == oracle.capture_id() => {
+                if Arc::ptr_eq(have, wanted) {
+                    return oracle.restore_ghost(ghost);
+                }
+                let old = |w: &Word| (w.index as usize, word(&self.ready[w.index as usize * 8..][..8]));
+                oracle.recapture(have.iter().map(old));
+                oracle.restore_ghost(ghost);
+            }
+            _ => oracle.restore(ghost, &self.ready),
+        }
+        oracle.recapture(wanted.iter().map(|w| (w.index as usize, w.value)));
+        let hash = digest(&mut self.bytes, |h| hash_words(wanted, h)) as u64;
+        self.at_hand = Some((oracle.capture_id(), Arc::clone(wanted), hash));
     }
 
     /// The lowest offset in the pages' range that the state looked at has changed.
@@ -201,28 +267,40 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 /// Appends the words of a page that are not what they were.
-fn differences(now: &[u8], ready: &[u64], first: u32, out: &mut Vec<Word>) {
-    // Most of a page is unchanged: compare by lines of eight words first.
-    for (line, (now, ready)) in now.chunks_exact(64).zip(ready.chunks_exact(8)).enumerate() {
-        let now: [u64; 8] = std::array::from_fn(|i| word(&now[8 * i..8 * i + 8]));
-        if now.iter().zip(ready).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0 {
+fn differences(now: &[u8], ready: &[u8], first: u32, out: &mut Vec<Word>) {
+    // Most pages are unchanged, and most of a changed one: compare by pieces first.
+    if now == ready {
+        return;
+    }
+    for (piece, (now, ready)) in now.chunks_exact(256).zip(ready.chunks_exact(256)).enumerate() {
+        if now == ready {
             continue;
         }
-        for (i, (value, old)) in now.into_iter().zip(ready).enumerate() {
-            if value != *old {
-                out.push(Word { index: first + (line * 8 + i) as u32, value });
+        for (i, (now, ready)) in now.chunks_exact(8).zip(ready.chunks_exact(8)).enumerate() {
+            if now != ready {
+                out.push(Word { index: first + (piece * 32 + i) as u32, value: word(now) });
             }
         }
     }
 }
 
-fn fill(pages: &mut [u8], ready: &[u64], words: &[Word]) {
-    for (to, from) in pages.chunks_exact_mut(8).zip(ready) {
-        to.copy_from_slice(&from.to_le_bytes());
+/// The 128-bit hash of what `feed` writes. Many small writes are gathered and hashed
+/// at once, which is several times as fast as one by one.
+fn digest(bytes: &mut Vec<u8>, feed: impl FnOnce(&mut Gather)) -> u128 {
+    bytes.clear();
+    feed(&mut Gather(bytes));
+    xxhash_rust::xxh3::xxh3_128(bytes)
+}
+
+struct Gather<'a>(&'a mut Vec<u8>);
+
+impl Hasher for Gather<'_> {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
     }
-    for w in words {
-        let at = w.index as usize * 8;
-        pages[at..at + 8].copy_from_slice(&w.value.to_le_bytes());
+
+    fn finish(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(self.0)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::live::Liveness;
+use super::packed::Packed;
 use super::states::Edge;
 use crate::inject::{Advance, At, Event, Kind, Schedule, Session};
-use crate::machine::{Error, Raise};
+use crate::machine::{Error, Mode, Raise};
 
 /// Which moves a search makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,12 @@ impl Moves {
 }
 
 /// Whether a state has this edge.
-pub fn exists(session: &Session, edge: Edge, moves: Moves) -> bool {
-    let m = session.machine();
+pub fn exists(state: &Packed, mode: Mode, edge: Edge, moves: Moves) -> bool {
     match edge {
         Edge::Step => true,
-        Edge::Nmi if moves.reduce => !m.blocked() && !m.in_shadow() && !m.pending(),
-        Edge::Nmi => !m.pending(),
-        Edge::Unmask => moves.unmask && m.blocked(),
+        Edge::Nmi if moves.reduce => !state.blocked(mode) && !state.in_shadow() && !state.pending(mode),
+        Edge::Nmi => !state.pending(mode),
+        Edge::Unmask => moves.unmask && state.blocked(mode),
     }
 }
 

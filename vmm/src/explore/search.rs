@@ -4,250 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::coverage::{Count, Coverage, Kind, Stand};
-use super::live::{Liveness, Point};
-use super::packed::{Packed, Packer};
-use super::path::{self, Moves};
+use super::config::{Bound, Config, Error, Report};
+use super::coverage::Coverage;
+use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
-use crate::inject::{Gear, RunError, Schedule, Session, run};
+use super::worker::{Reached, To, Worker};
+use crate::inject::Session;
 use crate::kvm::Host;
 use crate::machine::declare::{Scenario, Scheme};
 use crate::machine::{Guest, Knobs};
 use crate::oracle::{Invariant, Verdict};
-
-/// What to search, and how far.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Give up beyond so many states.
-    pub max_states: usize,
-    /// Give up beyond so many bytes for states and frontier.
-    pub max_memory: usize,
-    /// Threads, each with a VM of its own.
-    pub jobs: usize,
-    /// How states follow one another.
-    pub moves: Moves,
-    /// Go on after the first violation.
-    pub keep_going: bool,
-    /// Keep every state whole, and count states with equal hashes that differ.
-    pub check_hashes: bool,
-    /// How many explored paths are run again in every gear.
-    pub cross_check: usize,
-    /// Keep what a drawing of the graph needs.
-    pub graph: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_states: 20_000_000,
-            max_memory: 4 << 30,
-            jobs: 1,
-            moves: Moves::default(),
-            keep_going: false,
-            check_hashes: false,
-            cross_check: 20,
-            graph: false,
-        }
-    }
-}
-
-/// Why a search ended before nothing new appeared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// `max_states`.
-    States,
-    /// `max_memory`.
-    Memory,
-    /// A violation was found, and the search was not to go on.
-    Violation,
-    /// It was interrupted.
-    Interrupted,
-}
-
-/// A violation, by a shortest schedule.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// What is broken.
-    pub verdict: Verdict,
-    /// How.
-    pub schedule: Schedule,
-}
-
-/// What a search found.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Why it is not closed; `None`: nothing new appeared, everything is covered.
-    pub bound: Option<Bound>,
-    /// Distinct states.
-    pub states: u64,
-    /// Edges followed.
-    pub edges: u64,
-    /// Edges that led to a known state.
-    pub merged: u64,
-    /// States found but not expanded.
-    pub frontier: u64,
-    /// Most NMIs that were live at once, one inside the other.
-    pub max_nesting: u32,
-    /// Instructions that execution stood at with NMIs unblocked.
-    pub boundaries: u64,
-    /// Of these, how many had an NMI injected.
-    pub covered: u64,
-    /// Boundaries by the kind of context (I20). A kind that is not here was, in a closed
-    /// search, shown to be unreachable.
-    pub coverage: Vec<(Kind, Count)>,
-    /// The largest use of each declared stack over all states, in bytes.
-    pub stacks: Vec<(String, u64)>,
-    /// Violations by kind, each with a shortest schedule.
-    pub violations: Vec<Found>,
-    /// Explored paths that were run again, once in each gear.
-    pub cross_checked: u64,
-    /// Of these, how many came to another verdict.
-    pub disagreements: u64,
-    /// Equal hashes of different states (`check_hashes`).
-    pub collisions: Option<u64>,
-    /// How often the search was made until no more words were found to be live.
-    pub rounds: u32,
-    /// Bytes of memory for visited states, the frontier apart.
-    pub visited_bytes: u64,
-    /// The graph as DOT (`graph`).
-    pub dot: Option<String>,
-}
-
-/// Why a search could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The machine failed.
-    #[error(transparent)]
-    Machine(#[from] crate::machine::Error),
-    /// A path could not be run again.
-    #[error("a path that was explored cannot be run again: {0}")]
-    Path(#[from] RunError),
-}
-
-/// A thread's machine.
-pub(super) struct Worker {
-    pub session: Session,
-    packer: Packer,
-    /// Which stack words are dead (`merge_dead`).
-    live: Option<Liveness>,
-    /// Freely run chains that were stepped once: where they begin and end, and what
-    /// they change.
-    chains: HashSet<(Point, Point, u64)>,
-    /// One in so many states of the interrupted code has arrivals (1: all).
-    sample: u32,
-    /// Offsets of the declared stacks in the writable pages.
-    stacks: Vec<std::ops::Range<usize>>,
-    deepest: Vec<usize>,
-}
-
-/// Where an edge leads.
-enum To {
-    Known(u128),
-    New(u128, Packed),
-    Ends(Verdict),
-}
-
-struct Reached {
-    from: Id,
-    edge: Edge,
-    to: To,
-    rip: u64,
-    stand: Stand,
-    nesting: u32,
-}
-
-impl Worker {
-    fn new(mut session: Session, moves: Moves) -> Self {
-        let packer = Packer::new(&mut session);
-        let watched = &session.rules().watched;
-        let stacks: Vec<_> = session.rules().guest.image.declared.stacks.iter().map(|s| &s.range).collect();
-        let range = |r: &&std::ops::Range<u64>| {
-            let start = watched.offset(r.start);
-            start.map_or(0..0, |start| start..start + (r.end - r.start) as usize)
-        };
-        let stacks: Vec<_> = stacks.iter().map(range).collect();
-        let deepest = stacks.iter().map(|s| s.end).collect();
-        let live = if moves.merge_dead { Liveness::new(session.rules()) } else { None };
-        Self { session, packer, live, chains: HashSet::new(), sample: 1, stacks, deepest }
-    }
-
-    /// Follows one edge from `state`. `None` where the edge does not exist there.
-    fn follow(
-        &mut self,
-        id: Id,
-        state: &Packed,
-        edge: Edge,
-        moves: Moves,
-        known: &States,
-    ) -> Result<Option<Reached>, Error> {
-        self.packer.unpack(state, &mut self.session);
-        let from = self.session.machine().rip();
-        let stand = Stand::of(&self.session);
-        let outermost = self.session.oracle().ghost.outer.is_none();
-        if !path::exists(&self.session, edge, moves) {
-            return Ok(None);
-        }
-        let nesting = match edge {
-            Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
-            _ => self.walk(state, edge, moves)?,
-        };
-        if edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample) {
-            return Ok(None); // its entry was looked at; the rest is like a sampled one's
-        }
-        let to = match self.session.take_verdict() {
-            Some(verdict) => To::Ends(verdict),
-            None => {
-                let hash = self.packer.hash(&self.session, self.live.as_ref());
-                self.note_stacks();
-                match known.get(hash) {
-                    Some(_) => To::Known(hash),
-                    None => To::New(hash, self.packer.pack(&self.session)),
-                }
-            }
-        };
-        Ok(Some(Reached { from: id, edge, to, rip: from, stand, nesting }))
-    }
-
-    /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
-    fn nest(&mut self, state: &Packed, moves: Moves) -> Result<u32, Error> {
-        let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
-        if self.session.nest_at_once()? {
-            self.packer.look(&self.session);
-            if self.chains.contains(&(start, Point::of(&self.session), self.packer.change_since(state))) {
-                return Ok(nesting);
-            }
-        }
-        self.packer.unpack(state, &mut self.session);
-        self.walk(state, Edge::Nmi, moves)
-    }
-
-    /// Follows an edge, and looks at where it led. A chain that was run freely is
-    /// stepped, unless one like it was before.
-    fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
-        let start = Point::of(&self.session);
-        let nesting = path::follow(&mut self.session, edge, moves, self.live.as_mut())?;
-        self.packer.look(&self.session);
-        if edge == Edge::Step || !moves.skips_blocked() {
-            return Ok(nesting);
-        }
-        let key = (start, Point::of(&self.session), self.packer.change_since(state));
-        if self.chains.insert(key) {
-            self.packer.unpack(state, &mut self.session);
-            path::follow_closely(&mut self.session, edge, moves, self.live.as_mut())?;
-            self.packer.look(&self.session);
-        }
-        Ok(nesting)
-    }
-
-    fn note_stacks(&mut self) {
-        for (range, deepest) in self.stacks.iter().zip(&mut self.deepest) {
-            if let Some(at) = self.packer.lowest_change(range) {
-                *deepest = (*deepest).min(at);
-            }
-        }
-    }
-}
 
 /// Searches every pattern of arrivals for one scheme and scenario.
 pub fn explore(
@@ -299,9 +66,10 @@ fn more_is_live(workers: &mut [Worker]) -> bool {
     more
 }
 
-struct Search {
-    config: Config,
-    states: States,
+/// A search under way.
+pub(super) struct Search {
+    pub config: Config,
+    pub states: States,
     /// Unexpanded states by `(arrivals, edges)`.
     waves: BTreeMap<(u32, u32), Vec<(Id, Packed)>>,
     frontier_bytes: usize,
@@ -315,8 +83,8 @@ struct Search {
     stood: HashSet<u64>,
     injected: HashSet<u64>,
     coverage: Coverage,
-    found: Vec<(Verdict, Vec<Edge>)>,
-    report: Report,
+    pub found: Vec<(Verdict, Vec<Edge>)>,
+    pub report: Report,
 }
 
 impl Search {
@@ -506,52 +274,7 @@ impl Search {
         self.cross_check(session)?;
         Ok(self.report)
     }
-
     fn has_livelock(&self) -> bool {
         self.found.iter().any(|(v, _)| v.invariant() == Some(Invariant::I17))
-    }
-
-    /// Runs each violation's path again in every gear: its verdict is what they say.
-    fn confirm(&mut self, session: &mut Session) -> Result<(), Error> {
-        for (mut verdict, path) in std::mem::take(&mut self.found) {
-            let schedule = path::schedule(session, &path, self.config.moves)?;
-            for gear in [Gear::Step, Gear::Jump, Gear::Arm] {
-                let again = run(session, &schedule, gear, &mut ())?;
-                let same = (again.word(), again.invariant()) == (verdict.word(), verdict.invariant());
-                self.report.disagreements += u64::from(!same);
-                if same && gear == Gear::Step {
-                    verdict = again;
-                }
-            }
-            self.report.cross_checked += 1;
-            self.report.violations.push(Found { verdict, schedule });
-        }
-        self.report.violations.sort_by_key(|f| f.schedule.0.len());
-        Ok(())
-    }
-
-    /// Runs a sample of explored paths again in every gear, with nothing more arriving.
-    fn cross_check(&mut self, session: &mut Session) -> Result<(), Error> {
-        let (n, of) = (self.config.cross_check, self.states.len());
-        for i in 0..n.min(of) {
-            let id = (i * of / n.min(of)) as Id;
-            let pass = match self.states.outcome(id) {
-                Next::End => true,
-                Next::Unknown => continue, // not expanded, where a bound was hit
-                Next::Fails | Next::State(_) => false,
-            };
-            let path = self.states.path(id);
-            let schedule = path::schedule(session, &path, self.config.moves)?;
-            for gear in [Gear::Arm, Gear::Step, Gear::Jump] {
-                let verdict = run(session, &schedule, gear, &mut ())?;
-                if verdict.is_pass() != pass {
-                    let text = schedule.show(session.rules().names());
-                    log::error!("the explorer says pass={pass} for {text}; gear {gear:?} says {verdict}");
-                    self.report.disagreements += 1;
-                }
-            }
-            self.report.cross_checked += 1;
-        }
-        Ok(())
     }
 }

@@ -213,6 +213,13 @@ impl Session {
         self.advances = 0;
     }
 
+    /// The machine and the oracle, for a caller that puts a state back piece by piece
+    /// and leaves out what is the same.
+    pub fn pieces(&mut self) -> (&mut Machine, &mut Oracle) {
+        self.advances = 0;
+        (&mut self.machine, &mut self.oracle)
+    }
+
     /// The verdict, once the run has ended.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.oracle.verdict()

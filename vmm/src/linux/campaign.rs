@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// Which NMI goes from boundary to boundary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// NMI #2, on the path of #1.
@@ -40,12 +40,12 @@ pub struct Campaign {
     /// Seconds that a boot may take.
     #[serde(default = "boot_limit", rename = "boot-limit")]
     pub boot_limit: u64,
-    /// What is run, each from a boot of its own.
+    /// What is run, all from one boot.
     #[serde(rename = "run")]
     pub runs: Vec<CampaignRun>,
 }
 
-/// One boot, and the sweeps from it.
+/// Changes to the kernel that came up, and the sweeps from there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignRun {
@@ -71,7 +71,7 @@ fn ram() -> u64 {
 }
 
 fn boot_limit() -> u64 {
-    900
+    1800
 }
 
 fn sites() -> Vec<String> {
@@ -94,16 +94,20 @@ impl Campaign {
 
     /// The kernel's path; `$CACHE` stands for where scripts/linux puts kernels.
     pub fn kernel(&self) -> PathBuf {
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")))
-            .unwrap_or_default()
-            .join("nmi-lab/linux");
         match self.kernel.strip_prefix("$CACHE/") {
-            Some(rest) => cache.join(rest),
+            Some(rest) => kernel_cache().join(rest),
             None => PathBuf::from(&self.kernel),
         }
     }
+}
+
+/// Where scripts/linux puts kernels.
+pub fn kernel_cache() -> PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")))
+        .unwrap_or_default()
+        .join("nmi-lab/linux")
 }
 
 impl CampaignRun {

@@ -37,23 +37,6 @@ pub struct Outcome {
     pub unreached: u32,
 }
 
-impl Outcome {
-    /// As JSON.
-    pub fn to_json(&self, schedule: &str) -> serde_json::Value {
-        serde_json::json!({
-            "schedule": schedule,
-            "verdict": self.verdict.word(),
-            "invariant": self.verdict.invariant(),
-            "detail": self.verdict.detail(),
-            "arrived": self.arrived,
-            "coalesced": self.coalesced,
-            "delivered": self.delivered,
-            "handled": self.handled,
-            "unreached": self.unreached,
-        })
-    }
-}
-
 /// A case under way.
 pub(super) struct Run<'a> {
     pub(super) lab: &'a mut Lab,

@@ -33,6 +33,16 @@ impl Expected {
         }
     }
 
+    /// `pass` or `any`, and why.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Expected::Latched => ("pass", "the CPU keeps it until the unblocking iretq"),
+            Expected::Nested => ("pass", "the hardware frame is no longer needed"),
+            Expected::Overwrites(_) => ("any", "it overwrites a frame still to be read"),
+            Expected::OverwritesSave(_) => ("any", "it overwrites the entry's first save, still to be read"),
+        }
+    }
+
     /// Whether the kernel must survive.
     pub fn survives(self) -> bool {
         matches!(self, Expected::Latched | Expected::Nested)
@@ -41,11 +51,7 @@ impl Expected {
 
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Expected::Latched => "pass: the CPU keeps it until the unblocking iretq",
-            Expected::Nested => "pass: the hardware frame is no longer needed",
-            Expected::Overwrites(_) => "any: it overwrites a frame still to be read",
-            Expected::OverwritesSave(_) => "any: it overwrites the entry's first save, still to be read",
-        })
+        let (word, why) = self.words();
+        write!(f, "{word}: {why}")
     }
 }

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::site::{Site, resolve};
+use super::site::{Site, boundary, resolve};
+use crate::host_id::HostId;
 use crate::inject::{At, Event, PlaceError, Schedule, ScheduleError};
 use crate::kvm::Host;
 use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
@@ -15,8 +16,11 @@ pub enum LabError {
     #[error(transparent)]
     Machine(#[from] Error),
     /// The schedule.
-    #[error(transparent)]
+    #[error("schedule: {0}")]
     Schedule(#[from] ScheduleError),
+    /// The first NMI's site.
+    #[error("site: {0}")]
+    Site(PlaceError),
     /// A mutation.
     #[error("{0}")]
     Mutation(String),
@@ -30,11 +34,14 @@ impl LabError {
     pub fn exit_code(&self) -> u8 {
         match self {
             LabError::Machine(e) => e.exit_code(),
-            LabError::Schedule(_) | LabError::Mutation(_) => 65,
+            LabError::Schedule(_) | LabError::Site(_) | LabError::Mutation(_) => 65,
             LabError::Single(..) => 1,
         }
     }
 }
+
+/// How long the user program may take to come to the first NMI's site.
+const SITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a lab is made of.
 pub struct Setup {
@@ -50,9 +57,12 @@ pub struct Setup {
 
 /// The lab with a kernel in it.
 pub struct Lab {
+    host: HostId,
     pub(super) pc: Pc,
     pub(super) path: EntryPath,
+    /// The kernel as it came up, without any mutation.
     home: Snapshot,
+    mutations: Vec<String>,
     pub(super) snapshot: Snapshot,
     pub(super) site: Site,
     /// Every iretq of the kernel's entry code.
@@ -75,26 +85,43 @@ impl Lab {
         pc.boot(seconds, progress)?;
         pc.end_echo();
         let path = EntryPath::read(&pc)?;
-        for mutation in &setup.mutations {
-            mutate(&mut pc, mutation)?;
-        }
         quieten(&mut pc);
         let irets = entry_irets(&pc, &path);
-        let home = pc.snapshot()?;
-        let site = Site::parse(site, &pc)?;
-        site.reach(&mut pc, Duration::from_secs(20))?;
-        let snapshot = pc.snapshot()?;
-        Ok(Self { pc, path, home, snapshot, site, irets, limit: Duration::from_millis(250) })
+        let (home, snapshot) = (pc.snapshot()?, pc.snapshot()?);
+        let (mutations, site_there) = (Vec::new(), Site::Idle);
+        let limit = Duration::from_millis(250);
+        let host = host.id().clone();
+        let mut lab = Self { host, pc, path, home, mutations, snapshot, site: site_there, irets, limit };
+        lab.go(&setup.mutations, site)?;
+        Ok(lab)
     }
 
-    /// Goes to another site.
-    pub fn go(&mut self, site: &str) -> Result<(), LabError> {
+    /// Changes the kernel's code as it came up, and goes to a site.
+    pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
         let site = Site::parse(site, &self.pc)?;
         self.pc.restore(&mut self.home)?;
-        site.reach(&mut self.pc, Duration::from_secs(20))?;
+        for mutation in mutations {
+            mutate(&mut self.pc, mutation)?;
+        }
+        self.mutations = mutations.to_vec();
+        self.path = EntryPath::read(&self.pc)?;
+        self.irets = entry_irets(&self.pc, &self.path);
+        // The next restore of `home` copies all of it: KVM's log does not know of what
+        // was written here.
+        site.reach(&mut self.pc, SITE_LIMIT)?;
         self.snapshot = self.pc.snapshot()?;
         self.site = site;
         Ok(())
+    }
+
+    /// Where it runs.
+    pub fn host(&self) -> &HostId {
+        &self.host
+    }
+
+    /// What of the kernel's code is changed.
+    pub fn mutations(&self) -> &[String] {
+        &self.mutations
     }
 
     /// The NMI entry path as it is in memory.
@@ -136,8 +163,7 @@ impl Lab {
         let start = self.start().addr;
         let schedule = Schedule::parse_with(text, |place| match place {
             "user" | "idle" => Ok(start),
-            place => resolve(place, &self.pc)
-                .map_err(|_| PlaceError::Unknown { name: place.to_owned(), known: self.pc.symbols.like(place) }),
+            place => boundary(place, &self.pc),
         })?;
         Ok(schedule)
     }
@@ -167,7 +193,7 @@ fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
     let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
     let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
-    let addr = resolve(place, pc)?;
+    let addr = resolve(place, pc).map_err(|e| bad(&e.to_string()))?;
     match pc.write_kernel(addr, &bytes) {
         true => Ok(()),
         false => Err(bad("that place is not mapped")),

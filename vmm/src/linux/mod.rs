@@ -8,6 +8,7 @@
 mod bench;
 mod campaign;
 mod case;
+mod document;
 mod expect;
 mod lab;
 mod site;
@@ -15,9 +16,10 @@ mod sweep;
 mod table;
 mod walk;
 
-pub use bench::{Measured, bench};
-pub use campaign::{Campaign, CampaignRun, Part};
+pub use bench::{Bench, bench};
+pub use campaign::{Campaign, CampaignRun, Part, kernel_cache};
 pub use case::{Outcome, Which};
+pub use document::{CaseRow, Document, KernelInfo, RunJudgement, SweepInfo};
 pub use expect::Expected;
 pub use lab::{Lab, LabError, Setup};
 pub use site::Site;

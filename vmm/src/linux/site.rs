@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::lab::LabError;
+use crate::inject::PlaceError;
 use crate::machine::linux::{Error, Pc, Stop};
 
 /// The interrupted place.
@@ -20,14 +22,15 @@ const DEFAULT: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppi
 
 impl Site {
     /// Reads `user`, `idle`, or a place in the kernel; empty for getppid's function.
-    pub fn parse(text: &str, pc: &Pc) -> Result<Self, Error> {
+    pub fn parse(text: &str, pc: &Pc) -> Result<Self, LabError> {
         match text {
             "user" => Ok(Site::User),
             "idle" => Ok(Site::Idle),
             "" => pc.symbols.any(&DEFAULT).map(Site::Kernel).ok_or_else(|| {
-                Error::Symbols("this kernel has no function for getppid; name the first NMI's place".into())
+                let why = "this kernel has no function for getppid; name the first NMI's place (--site)";
+                Error::Symbols(why.into()).into()
             }),
-            place => resolve(place, pc).map(Site::Kernel),
+            place => boundary(place, pc).map(Site::Kernel).map_err(LabError::Site),
         }
     }
 
@@ -73,20 +76,34 @@ impl Site {
 }
 
 /// The address of `label`, `label+0x10` or a number.
-pub fn resolve(place: &str, pc: &Pc) -> Result<u64, Error> {
+pub fn resolve(place: &str, pc: &Pc) -> Result<u64, PlaceError> {
     let number = |text: &str| match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
     };
     let (name, offset) = place.rsplit_once('+').unwrap_or((place, "0"));
-    let addr = number(name).or_else(|| pc.symbols.get(name));
-    match (addr, number(offset)) {
-        (Some(addr), Some(offset)) => Ok(addr + offset),
-        (None, _) => {
-            let like = pc.symbols.like(name);
-            let hint = if like.is_empty() { String::new() } else { format!("; there are: {}", like.join(", ")) };
-            Err(Error::Symbols(format!("the kernel has no {name:?}{hint}")))
-        }
-        (_, None) => Err(Error::Symbols(format!("{offset:?} in {place:?} is no number"))),
+    let unknown = || PlaceError::Unknown { name: name.to_owned(), known: pc.symbols.like(name) };
+    let addr = number(name).or_else(|| pc.symbols.get(name)).ok_or_else(unknown)?;
+    let offset = number(offset).and_then(|offset| addr.checked_add(offset));
+    offset.ok_or_else(|| PlaceError::Number(place.to_owned()))
+}
+
+/// The same, where an instruction must begin: a stop amid one would change it.
+pub fn boundary(place: &str, pc: &Pc) -> Result<u64, PlaceError> {
+    let addr = resolve(place, pc)?;
+    let refused = |hint| PlaceError::NotABoundary { place: place.to_owned(), hint };
+    let text = pc.symbols.get("_stext")..pc.symbols.get("_etext");
+    if !text.contains(&Some(addr)) {
+        return Err(refused("; it is not in the kernel's text".into()));
     }
+    let mut at = pc.symbols.at_or_before(addr).unwrap_or(addr);
+    while at < addr {
+        let Some(d) = pc.instruction(at) else { return Err(refused(String::new())) };
+        if d.insn.next_ip() > addr {
+            let (before, behind) = (pc.symbols.show(at), pc.symbols.show(d.insn.next_ip()));
+            return Err(refused(format!("; there are: {before}, {behind}")));
+        }
+        at = d.insn.next_ip();
+    }
+    Ok(addr)
 }

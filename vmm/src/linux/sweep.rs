@@ -1,5 +1,7 @@
 //! A further NMI at each boundary of a path.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use super::case::{Outcome, Which};
 use super::expect::Expected;
 use super::lab::{Lab, LabError};
@@ -15,6 +17,16 @@ pub enum Kind {
     /// Something unblocked NMIs just before: a fault's iretq in the handler, an SMI, a
     /// machine check.
     Unmasked,
+}
+
+impl Kind {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Masked => "masked",
+            Kind::Unmasked => "unmasked",
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {
@@ -44,24 +56,41 @@ pub struct Row {
 impl Row {
     /// Whether it shows a defect.
     pub fn is_defect(&self) -> bool {
-        self.expected.survives() && !self.outcome.verdict.is_pass()
+        self.expected.survives() && !self.outcome.verdict.is_pass() && !self.is_silent()
+    }
+
+    /// Whether it says nothing about its boundary, which was not come to, or which this
+    /// host cannot show.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.outcome.verdict, Verdict::HostLimit { .. })
+            || self.outcome.unreached > 0 && self.outcome.verdict.is_pass()
     }
 }
 
 /// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SweepStats {
     /// Cases run.
     pub cases: u64,
     /// Cases that show a defect.
     pub defects: u64,
-    /// Cases whose last boundary was not come to: what was walked before did not repeat
-    /// itself, and nothing is said about that boundary.
+    /// Cases that say nothing about their boundary: it was not come to, since what was
+    /// walked before did not repeat itself, or this host cannot show it.
     pub missed: u64,
     /// Cases run again with NMIs raised by `KVM_NMI`.
     pub rechecked: u64,
     /// Of these, how many came to another verdict.
     pub disagreed: u64,
+}
+
+impl std::ops::AddAssign for SweepStats {
+    fn add_assign(&mut self, more: Self) {
+        self.cases += more.cases;
+        self.defects += more.defects;
+        self.missed += more.missed;
+        self.rechecked += more.rechecked;
+        self.disagreed += more.disagreed;
+    }
 }
 
 /// A sweep over one lab and site.
@@ -72,15 +101,17 @@ pub struct Sweep<'a> {
     stats: SweepStats,
     /// Livelocks that more time did not end; after some, no more is given.
     confirmed: u32,
+    /// Set from outside to stop at the next case.
+    stop: &'a AtomicBool,
 }
 
 /// Called with each case and how many there are in its part of the sweep.
 pub type OnRow<'r> = dyn FnMut(&Row, &Lab, usize) + 'r;
 
 impl<'a> Sweep<'a> {
-    /// A sweep from the lab's site.
-    pub fn new(lab: &'a mut Lab, recheck: u64) -> Self {
-        Self { lab, recheck, stats: SweepStats::default(), confirmed: 0 }
+    /// A sweep from the lab's site, until `stop` is set.
+    pub fn new(lab: &'a mut Lab, recheck: u64, stop: &'a AtomicBool) -> Self {
+        Self { lab, recheck, stats: SweepStats::default(), confirmed: 0, stop }
     }
 
     /// What was done so far.
@@ -135,6 +166,9 @@ impl<'a> Sweep<'a> {
     ) -> Result<(), LabError> {
         let total = range.len();
         for visit in &path.visits[range] {
+            if self.stop.load(Relaxed) {
+                return Ok(());
+            }
             let mut events = prefix.to_vec();
             if kind == Kind::Unmasked {
                 events.push(Event { kind: EventKind::Unmask, at: visit.at });
@@ -145,7 +179,7 @@ impl<'a> Sweep<'a> {
             let row = Row { at: visit.at, kind, events, outcome, expected };
             self.stats.cases += 1;
             self.stats.defects += u64::from(row.is_defect());
-            self.stats.missed += u64::from(row.outcome.unreached > 0);
+            self.stats.missed += u64::from(row.is_silent());
             self.check_again(&row)?;
             on_row(&row, self.lab, total);
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
-use super::code::Flow;
 use super::declare::{Scenario, Scheme};
 use super::fault::Fault;
 use super::guest_image::Guest;
@@ -230,65 +229,6 @@ impl Machine {
         })
     }
 
-    /// Carries out what the vCPU has just left for, by an instruction of so many bytes.
-    fn pv_hypercall(&mut self, port: u8, bytes: u64) -> Result<Stop, Error> {
-        match self.pv_outcome(port, bytes) {
-            Outcome::Refused(why) if self.idt.is_empty() => {
-                Ok(Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}"))))
-            }
-            Outcome::Refused(why) => {
-                log::debug!("return refused: {why}");
-                self.patch_handlers();
-                self.resume_patched() // to the #GP handler
-            }
-            outcome => Ok(Stop::Pv(outcome)),
-        }
-    }
-
-    fn pv_outcome(&mut self, port: u8, bytes: u64) -> Outcome {
-        if self.mode != Mode::Pv {
-            return Outcome::Crashed("a PV hypercall in mode native".into());
-        }
-        let mut state = *self.vm.state();
-        let from = state.regs.rip.wrapping_sub(bytes);
-        let mut mem = GuestMemoryMut(self.vm.ram_mut());
-        let outcome = match port {
-            abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared(), from),
-            _ => self.pv.hypercall(&mut state, &mut mem, from),
-        };
-        if let Outcome::Refused(_) = outcome {
-            // #GP at the call: RIP goes back to it, nothing else changes.
-            state.regs.rip = from;
-            state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
-                injected: 1,
-                nr: 13,
-                has_error_code: 1,
-                pending: 0,
-                error_code: 0,
-            };
-        }
-        *self.vm.state_mut() = state;
-        outcome
-    }
-
-    /// Whether the next instruction is a SYSCALL of the guest's user half.
-    pub(super) fn at_user_syscall(&self) -> bool {
-        self.pv.in_user_mode() && self.guest.code.at(self.rip()).is_some_and(|d| d.flow == Flow::Syscall)
-    }
-
-    /// Carries out that SYSCALL, which goes to the hypervisor. The CPU never executes it,
-    /// so no host's SYSCALL is relied on (on kvm_pvm it stays in ring 3).
-    pub(super) fn user_syscall(&mut self, next: u64) -> Stop {
-        let mut state = *self.vm.state();
-        let done = self.pv.syscall(next, &mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
-        *self.vm.state_mut() = state;
-        self.vm.state_mut().events.interrupt.shadow = 0;
-        match done {
-            Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
-            Delivery::Entered | Delivery::Lost => Stop::Boundary,
-        }
-    }
-
     /// Who owns the NMI mask.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -457,12 +397,28 @@ impl Machine {
         }
     }
 
+    /// Puts back all but memory.
+    pub fn restore_registers(&mut self, vcpu: &VcpuState, pv: &Pv, latched: bool) {
+        *self.vm.state_mut() = *vcpu;
+        (self.pv, self.latched) = (*pv, latched);
+    }
+
+    /// Writes a 64-bit word of the writable pages, by its number in a checkpoint's pages.
+    pub fn put_word(&mut self, index: usize, value: u64) {
+        let at = self.pages[index / 512] as usize + index % 512 * 8;
+        self.vm.ram_mut()[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
     /// Puts the whole state back.
     pub fn restore(&mut self, from: &Checkpoint) {
-        *self.vm.state_mut() = from.vcpu;
-        (self.pv, self.latched) = (from.pv, from.latched);
+        self.restore_registers(&from.vcpu, &from.pv, from.latched);
+        self.put_pages(&from.pages);
+    }
+
+    /// Writes all writable pages.
+    pub fn put_pages(&mut self, pages: &[u8]) {
         let ram = self.vm.ram_mut();
-        for (page, bytes) in self.pages.iter().zip(from.pages.chunks_exact(4096)) {
+        for (page, bytes) in self.pages.iter().zip(pages.chunks_exact(4096)) {
             ram[*page as usize..*page as usize + 4096].copy_from_slice(bytes);
         }
     }

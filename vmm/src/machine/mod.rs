@@ -2,6 +2,7 @@
 //! checkpoint and restore, PV hypercalls.
 
 pub mod boot;
+mod calls;
 mod check;
 pub mod code;
 pub mod declare;

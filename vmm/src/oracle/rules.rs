@@ -110,6 +110,8 @@ pub struct Oracle {
     pub ghost: Ghost,
     /// The writable pages at the outermost delivery.
     captured: Vec<u8>,
+    /// Another number whenever `captured` becomes another.
+    capture_id: u64,
     /// Room for the pages now.
     now: Vec<u8>,
     verdict: Option<Verdict>,
@@ -123,7 +125,16 @@ impl Oracle {
     /// For a run that begins at *ready*.
     pub fn new(rules: Arc<Rules>) -> Self {
         let depth = vec![0; rules.guest.image.declared.stacks.len()];
-        Self { rules, ghost: Ghost::default(), captured: vec![], now: vec![], verdict: None, depth, recorded: None }
+        Self {
+            rules,
+            ghost: Ghost::default(),
+            captured: vec![],
+            capture_id: 0,
+            now: vec![],
+            verdict: None,
+            depth,
+            recorded: None,
+        }
     }
 
     /// The rules in force.
@@ -139,15 +150,34 @@ impl Oracle {
 
     /// Puts back what `save` copied.
     pub fn restore(&mut self, ghost: &Ghost, captured: &[u8]) {
-        self.ghost = *ghost;
         self.captured.clear();
         self.captured.extend_from_slice(captured);
+        self.capture_id += 1;
+        self.restore_ghost(ghost);
+    }
+
+    /// Puts back a state of the episode whose capture is at hand, or of none.
+    pub fn restore_ghost(&mut self, ghost: &Ghost) {
+        self.ghost = *ghost;
         self.verdict = None;
     }
 
     /// The pages at the outermost delivery, where one is live.
     pub fn captured(&self) -> &[u8] {
         if self.ghost.outer.is_some() { &self.captured } else { &[] }
+    }
+
+    /// Changes words of the pages at hand into those of another episode.
+    pub fn recapture(&mut self, words: impl Iterator<Item = (usize, u64)>) {
+        for (index, value) in words {
+            self.captured[index * 8..index * 8 + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        self.capture_id += 1;
+    }
+
+    /// A number that is the same as long as the pages at hand are.
+    pub fn capture_id(&self) -> u64 {
+        self.capture_id
     }
 
     /// The verdict, once there is one.
@@ -193,6 +223,7 @@ impl Oracle {
             self.ghost.outer = Some(*before);
             self.ghost.frames.begin_episode();
             copy_pages(machine, &mut self.captured);
+            self.capture_id += 1;
         }
         let state = machine.state();
         let addr = match machine.mode() {

@@ -21,8 +21,8 @@ pub enum Error {
     /// The symbols that the lab needs are not there.
     #[error("no symbols: {0}")]
     Symbols(String),
-    /// RAM is too small.
-    #[error("the guest's {ram} MiB of RAM are too small: {what}")]
+    /// RAM is too small, or too large for this machine.
+    #[error("{ram} MiB of RAM will not do: {what}")]
     Ram {
         /// MiB of RAM.
         ram: u64,
@@ -37,21 +37,21 @@ pub enum Error {
         /// The console's end.
         console: String,
     },
-    /// The host cannot do it.
-    #[error("this host cannot run it: {0}")]
-    Host(String),
+    /// The boot was interrupted from outside.
+    #[error("interrupted while the kernel booted, so there are no results")]
+    Interrupted,
     /// KVM failed.
     #[error(transparent)]
     Kvm(#[from] kvm::Error),
 }
 
 impl Error {
-    /// The exit code of `sysexits.h`: 66 no input, 65 bad data, 69 a host that cannot.
+    /// The exit code: 65 for a bad kernel, 69 for a host that cannot, 75 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::File { .. } => 66,
-            Error::Image(_) | Error::Symbols(_) | Error::Ram { .. } | Error::Boot { .. } => 65,
-            Error::Host(_) | Error::Kvm(_) => 69,
+            Error::File { .. } | Error::Image(_) | Error::Symbols(_) | Error::Ram { .. } | Error::Boot { .. } => 65,
+            Error::Kvm(_) => 69,
+            Error::Interrupted => 75,
         }
     }
 }

@@ -1,22 +1,38 @@
 //! kallsyms, found in a kernel's image without any symbol to start from.
 //!
-//! scripts/kallsyms.c writes, each aligned to 8: the number of symbols, their names
-//! (a length, then that many indexes of tokens), a marker for every 256th name, the
-//! table of 256 tokens, and the index into it. The addresses (offsets from a base)
-//! lie before all this up to 6.3, and behind it since 6.4. The token table gives
-//! itself away: the tokens of '0' to '9' are those digits, in a row.
+//! scripts/kallsyms.c writes, each aligned to 8 (7.x: to 4): the number of symbols,
+//! their names (a length, then that many indexes of tokens), a marker for every 256th
+//! name, the table of 256 tokens, and the index into it. The addresses (offsets from a
+//! base) lie before all this up to 6.3, and behind it since 6.4; in 7.x each is an
+//! offset from the place where it stands. The token table gives itself away: the
+//! tokens of '0' to '9' are those digits, in a row.
+
+use object::{Object, ObjectSegment};
 
 /// A symbol: name, address, and the letter that `nm` would show.
 pub type Found = (String, u64, char);
 
-/// All symbols; else why there are none.
+/// All symbols of an ELF kernel; else why there are none.
 pub fn find(image: &[u8]) -> Result<Vec<Found>, String> {
+    find_where(image, |offset| {
+        let file = object::File::parse(image).ok()?;
+        let inside = |s: &object::Segment| {
+            let (start, len) = s.file_range();
+            (start..start.saturating_add(len)).contains(&offset).then(|| s.address().wrapping_add(offset - start))
+        };
+        file.segments().find_map(|s| inside(&s))
+    })
+}
+
+/// The same, where `linked_at` knows the address that a byte of the file is linked to.
+fn find_where(image: &[u8], linked_at: impl Fn(u64) -> Option<u64>) -> Result<Vec<Found>, String> {
     let tables = Tokens::candidates(image);
     let tokens = tables.first().ok_or("no kallsyms were found in it (CONFIG_KALLSYMS is off)")?;
     let names = names_before(image, tokens).ok_or("its kallsyms have a format that is not known here")?;
     let decoded = names.decode(image, tokens);
     let addresses = addresses_before(image, &names)
         .or_else(|| addresses_behind(image, tokens.end, names.count))
+        .or_else(|| addresses_by_place(image, tokens.end, names.count, &linked_at))
         .ok_or("the addresses of its kallsyms were not found")?;
     Ok(decoded.into_iter().zip(addresses).map(|((name, kind), addr)| (name, addr, kind)).collect())
 }
@@ -169,6 +185,30 @@ fn addresses_behind(image: &[u8], end: usize, count: usize) -> Option<Vec<u64>> 
     addresses(image, start, (start + count * 4).next_multiple_of(8), count)
 }
 
+/// Offsets from where each of them stands (7.x).
+fn addresses_by_place(
+    image: &[u8],
+    end: usize,
+    count: usize,
+    linked_at: &impl Fn(u64) -> Option<u64>,
+) -> Option<Vec<u64>> {
+    let start = end.next_multiple_of(4);
+    let place = linked_at(start as u64)?;
+    let address = |i: usize| Some(place.wrapping_add(4 * i as u64).wrapping_add_signed(offset_at(image, start, i)?));
+    let out: Vec<u64> = (0..count).map(address).collect::<Option<_>>()?;
+    (is_sorted(&out) && out.first().is_some_and(|first| *first >= KERNEL)).then_some(out)
+}
+
+fn offset_at(image: &[u8], start: usize, i: usize) -> Option<i64> {
+    Some(i64::from(u32_at(image, start + 4 * i)? as i32))
+}
+
+/// Whether nearly all are in order, as kallsyms' addresses are.
+fn is_sorted(addresses: &[u64]) -> bool {
+    let sorted = addresses.windows(2).filter(|w| w[0] <= w[1]).count();
+    sorted * 100 >= addresses.len().saturating_sub(1) * 99
+}
+
 fn addresses(image: &[u8], start: usize, base_at: usize, count: usize) -> Option<Vec<u64>> {
     let base = u64_at(image, base_at)?;
     // Kernels that can be relocated leave the base to a relocation: it is then that
@@ -186,25 +226,36 @@ fn addresses(image: &[u8], start: usize, base_at: usize, count: usize) -> Option
         false => base.wrapping_add(u64::from(*offset as u32)),
     };
     let out: Vec<u64> = raw.iter().map(address).collect();
-    let sorted = out.windows(2).filter(|w| w[0] <= w[1]).count();
-    (sorted * 100 >= out.len().saturating_sub(1) * 99).then_some(out)
+    is_sorted(&out).then_some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Where the addresses stand.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Order {
+        Before,
+        Behind,
+        ByPlace,
+    }
+
+    /// Where the image is linked to.
+    const LINKED: u64 = KERNEL + 0x80_0000;
+
     /// An image with `count` names `f000000`, ..., whose tokens are single characters.
-    fn image(behind: bool) -> Vec<u8> {
+    fn image(order: Order) -> Vec<u8> {
         let count = 600usize;
         let mut out = vec![0xee; 64];
-        let align = |out: &mut Vec<u8>| out.resize(out.len().next_multiple_of(8), 0);
+        let alignment = if order == Order::ByPlace { 4 } else { 8 };
+        let align = |out: &mut Vec<u8>| out.resize(out.len().next_multiple_of(alignment), 0);
         let addresses = |out: &mut Vec<u8>| {
             (0..count as u32).for_each(|i| out.extend((i * 16).to_le_bytes()));
             align(out);
             out.extend((KERNEL + 0x100_0000).to_le_bytes());
         };
-        if !behind {
+        if order == Order::Before {
             addresses(&mut out);
         }
         out.extend((count as u32).to_le_bytes());
@@ -231,17 +282,22 @@ mod tests {
         align(&mut out);
         index.iter().for_each(|i| out.extend(i.to_le_bytes()));
         align(&mut out);
-        if behind {
-            addresses(&mut out);
+        match order {
+            Order::Before => {}
+            Order::Behind => addresses(&mut out),
+            Order::ByPlace => (0..count as u64).for_each(|i| {
+                let (to, place) = (KERNEL + 0x100_0000 + i * 16, LINKED + out.len() as u64);
+                out.extend((to.wrapping_sub(place) as u32).to_le_bytes());
+            }),
         }
         out.extend([0; 64]);
         out
     }
 
     #[test]
-    fn both_orders_are_read() {
-        for behind in [false, true] {
-            let found = find(&image(behind)).unwrap();
+    fn every_order_is_read() {
+        for order in [Order::Before, Order::Behind, Order::ByPlace] {
+            let found = find_where(&image(order), |offset| Some(LINKED + offset)).unwrap();
             assert_eq!(found.len(), 600);
             assert_eq!(found[300], ("f000300".into(), KERNEL + 0x100_0000 + 300 * 16, 'T'));
         }

@@ -6,9 +6,11 @@
 
 mod assist;
 mod boot;
+mod come_up;
 mod console;
 mod devices;
 mod error;
+mod hooks;
 pub mod initrd;
 mod kallsyms;
 mod live;
@@ -23,11 +25,12 @@ mod symbols;
 mod time;
 pub mod user;
 
-pub use assist::{Assists, CLEAR_CPUID};
+pub use assist::{Assists, HOST_WORDS};
+pub use come_up::Progress;
 pub use error::Error;
 pub use live::{Boundary, EntryPath};
 pub use options::Options;
 pub use payload::vmlinux;
-pub use pc::{Pc, Progress, Stop};
+pub use pc::{Pc, Stop};
 pub use snapshot::Snapshot;
 pub use symbols::{KERNEL_MAP, KernelSymbols};

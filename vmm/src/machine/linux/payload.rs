@@ -3,6 +3,8 @@
 
 use std::io::Read;
 
+use object::Object;
+
 use super::Error;
 
 /// Offset of the magic `HdrS` in a bzImage.
@@ -13,12 +15,12 @@ const PAYLOAD_LENGTH: usize = 0x24c;
 /// The ELF `vmlinux` in a kernel file, which is a bzImage or already the ELF.
 pub fn vmlinux(file: Vec<u8>) -> Result<Vec<u8>, Error> {
     if file.starts_with(b"\x7fELF") {
-        return Ok(file);
+        return x86_64(file);
     }
     if file.get(HDRS..HDRS + 4) != Some(b"HdrS") {
         return Err(Error::Image("neither an ELF file nor an x86 bzImage (no HdrS at 0x202)".into()));
     }
-    let version = u16::from_le_bytes([file[0x206], file[0x207]]);
+    let version = word(&file, 0x206)? & 0xffff;
     if version < 0x208 {
         return Err(Error::Image(format!("boot protocol {version:#x} is older than 2.08 and names no payload")));
     }
@@ -32,9 +34,22 @@ pub fn vmlinux(file: Vec<u8>) -> Result<Vec<u8>, Error> {
         .ok_or_else(|| Error::Image("its setup header names a payload beyond the file's end".into()))?;
     let elf = unpack(packed)?;
     match elf.starts_with(b"\x7fELF") {
-        true => Ok(elf),
+        true => x86_64(elf),
         false => Err(Error::Image("its payload is no ELF file".into())),
     }
+}
+
+/// The ELF file, if it is one of a kernel for this machine.
+fn x86_64(elf: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let file = object::File::parse(&*elf).map_err(|e| Error::Image(format!("it is no usable ELF file: {e}")))?;
+    let why = match file.kind() {
+        _ if file.architecture() != object::Architecture::X86_64 => {
+            format!("it is for {:?}, not for x86-64 in 64-bit mode", file.architecture())
+        }
+        object::ObjectKind::Executable => return Ok(elf),
+        kind => format!("it is an ELF file of kind {kind:?}, not a kernel (Executable)"),
+    };
+    Err(Error::Image(why))
 }
 
 fn word(file: &[u8], at: usize) -> Result<usize, Error> {
@@ -63,7 +78,7 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, Error> {
             let done = lzma_rs::xz_decompress(&mut &packed[..packed.len() - 4], &mut out);
             done.map_err(|e| bad("xz", format!("{e:?}")))?;
         }
-        [0x5d, 0, 0, ..] => {
+        [0x5d, 0, 0, _, ..] => {
             let done = lzma_rs::lzma_decompress(&mut &packed[..packed.len() - 4], &mut out);
             done.map_err(|e| bad("lzma", format!("{e:?}")))?;
         }
@@ -106,6 +121,9 @@ mod tests {
         image[HDRS..HDRS + 4].copy_from_slice(b"HdrS");
         image[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
         image[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&0x1000u32.to_le_bytes());
+        for cut in HDRS..image.len() {
+            assert!(vmlinux(image[..cut].to_vec()).is_err(), "{cut}");
+        }
         let text = vmlinux(image).unwrap_err().to_string();
         assert!(text.contains("beyond the file's end"), "{text}");
     }

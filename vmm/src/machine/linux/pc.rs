@@ -6,11 +6,12 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::assist::{Assists, CLEAR_CPUID, Syscall};
+use super::assist::{Assists, HOST_WORDS, Native};
 use super::devices::{Devices, Effect};
+use super::hooks::Hooks;
 use super::pit::Nanos;
 use super::{Error, KERNEL_MAP, KernelSymbols, Options, boot, initrd, user};
-use crate::kvm::{Exit, Host, VcpuState, Vm, rflags};
+use crate::kvm::{Exit, Host, Quirks, VcpuState, Vm};
 use crate::machine::memory::GuestMemory;
 use crate::machine::{Raise, paging};
 
@@ -41,9 +42,6 @@ pub enum Stop {
     Failed(String),
 }
 
-/// What a boot waits for, shown while it lasts.
-pub type Progress<'a> = &'a mut dyn FnMut(&str, Duration);
-
 /// A PC that runs Linux.
 pub struct Pc {
     pub(super) vm: Vm,
@@ -51,33 +49,28 @@ pub struct Pc {
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
     pub(super) assists: Assists,
+    quirks: Quirks,
     pub(super) lstar: Option<u64>,
-    pub(super) syscall: Syscall,
+    pub(super) syscall: Native,
+    /// Whether the user program's OUTs reach the VMM.
+    pub(super) user_out: Native,
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
     pub(super) frozen: Option<Nanos>,
     pub(super) started: Instant,
     patches: Vec<(usize, u8)>,
     /// Whether the kernel's complaint about an NMI without a source is skipped.
-    skip_unknown_nmi: bool,
+    pub(super) skip_unknown_nmi: bool,
     /// Where the console's text was last looked at for an oops.
     pub(super) scanned: usize,
-    hooks: Hooks,
+    pub(super) hooks: Hooks,
     /// Whether a run ends where the CPU is idle.
     pub(super) stop_at_idle: bool,
     /// The hook that is being stepped over.
-    passing: Option<u64>,
+    pub(super) passing: Option<u64>,
     /// How many snapshots were taken, and which the dirty log counts from.
     pub(super) snapshots: u64,
     pub(super) current: u64,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Hooks {
-    page_fault: Option<u64>,
-    syscall: Option<u64>,
-    unknown_nmi: Option<u64>,
-    printk: Option<u64>,
 }
 
 impl Pc {
@@ -89,7 +82,7 @@ impl Pc {
         options: &Options,
         echo: Option<Box<dyn Write + Send>>,
     ) -> Result<Self, Error> {
-        let mut vm = Vm::new(host, options.ram_mib << 20)?;
+        let mut vm = Vm::new(host, options.ram_bytes()?)?;
         vm.edit_cpuid(host, |entry| {
             match entry.function {
                 // No local APIC (the interrupt controllers are 8259s), no machine
@@ -106,23 +99,20 @@ impl Pc {
             !(0x4000_0000..0x5000_0000).contains(&entry.function)
         })?;
         let init = initrd::with_init(options.initrd.clone(), &user::elf());
-        let host_words = if vm.shows_hidden_cpuid() { CLEAR_CPUID } else { "" };
-        let cmdline = options.command_line(host_words, vm.tsc_khz());
+        let assists = Assists { command_line: vm.shows_hidden_cpuid(), ..Assists::default() };
+        let cmdline = options.command_line(if assists.command_line { HOST_WORDS } else { "" }, vm.tsc_khz());
         let entry = boot::load(&mut vm, elf, &init, &cmdline)?;
         boot::set_registers(&mut vm, entry)?;
-        let hooks = Hooks {
-            page_fault: symbols.any(&["asm_exc_page_fault", "page_fault"]),
-            syscall: symbols.get("entry_SYSCALL_64"),
-            unknown_nmi: symbols.any(&["unknown_nmi_error", "unknown_nmi_error.constprop.0"]),
-            printk: symbols.any(&["_printk", "printk"]),
-        };
+        let hooks = Hooks::of(&symbols);
         Ok(Self {
             vm,
             devices: Devices::new(echo),
             symbols,
-            assists: Assists::default(),
+            assists,
+            quirks: host.quirks(),
             lstar: None,
-            syscall: Syscall::default(),
+            syscall: Native::default(),
+            user_out: Native::default(),
             frozen: None,
             started: Instant::now(),
             patches: Vec::new(),
@@ -134,40 +124,6 @@ impl Pc {
             snapshots: 0,
             current: 0,
         })
-    }
-
-    /// Runs until the user program has written its checksum twice.
-    pub fn boot(&mut self, limit: Duration, progress: Progress) -> Result<u32, Error> {
-        let start = Instant::now();
-        let mut seen = None;
-        loop {
-            let waits = match (seen, self.devices.console().is_empty()) {
-                (None, true) => "the kernel's first line",
-                (None, false) => "the user program's first heartbeat",
-                (Some(_), _) => "the user program's second heartbeat",
-            };
-            progress(waits, start.elapsed());
-            let why = match self.run(&[], Duration::from_millis(500))? {
-                Stop::Heartbeat(sum) if sum != user::checksum() => {
-                    format!("its user program computes {sum:#x}, not {:#x}: this host cannot run it", user::checksum())
-                }
-                Stop::Heartbeat(sum) if seen == Some(sum) => return Ok(sum),
-                Stop::Heartbeat(sum) => {
-                    seen = Some(sum);
-                    continue;
-                }
-                Stop::Budget if start.elapsed() > limit => {
-                    format!(
-                        "{} s went by while it waited for {waits} (raise the limit, or see where it stands: {})",
-                        limit.as_secs(),
-                        self.symbols.show(self.rip())
-                    )
-                }
-                Stop::Budget | Stop::Mark | Stop::Idle => continue,
-                other => format!("{other:?} at {}", self.symbols.show(self.rip())),
-            };
-            return Err(Error::Boot { why, console: self.console_tail(12) });
-        }
     }
 
     /// What help the host needed so far.
@@ -233,8 +189,8 @@ impl Pc {
     pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
         let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
         match raise {
-            Raise::Ioctl => self.vm.raise_nmi()?,
-            Raise::Events => self.vm.state_mut().events.nmi.pending = 1,
+            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
+            Raise::Events | Raise::Ioctl => self.vm.raise_nmi()?,
         }
         self.run(&[entry], limit)
     }
@@ -276,9 +232,10 @@ impl Pc {
             let hooks = self.hooks;
             // Where the compiler inlined the complaint, its printk is skipped.
             let skip = hooks.unknown_nmi.or(hooks.printk).filter(|_| self.skip_unknown_nmi && self.frozen.is_some());
-            let page_fault = hooks.page_fault.filter(|_| self.syscall != Syscall::Complete);
-            let syscall = hooks.syscall.filter(|_| self.syscall == Syscall::Unknown);
-            for hook in [skip, page_fault, syscall].into_iter().flatten() {
+            let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
+            let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
+            let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
+            for hook in [skip, page_fault, syscall, protection].into_iter().flatten() {
                 if self.passing != Some(hook) {
                     self.patch(hook);
                 }
@@ -296,9 +253,18 @@ impl Pc {
                 match () {
                     () if stops.contains(&here) => return Ok(Stop::At(here)),
                     () if self.skips(here) => self.return_from_function(),
-                    () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Syscall::Assisted,
+                    () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Native::Assisted,
                     () if Some(here) == syscall => {
-                        self.syscall = Syscall::Complete;
+                        self.syscall = Native::Complete;
+                    }
+                    () if Some(here) == protection => {
+                        let stop = match self.assist_out() {
+                            None => self.pass()?,
+                            stop => stop,
+                        };
+                        if let Some(stop) = stop {
+                            return Ok(stop);
+                        }
                     }
                     () => {
                         if let Some(stop) = self.pass()? {
@@ -321,8 +287,10 @@ impl Pc {
         let now = self.now();
         Ok(match exit {
             Exit::Hlt => self.idle(),
-            Exit::Out { port: user::HEARTBEAT, value } => Some(Stop::Heartbeat(value)),
-            Exit::Out { port: user::MARK, .. } => Some(Stop::Mark),
+            Exit::Out { port: port @ (user::HEARTBEAT | user::MARK), value } => {
+                self.user_out = Native::Complete;
+                Some(if port == user::MARK { Stop::Mark } else { Stop::Heartbeat(value) })
+            }
             Exit::Out { port, value } => match self.devices.write(port, value, now) {
                 Effect::Done if value == u32::from(b'\n') => self.scan_console(),
                 Effect::Done => None,
@@ -352,54 +320,5 @@ impl Pc {
                 Some(Stop::Failed(format!("Xen's hypercall {number}, which nobody asked for")))
             }
         })
-    }
-
-    /// Whether `addr` begins a function that is skipped.
-    pub(super) fn skips(&self, addr: u64) -> bool {
-        if !self.skip_unknown_nmi || self.frozen.is_none() {
-            return false;
-        }
-        match self.hooks.unknown_nmi {
-            Some(function) => function == addr,
-            None if self.hooks.printk == Some(addr) => {
-                let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
-                let caller = self.symbols.show(self.memory().word(cr3, rsp).unwrap_or(0));
-                // Without the offset, and without `.cold` and its like.
-                let function = caller.split(['+', '.']).next().unwrap_or("");
-                ["default_do_nmi", "exc_nmi", "do_nmi"].contains(&function)
-            }
-            None => false,
-        }
-    }
-
-    /// Leaves the function at whose first instruction execution stands.
-    pub(super) fn return_from_function(&mut self) {
-        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
-        if let Some(to) = self.memory().word(cr3, rsp) {
-            let regs = &mut self.vm.state_mut().regs;
-            (regs.rip, regs.rsp) = (to, rsp + 8);
-        }
-    }
-
-    /// Gets past a hook that had nothing to do.
-    fn pass(&mut self) -> Result<Option<Stop>, Error> {
-        use iced_x86::Mnemonic;
-        let Some(d) = self.next_instruction() else { return Ok(None) };
-        let regs = &mut self.vm.state_mut().regs;
-        match d.insn.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Endbr64 => {}
-            Mnemonic::Cld => regs.rflags &= !rflags::DF,
-            _ => {
-                self.passing = Some(self.rip());
-                let stop = self.step();
-                self.passing = None;
-                return Ok(match stop? {
-                    Stop::At(_) => None,
-                    other => Some(other),
-                });
-            }
-        }
-        regs.rip = d.insn.next_ip();
-        Ok(None)
     }
 }

@@ -125,8 +125,20 @@ impl KernelSymbols {
         self.by_addr.range(addr + 1..).next().map(|(a, _)| *a)
     }
 
-    /// Names that contain `part`, at most a handful, for a message.
+    /// The last address up to `addr` that has a name.
+    pub fn at_or_before(&self, addr: u64) -> Option<u64> {
+        self.by_addr.range(..=addr).next_back().map(|(a, _)| *a)
+    }
+
+    /// Names that contain `part`, else names that look like it; at most a handful, for
+    /// a message.
     pub fn like(&self, part: &str) -> Vec<String> {
-        self.by_name.keys().filter(|n| n.contains(part)).take(8).cloned().collect()
+        let contain: Vec<String> = self.by_name.keys().filter(|n| n.contains(part)).take(8).cloned().collect();
+        if !contain.is_empty() {
+            return contain;
+        }
+        let mut alike: Vec<_> = self.by_name.keys().map(|n| (strsim::jaro_winkler(n, part), n)).collect();
+        alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+        alike.into_iter().take_while(|(how, _)| *how > 0.85).take(4).map(|(_, n)| n.clone()).collect()
     }
 }

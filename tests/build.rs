@@ -1,0 +1,24 @@
+//! Whether there is a kernel for the Linux tests: where there is none, they are shown as
+//! ignored, with the reason, and never as passed.
+
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(linux_test_kernel)");
+    println!("cargo::rerun-if-env-changed=XDG_CACHE_HOME");
+    println!("cargo::rerun-if-env-changed=HOME");
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let kernel = cache.unwrap_or_default().join("nmi-lab/linux/vmlinux");
+    println!("cargo::rerun-if-changed={}", kernel.display());
+    println!("cargo::rustc-env=LINUX_TEST_KERNEL={}", kernel.display());
+    if kernel.exists() {
+        println!("cargo::rustc-cfg=linux_test_kernel");
+    } else {
+        println!(
+            "cargo::warning=the Linux tests will NOT RUN: no {} (scripts/linux/build-test-kernel)",
+            kernel.display()
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! `vmm list boundaries --kernel`: the NMI entry path as it is live in memory.
+
+use std::collections::HashMap;
+
+use super::header;
+use super::kernel::KernelArgs;
+use crate::cli::failure::Failure;
+use crate::cli::interrupt::on_interrupt;
+use crate::cli::out::Out;
+use crate::inject::{Event, Kind};
+use crate::linux::{Document, Lab, Visit};
+use crate::report::columns;
+
+/// Lists the entry code's boundaries, with the visits of one NMI's path; or those of a
+/// schedule's path, whatever code they are in.
+pub fn boundaries(kernel: &KernelArgs, path: Option<&str>, json: bool, out: &mut Out) -> Result<(), Failure> {
+    let stop = on_interrupt();
+    let booted = kernel.boot(path.map_or("", Lab::site_of), &stop)?;
+    let mut lab = booted.lab;
+    let events = match path {
+        Some(text) => lab.schedule(text)?.0,
+        None => vec![Event { kind: Kind::Nmi, at: lab.start() }],
+    };
+    let walked = lab.walk(&events)?;
+    let mut visits = HashMap::<u64, Vec<&Visit>>::new();
+    walked.visits.iter().for_each(|v| visits.entry(v.at.addr).or_default().push(v));
+    let all: Vec<u64> = match path {
+        None => lab.path().boundaries.iter().map(|b| b.addr).collect(),
+        Some(_) => {
+            let mut seen = std::collections::HashSet::new();
+            walked.visits.iter().map(|v| v.at.addr).filter(|a| seen.insert(*a)).collect()
+        }
+    };
+    let rows: Vec<Row> = all.iter().map(|addr| Row::of(*addr, visits.get(addr), &lab)).collect();
+    let schedule = lab.show_schedule(&events);
+    let document = Document::new(booted.info, &lab);
+    if json {
+        return out.json(&serde_json::json!({
+            "host": document.host, "kernel": document.kernel, "assists": document.assists,
+            "path": schedule, "boundaries": rows,
+        }));
+    }
+    out.line(&header(&document))?;
+    out.line("")?;
+    let lines = rows.into_iter().map(|r| {
+        let visits = match r.visits {
+            0 => String::new(),
+            1 => "#1".into(),
+            n => format!("#1..#{n}"),
+        };
+        [r.address, r.place, visits, r.masked.to_owned(), r.frame.to_owned(), r.instruction]
+    });
+    out.text(&columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "FRAME", "INSTRUCTION"], lines))?;
+    out.line(&format!("\nVISITS, NMIS and FRAME are those of {schedule}: see vmm list boundaries --help"))
+}
+
+#[derive(serde::Serialize)]
+struct Row {
+    address: String,
+    place: String,
+    visits: usize,
+    masked: &'static str,
+    frame: &'static str,
+    instruction: String,
+}
+
+impl Row {
+    fn of(addr: u64, visits: Option<&Vec<&Visit>>, lab: &Lab) -> Self {
+        let visits = visits.map_or(&[][..], Vec::as_slice);
+        let blocked = visits.iter().filter(|v| v.blocked).count();
+        let masked = match blocked {
+            _ if visits.is_empty() => "",
+            0 => "open",
+            n if n == visits.len() => "masked",
+            _ => "both",
+        };
+        let frame = match () {
+            () if visits.iter().any(|v| v.frame_read_at.is_some()) => "needed",
+            () if visits.iter().any(|v| v.save_read_at.is_some()) => "save",
+            () => "",
+        };
+        let instruction = lab.pc().instruction(addr).map_or(String::new(), |d| d.text().replace('\t', " "));
+        Self { address: format!("{addr:#x}"), place: lab.show(addr), visits: visits.len(), masked, frame, instruction }
+    }
+}

@@ -1,0 +1,70 @@
+//! Campaigns over Linux kernels.
+
+use std::path::Path;
+
+use super::kernel::read;
+use super::sweep::{How, ending};
+use super::{Linux, header};
+use crate::cli::failure::{Ending, Failure};
+use crate::cli::interrupt::on_interrupt;
+use crate::cli::out::Out;
+use crate::linux::{Campaign, Document, RunJudgement};
+
+/// Runs a campaign file: one boot, and each run from there.
+pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Failure> {
+    let text = String::from_utf8_lossy(&read(file)?).into_owned();
+    let campaign = Campaign::parse(&text).map_err(|why| Failure::Input { name: file.display().to_string(), why })?;
+    let mut kernel = args.kernel.clone();
+    kernel.kernel.get_or_insert_with(|| campaign.kernel());
+    kernel.ram.get_or_insert(campaign.ram);
+    kernel.boot_limit.get_or_insert(campaign.boot_limit);
+    kernel.cmdline = format!("{} {}", campaign.cmdline, kernel.cmdline).trim().to_owned();
+    let stop = on_interrupt();
+    let first = &campaign.runs[0];
+    let mut booted = kernel.boot(&first.sites[0], &stop)?;
+    let lab = &mut booted.lab;
+    lab.set_limit(args.case_limit());
+    let mut document = Document::new(booted.info, lab);
+    document.campaign = Some(campaign.name.clone());
+    if !args.json {
+        out.line(&format!("{}: {}", campaign.name, header(&document)))?;
+    }
+    let how = How { kernel: &kernel, json: args.json, stop: &stop };
+    let mut as_expected = true;
+    for (run, site) in campaign.runs.iter().flat_map(|run| run.sites.iter().map(move |site| (run, site))) {
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            document.complete = false;
+            break;
+        }
+        lab.go(&[&kernel.mutate[..], &run.mutate[..]].concat(), site)?;
+        let whole = document.complete;
+        let defects = how.sweep(lab, &run.parts, &mut document, out)?;
+        let (ok, why) = run.judge(&defects);
+        let done = !whole || document.complete;
+        as_expected &= ok;
+        if !args.json {
+            let word = match (done, ok) {
+                (false, _) => "interrupted",
+                (true, true) => "as expected",
+                (true, false) => "NOT AS EXPECTED",
+            };
+            out.line(&format!("{}: {word}: {why}\n", run.about))?;
+        }
+        document.runs.push(RunJudgement {
+            about: run.about.clone(),
+            site: lab.show(lab.start().addr),
+            defects_at: run.defects_at.clone(),
+            as_expected: done.then_some(ok),
+            why,
+        });
+    }
+    if args.json {
+        out.json(&document)?;
+    }
+    let missed = document.summary.missed > 0;
+    Ok(match ending(&document) {
+        Ending::Expected | Ending::Unexpected if as_expected && !missed => Ending::Expected,
+        Ending::Expected => Ending::Unexpected,
+        other => other,
+    })
+}

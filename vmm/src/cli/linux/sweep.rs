@@ -1,0 +1,111 @@
+//! A sweep as it runs: progress, the table, and what goes into the document.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::kernel::{KernelArgs, bar};
+use crate::cli::failure::{Ending, Failure};
+use crate::cli::out::Out;
+use crate::linux::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
+
+/// Every so many cases, one is run again by the other way to raise NMIs.
+const RECHECK: u64 = 16;
+/// Defects shown with their replay lines; the others stand in the table and in JSON.
+const SHOWN: usize = 10;
+
+/// How sweeps are run and shown.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    pub kernel: &'a KernelArgs,
+    pub json: bool,
+    pub stop: &'a AtomicBool,
+}
+
+impl How<'_> {
+    /// Sweeps one site; returns the defects' places. What was done is in `document`.
+    pub fn sweep(
+        self,
+        lab: &mut Lab,
+        parts: &[Part],
+        document: &mut Document,
+        out: &mut Out,
+    ) -> Result<Vec<String>, Failure> {
+        let mut defects = Vec::new();
+        for (part, kind) in parts.iter().flat_map(|p| [(*p, Kind::Masked), (*p, Kind::Unmasked)]) {
+            if self.stop.load(Relaxed) {
+                break;
+            }
+            let bar = bar("{bar:24} {percent:>3}% {elapsed} · {per_sec} · {eta} left");
+            let mut info = SweepInfo::new(lab, part, kind);
+            let (mut table, mutate) = (Table::default(), lab.mutations().to_vec());
+            let mut of = 0;
+            let on_row = &mut |row: &Row, lab: &Lab, total: usize| {
+                of = total;
+                bar.set_length(total as u64);
+                bar.inc(1);
+                table.add(row, lab);
+                if row.is_defect() {
+                    defects.push(lab.show(row.at.addr));
+                }
+                info.rows.push(CaseRow::of(row, lab, |schedule| self.kernel.replay(&mutate, schedule)));
+            };
+            let mut sweep = Sweep::new(lab, RECHECK, self.stop);
+            match part {
+                Part::Second => sweep.second(kind, on_row)?,
+                Part::Third => sweep.third(kind, on_row)?,
+            }
+            info.stats = sweep.stats();
+            bar.finish_and_clear();
+            document.complete &= info.stats.cases == of as u64 && of > 0;
+            document.assists = lab.pc().assists();
+            if !self.json {
+                show(&info, part, kind, of, bar.elapsed().as_secs_f64(), &table, out)?;
+            }
+            document.add(info);
+        }
+        document.complete &= !self.stop.load(Relaxed);
+        Ok(defects)
+    }
+}
+
+fn show(
+    info: &SweepInfo,
+    part: Part,
+    kind: Kind,
+    of: usize,
+    seconds: f64,
+    table: &Table,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let stats = &info.stats;
+    let part_of = if stats.cases == of as u64 { String::new() } else { format!(" of {of}") };
+    let site = &info.site;
+    out.line(&format!("NMI #1 at {site}; {part}, NMIs {kind}: {}{part_of} cases in {seconds:.1} s", stats.cases))?;
+    out.line(&format!(
+        "{} defects, {} say nothing; {} run again by KVM_NMI, {} disagreed",
+        stats.defects, stats.missed, stats.rechecked, stats.disagreed
+    ))?;
+    out.line(&table.show())?;
+    let defects = info.rows.iter().filter(|r| r.defect);
+    for row in defects.clone().take(SHOWN) {
+        let detail = row.detail.as_deref().unwrap_or_default();
+        out.line(&format!("DEFECT {}: {detail}", row.verdict))?;
+        out.line(&format!("  {}", row.replay.as_deref().unwrap_or_default()))?;
+    }
+    let more = defects.count().saturating_sub(SHOWN);
+    if more > 0 {
+        out.line(&format!("and {more} more (--json has all of them)"))?;
+    }
+    out.line("")?;
+    out.flush()
+}
+
+/// How a command ends that has made these sweeps.
+pub fn ending(document: &Document) -> Ending {
+    let stats = &document.summary;
+    match () {
+        () if stats.disagreed > 0 => Ending::Defect,
+        () if !document.complete => Ending::Interrupted,
+        () if stats.defects > 0 || stats.missed > 0 => Ending::Unexpected,
+        () => Ending::Expected,
+    }
+}

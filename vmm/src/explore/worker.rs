@@ -1,0 +1,137 @@
+//! A thread's machine: follows one edge at a time.
+
+use std::collections::HashSet;
+
+use super::config::Error;
+use super::coverage::Stand;
+use super::live::{Liveness, Point};
+use super::packed::{Packed, Packer};
+use super::path::{self, Moves};
+use super::states::{Edge, Id, States};
+use crate::inject::Session;
+use crate::oracle::Verdict;
+
+/// A thread's machine.
+pub(super) struct Worker {
+    pub session: Session,
+    pub packer: Packer,
+    /// Which stack words are dead (`merge_dead`).
+    pub live: Option<Liveness>,
+    /// Freely run chains that were stepped once: where they begin and end, and what
+    /// they change.
+    chains: HashSet<(Point, Point, u64)>,
+    /// One in so many states of the interrupted code has arrivals (1: all).
+    pub sample: u32,
+    /// Offsets of the declared stacks in the writable pages.
+    pub stacks: Vec<std::ops::Range<usize>>,
+    /// Where each was written lowest.
+    pub deepest: Vec<usize>,
+}
+
+/// Where an edge leads.
+pub(super) enum To {
+    Known(u128),
+    New(u128, Packed),
+    Ends(Verdict),
+}
+
+/// Where an edge has led.
+pub(super) struct Reached {
+    pub from: Id,
+    pub edge: Edge,
+    pub to: To,
+    pub rip: u64,
+    pub stand: Stand,
+    pub nesting: u32,
+}
+
+impl Worker {
+    pub fn new(mut session: Session, moves: Moves) -> Self {
+        let packer = Packer::new(&mut session);
+        let watched = &session.rules().watched;
+        let stacks: Vec<_> = session.rules().guest.image.declared.stacks.iter().map(|s| &s.range).collect();
+        let range = |r: &&std::ops::Range<u64>| {
+            let start = watched.offset(r.start);
+            start.map_or(0..0, |start| start..start + (r.end - r.start) as usize)
+        };
+        let stacks: Vec<_> = stacks.iter().map(range).collect();
+        let deepest = stacks.iter().map(|s| s.end).collect();
+        let live = if moves.merge_dead { Liveness::new(session.rules()) } else { None };
+        Self { session, packer, live, chains: HashSet::new(), sample: 1, stacks, deepest }
+    }
+
+    /// Follows one edge from `state`. `None` where the edge does not exist there.
+    pub fn follow(
+        &mut self,
+        id: Id,
+        state: &Packed,
+        edge: Edge,
+        moves: Moves,
+        known: &States,
+    ) -> Result<Option<Reached>, Error> {
+        if !path::exists(state, self.session.machine().mode(), edge, moves) {
+            return Ok(None);
+        }
+        self.packer.unpack(state, &mut self.session);
+        let (from, outermost) = (state.rip(), state.outermost());
+        let stand = Stand::of(&self.session);
+        let nesting = match edge {
+            Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
+            _ => self.walk(state, edge, moves)?,
+        };
+        if edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample) {
+            return Ok(None); // its entry was looked at; the rest is like a sampled one's
+        }
+        let to = match self.session.take_verdict() {
+            Some(verdict) => To::Ends(verdict),
+            None => {
+                let hash = self.packer.hash(&self.session, self.live.as_ref());
+                self.note_stacks();
+                match known.get(hash) {
+                    Some(_) => To::Known(hash),
+                    None => To::New(hash, self.packer.pack(&self.session)),
+                }
+            }
+        };
+        Ok(Some(Reached { from: id, edge, to, rip: from, stand, nesting }))
+    }
+
+    /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
+    fn nest(&mut self, state: &Packed, moves: Moves) -> Result<u32, Error> {
+        let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
+        if self.session.nest_at_once()? {
+            self.packer.look(&self.session);
+            if self.chains.contains(&(start, Point::of(&self.session), self.packer.change_since(state))) {
+                return Ok(nesting);
+            }
+        }
+        self.packer.unpack(state, &mut self.session);
+        self.walk(state, Edge::Nmi, moves)
+    }
+
+    /// Follows an edge, and looks at where it led. A chain that was run freely is
+    /// stepped, unless one like it was before.
+    fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
+        let start = Point::of(&self.session);
+        let nesting = path::follow(&mut self.session, edge, moves, self.live.as_mut())?;
+        self.packer.look(&self.session);
+        if edge == Edge::Step || !moves.skips_blocked() {
+            return Ok(nesting);
+        }
+        let key = (start, Point::of(&self.session), self.packer.change_since(state));
+        if self.chains.insert(key) {
+            self.packer.unpack(state, &mut self.session);
+            path::follow_closely(&mut self.session, edge, moves, self.live.as_mut())?;
+            self.packer.look(&self.session);
+        }
+        Ok(nesting)
+    }
+
+    fn note_stacks(&mut self) {
+        for (range, deepest) in self.stacks.iter().zip(&mut self.deepest) {
+            if let Some(at) = self.packer.lowest_change(range) {
+                *deepest = (*deepest).min(at);
+            }
+        }
+    }
+}

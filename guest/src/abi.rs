@@ -137,6 +137,9 @@ const _: () = assert!(core::mem::offset_of!(Regs, frame) == 128);
 const _: () = assert!(size_of::<IretContext>() == 72);
 const _: () = assert!(core::mem::offset_of!(IretContext, frame) == 32);
 
+/// Where the instruction that makes the call stands in a stub of the hypercall page.
+pub const HYPERCALL_STUB_CALL: u64 = 5;
+
 /// `__HYPERVISOR_stack_switch` (xen/include/public/xen.h).
 pub const HYPERCALL_STACK_SWITCH: u64 = 3;
 /// `__HYPERVISOR_mmuext_op` (xen/include/public/xen.h); of its commands there is

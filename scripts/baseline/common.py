@@ -75,6 +75,8 @@ def progress(what):
 def run(main):
     """Runs a script's `main`, and turns what can go wrong into a line and an exit code."""
     name = "scripts/baseline/" + Path(sys.argv[0]).name
+    if sys.version_info < (3, 10):
+        sys.exit(complain(name, "Python 3.10 or later is needed", EX_UNAVAILABLE))
     # So that QEMU and the directory go with the script.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))

@@ -1,8 +1,10 @@
 """QEMU as the lab's guest wants its machine: booted as docs/guest-abi.md says, stopped at *ready*."""
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -49,6 +51,15 @@ def find_qemu(given):
     return str(program), ["-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")], environment
 
 
+_LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """Has the kernel kill QEMU where this script is killed and cannot do it itself."""
+    PR_SET_PDEATHSIG = 1
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Machine:
     """One emulated machine, stopped whenever no method runs. Use as a context manager."""
 
@@ -66,7 +77,8 @@ class Machine:
             "-gdb", f"unix:{directory}/gdb,server=on,wait=off", "-qmp", f"unix:{directory}/qmp,server=on,wait=off",
         ]
         self.gdb = self._qmp = None
-        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+                                         preexec_fn=die_with_parent)
         try:
             self._connect(directory)
         except BaseException:

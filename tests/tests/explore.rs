@@ -31,10 +31,22 @@ fn a_search_closes_and_is_checked_in_every_gear() {
     }
 }
 
+/// The whole work: every pattern of NMIs over some 250 contexts, each with its nested ones.
+#[test]
+fn the_long_work_closes_too() {
+    for (scheme, least) in [("mainline", 100_000), ("nmi-safe-return", 1000), ("fred", 1000)] {
+        let (code, found) = explore(scheme, "vmalloc-fault", &[]);
+        assert_eq!((code, &found["verdict"], &found["closed"]), (0, &"pass".into(), &true.into()), "{scheme}: {found}");
+        assert!(found["states"].as_u64().unwrap() > least, "{scheme}: {found}");
+        assert_eq!(found["disagreements"], 0, "{scheme}");
+    }
+}
+
 #[test]
 fn a_violation_is_found_by_a_shortest_schedule_that_replays() {
     let (code, found) = explore("naive", "short-ud-fault", &[]);
     assert_eq!((code, &found["closed"]), (1, &false.into()), "it stops at the first violation");
+    common::is_documented(&found, &[]);
     let violation = &found["violations"][0];
     assert_eq!(violation["invariant"], "I5");
     assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 2, "two NMIs are enough, and one is not");
@@ -149,4 +161,5 @@ fn bench_measures_every_figure() {
         assert!(figures["states_per_second"][jobs].as_u64().is_some_and(|n| n > 0), "{figures}");
     }
     assert!(figures["bytes_per_state"].as_f64().is_some_and(|n| n > 0.0));
+    common::is_documented(&figures, &["states_per_second", "stepped_states_per_second"]);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Done, command, vmm};
 use serde_json::Value;
 use vmm::kvm::{Host, interrupt_after};
-use vmm::linux::{Kind, Lab, Row, Setup, Sweep};
+use vmm::linux::{Kind, Lab, Row, Setup, Sweep, Which};
 use vmm::machine::linux::{KernelSymbols, Options, vmlinux};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -51,6 +51,7 @@ fn defects(lab: &mut Lab) -> Vec<u64> {
 #[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
 fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     let mut lab = boot();
+    lab.set_limit(Duration::from_millis(100));
     for site in ["", "user", "idle"] {
         lab.go(&[], site).expect("the site is reached");
         let masked = second(&mut lab, Kind::Masked);
@@ -75,13 +76,25 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     assert_eq!(defects(&mut lab), [iretq]);
 
     // Without the store to the "executing" word: all over the handler, its C code included.
+    // Livelocks by the hundred: each costs its limit.
     lab.go(&["repeat_nmi=909090909090909090".to_owned()], "").expect("the site is reached");
+    lab.set_limit(Duration::from_millis(20));
     let found = defects(&mut lab);
     assert!(found.iter().filter(|at| !(entry..entry + 0x1000).contains(at)).count() > 100, "{found:x?}");
 
     // And none of it stays.
+    lab.set_limit(Duration::from_millis(100));
     lab.go(&[], "").expect("the site is reached");
     assert_eq!(defects(&mut lab), Vec::<u64>::new());
+
+    // A schedule that begins amid the NMI's code has an NMI before it. The one that comes
+    // there is latched, and nests at end_repeat_nmi.
+    lab.go(&[], "asm_exc_nmi+0x4").expect("the default site");
+    let events = lab.schedule("nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi").expect("a schedule").0;
+    assert_eq!((events.len(), events[0].at), (3, lab.start()));
+    let outcome = lab.case(&events, Which::Arm).expect("it runs");
+    assert!(outcome.verdict.is_pass(), "{}", outcome.verdict);
+    assert_eq!((outcome.arrived, outcome.delivered, outcome.handled, outcome.unreached), (2, 2, 2, 0));
 
     // What cannot be done is told, each time with what would do.
     let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], "").unwrap_err().to_string();

@@ -11,7 +11,7 @@ use core::arch::global_asm;
 
 use guest::abi;
 
-use super::percpu;
+use super::{gdt, percpu};
 
 /// A function that only the CPU may call.
 pub type Handler = unsafe extern "C" fn();
@@ -41,6 +41,10 @@ unsafe extern "C" {
     fn pv_segment_not_present();
     #[link_name = "fault.segment_not_present"]
     fn segment_not_present();
+    #[link_name = "pv_fault.general_protection"]
+    fn pv_general_protection();
+    #[link_name = "bit31_fault.general_protection"]
+    fn bit31_general_protection();
     #[link_name = "fault.breakpoint"]
     fn breakpoint();
     #[link_name = "pv_fault.breakpoint"]
@@ -89,6 +93,10 @@ pub const BIT31: Handlers = Handlers {
     segment_not_present: bit31_segment_not_present,
     page_fault: bit31_page_fault,
 };
+/// Of #GP: makes a return that the hypervisor refused again; returns as [`PV`].
+pub const PV_REFUSED: Handler = pv_general_protection;
+/// The same, returning as [`BIT31`].
+pub const BIT31_REFUSED: Handler = bit31_general_protection;
 /// Those that return by ERETS.
 pub const FRED: Handlers = Handlers {
     breakpoint: fred_breakpoint,
@@ -240,6 +248,26 @@ global_asm!(
     \return \prefix\().page_fault
 .endm
 
+# REFUSED prefix, return: the handler of a #GP that the iret hypercall raised, since it
+# would not load a segment. RSP → error code, frame: RIP is the stub's call, RSP →
+# iret_context, all as they were, and NMIs are masked or not as they were. Brings back
+# the one segment that comes and goes, and makes the call again. Clobbers only RFLAGS.
+.macro REFUSED prefix, return
+    .globl \prefix\().general_protection
+\prefix\().general_protection:
+    cmpq $HYPERVISOR_iret + {call}, 8(%rsp)
+    jne fault.unhandled_general_protection
+    pushq %rax
+    movq 40(%rsp), %rax
+    cmpw ${going_cs}, 40(%rax)
+    popq %rax
+    jne fault.unhandled_general_protection
+    orb $0x80, GDT+0x38+5
+    movb $1, SEGMENT_BROUGHT
+    addq $8, %rsp
+    \return \prefix\().general_protection
+.endm
+
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
     .globl fault.unhandled_breakpoint
@@ -263,10 +291,14 @@ fault.unhandled_page_fault:
     FAULTS bit31_fault, RETURN_BIT31
     FAULTS fred_fault, RETURN_ERETS
     FAULTS safe_fault, RETURN_NMI_SAFE
+    REFUSED pv_fault, RETURN_HYPERCALL
+    REFUSED bit31_fault, RETURN_BIT31
     .text
 "#,
     port_erets = const abi::PORT_ERETS,
     bit31 = const crate::entry::XEN_EFLAGS_NMI,
+    call = const abi::HYPERCALL_STUB_CALL,
+    going_cs = const gdt::GOING_CS,
     level_2 = const 2 << abi::FRED_CS_LEVEL_SHIFT,
     in_nmi = const percpu::NMI_NESTING,
     options(att_syntax)

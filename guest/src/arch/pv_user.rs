@@ -44,7 +44,7 @@ global_asm!(
     r#"
     .section .text.work, "ax", @progbits
 
-# pv_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS) -> rax. GS is the kernel's.
+# pv_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS) -> rax. GS is the kernel's.
     .globl pv_user.enter
     .type pv_user.enter, @function
 pv_user.enter:
@@ -62,7 +62,7 @@ pv_user.enter:
     pushq ${user_ds}
     pushq %rsi
     pushq %rdx
-    pushq ${user_cs}
+    pushq %rcx
     pushq %rdi
     pushq $0
     pushq %rcx
@@ -118,7 +118,6 @@ pv_syscall.leave:
 "#,
     user_return = const percpu::USER_RETURN,
     user_ds = const gdt::USER_DS,
-    user_cs = const gdt::USER_CS,
     in_syscall = const abi::VGCF_IN_SYSCALL,
     options(att_syntax)
 );
@@ -127,11 +126,11 @@ pv_syscall.leave:
 ///
 /// # Safety
 /// As there.
-pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64) -> u64 {
+pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16) -> u64 {
     unsafe extern "sysv64" {
         #[link_name = "pv_user.enter"]
-        fn pv_user_enter(rip: u64, rsp: u64, rflags: u64) -> u64;
+        fn pv_user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64) -> u64;
     }
     // SAFETY: the caller vouches for the code.
-    unsafe { pv_user_enter(rip, rsp, rflags) }
+    unsafe { pv_user_enter(rip, rsp, rflags, cs.into()) }
 }

@@ -50,7 +50,7 @@ pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16) -> u64 {
     assert!(&raw const here as u64 > gdt::entry_sp() + 128, "the kernel's frames reach into the entry stack");
     if pv_user::in_use() {
         // SAFETY: as below.
-        return unsafe { pv_user::enter(rip, rsp, rflags) };
+        return unsafe { pv_user::enter(rip, rsp, rflags, cs) };
     }
     // SAFETY: the caller vouches for the code; what the user does to registers ends at
     // `user.left`, which restores those that the calling convention keeps.

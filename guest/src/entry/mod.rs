@@ -90,6 +90,11 @@ impl Scheme {
     pub const fn paravirtual(entry: Handler, register: Register, faults: Handlers) -> Self {
         Self { pv: Some(register), faults, ..Self::native(entry) }
     }
+
+    /// The same with a handler of #GP, for returns that the hypervisor refuses.
+    pub const fn refused_by(self, handler: Handler) -> Self {
+        Self { general_protection: Some(handler), ..self }
+    }
 }
 
 /// Tells the hypervisor a scheme's entry and what its returns mean; zero, or a negative

@@ -26,11 +26,11 @@ use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
 lab_note!(
-    "scheme xen-always ring3 mode=pv arg=SCHEME_XEN_ALWAYS entry=xen_always.entry prefix=xen_always. "
+    "scheme xen-always ring3 mode=pv arg=SCHEME_XEN_ALWAYS entry=xen_always.entry prefix=xen_always. faults=gp@HYPERVISOR_iret+0x5 "
     "summary=\"the hypervisor masks; every return is its iret call, which unmasks\""
 );
 
-scheme!(SCHEME_XEN_ALWAYS = Scheme::paravirtual(entry, register, fault::PV));
+scheme!(SCHEME_XEN_ALWAYS = Scheme::paravirtual(entry, register, fault::PV).refused_by(fault::PV_REFUSED));
 
 // Without CALLBACKF_EXPLICIT_UNMASK the call means what it means to Xen.
 fn register(entry: Handler) -> i64 {

@@ -35,11 +35,11 @@ use crate::hyper;
 pub const XEN_EFLAGS_NMI: u32 = 1 << 31;
 
 lab_note!(
-    "scheme xen-bit31 ring3 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. "
+    "scheme xen-bit31 ring3 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. faults=gp@HYPERVISOR_iret+0x5 "
     "summary=\"the hypervisor masks; direct iret but for the NMI's own return\""
 );
 
-scheme!(SCHEME_XEN_BIT31 = Scheme::paravirtual(entry, register, fault::BIT31));
+scheme!(SCHEME_XEN_BIT31 = Scheme::paravirtual(entry, register, fault::BIT31).refused_by(fault::BIT31_REFUSED));
 
 fn register(entry: Handler) -> i64 {
     hyper::register_nmi_callback(entry as *const () as u64, 0)

@@ -29,11 +29,11 @@ use crate::arch::fault::{self, Handler};
 use crate::hyper;
 
 lab_note!(
-    "scheme xen-flag ring3 mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. "
+    "scheme xen-flag ring3 mode=pv arg=SCHEME_XEN_FLAG entry=xen_flag.entry prefix=xen_flag. faults=gp@HYPERVISOR_iret+0x5 "
     "summary=\"the hypervisor masks; its iret call unmasks on request\""
 );
 
-scheme!(SCHEME_XEN_FLAG = Scheme::paravirtual(entry, register, fault::PV));
+scheme!(SCHEME_XEN_FLAG = Scheme::paravirtual(entry, register, fault::PV).refused_by(fault::PV_REFUSED));
 
 /// Registers `entry`, whose iret calls say whether to unmask.
 pub(super) fn register(entry: Handler) -> i64 {

@@ -1,14 +1,15 @@
 //! `user-segment`: user code runs in a code segment that the NMI's body takes away, as
 //! another CPU's modify_ldt would. The return to it then raises #NP at its own
 //! iretq, with everything of the user's loaded but RIP; the handler brings the segment
-//! back and retries. (CVE-2015-5157 was about such a return.)
+//! back and retries. (CVE-2015-5157 was about such a return.) In mode pv the hypervisor
+//! refuses that return: #GP at the call, with everything and the NMI mask as they were.
 
 use super::{Scenario, user};
 use crate::arch::gdt;
 use crate::mm::layout;
 
 lab_note!(
-    "scenario user-segment ring3 native faults=np arg=SCENARIO_USER_SEGMENT "
+    "scenario user-segment ring3 faults=np arg=SCENARIO_USER_SEGMENT "
     "summary=\"the NMI body takes away the code segment that user code runs in: the return to it faults\""
 );
 

@@ -122,6 +122,7 @@ pub fn check_document(document: &Value) {
             assert!(value.get(key).is_some(), "{key} is missing: {:?}", keys(value));
         }
     };
+    is_documented(document, &["counts", "changed"]);
     has(document, &["host", "image", "complete", "rows", "summary"]);
     has(&document["host"], &["fingerprint", "kernel", "kvm", "cpu"]);
     assert_eq!(keys(&document["summary"]), ["cases", "disagreed", "expected", "open", "rechecked", "unexpected"]);
@@ -136,5 +137,25 @@ pub fn check_document(document: &Value) {
         for failure in row["failures"].as_array().unwrap() {
             has(failure, &["verdict", "invariant", "detail", "cases", "schedule", "replay"]);
         }
+    }
+}
+
+/// Checks that docs/json.md tells of every key of a document, but for those in `apart`,
+/// which are names that the user chose.
+#[track_caller]
+pub fn is_documented(document: &Value, apart: &[&str]) {
+    const PAGE: &str = include_str!("../../../docs/json.md");
+    match document {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let told = [format!("`{key}`"), format!("\"{key}\"")].iter().any(|k| PAGE.contains(k));
+                assert!(told, "docs/json.md does not tell of {key}");
+                if !apart.contains(&key.as_str()) {
+                    is_documented(value, apart);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| is_documented(item, apart)),
+        _ => {}
     }
 }

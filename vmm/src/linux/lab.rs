@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::site::{Site, boundary, resolve};
 use crate::host_id::HostId;
-use crate::inject::{At, Event, PlaceError, Schedule, ScheduleError};
+use crate::inject::{At, Event, Kind, PlaceError, Schedule, ScheduleError};
 use crate::kvm::Host;
 use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
 
@@ -84,33 +84,23 @@ impl Lab {
         let mut pc = Pc::new(host, &setup.elf, setup.symbols, &setup.options, echo)?;
         pc.boot(seconds, progress)?;
         pc.end_echo();
-        let path = EntryPath::read(&pc)?;
         quieten(&mut pc);
-        let irets = entry_irets(&pc, &path);
-        let (home, snapshot) = (pc.snapshot()?, pc.snapshot()?);
-        let (mutations, site_there) = (Vec::new(), Site::Idle);
+        let mut home = pc.snapshot(Vec::new())?;
+        let Arrival { path, irets, site, snapshot } =
+            Arrival::new(&mut pc, &mut home, &setup.mutations, site, Vec::new())?;
         let limit = Duration::from_millis(250);
-        let host = host.id().clone();
-        let mut lab = Self { host, pc, path, home, mutations, snapshot, site: site_there, irets, limit };
-        lab.go(&setup.mutations, site)?;
-        Ok(lab)
+        let (host, mutations) = (host.id().clone(), setup.mutations);
+        Ok(Self { host, pc, path, home, mutations, snapshot, site, irets, limit })
     }
 
-    /// Changes the kernel's code as it came up, and goes to a site.
+    /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
+    /// lab is good for nothing but to be told to go elsewhere.
     pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
-        let site = Site::parse(site, &self.pc)?;
-        self.pc.restore(&mut self.home)?;
-        for mutation in mutations {
-            mutate(&mut self.pc, mutation)?;
-        }
+        let room = self.snapshot.take_room();
+        let arrival = Arrival::new(&mut self.pc, &mut self.home, mutations, site, room)?;
+        (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
+        self.snapshot = arrival.snapshot;
         self.mutations = mutations.to_vec();
-        self.path = EntryPath::read(&self.pc)?;
-        self.irets = entry_irets(&self.pc, &self.path);
-        // The next restore of `home` copies all of it: KVM's log does not know of what
-        // was written here.
-        site.reach(&mut self.pc, SITE_LIMIT)?;
-        self.snapshot = self.pc.snapshot()?;
-        self.site = site;
         Ok(())
     }
 
@@ -158,13 +148,17 @@ impl Lab {
         Schedule(events.to_vec()).show_with(|addr| self.show(addr))
     }
 
-    /// Reads a schedule, whose first event is at this lab's site.
+    /// Reads a schedule, whose first event is at this lab's site. One that begins amid the
+    /// NMI's own code has an NMI at the site before it.
     pub fn schedule(&self, text: &str) -> Result<Schedule, LabError> {
         let start = self.start().addr;
-        let schedule = Schedule::parse_with(text, |place| match place {
+        let mut schedule = Schedule::parse_with(text, |place| match place {
             "user" | "idle" => Ok(start),
             place => boundary(place, &self.pc),
         })?;
+        if schedule.0.first().is_some_and(|e| self.path.contains(e.at.addr)) {
+            schedule.0.insert(0, Event { kind: Kind::Nmi, at: self.start() });
+        }
         Ok(schedule)
     }
 
@@ -179,6 +173,39 @@ impl Lab {
     pub fn restore(&mut self) -> Result<usize, LabError> {
         self.pc.restore(&mut self.snapshot)?;
         Ok(self.snapshot.pages_restored())
+    }
+}
+
+/// A kernel at the first NMI's site.
+struct Arrival {
+    path: EntryPath,
+    irets: Vec<u64>,
+    site: Site,
+    snapshot: Snapshot,
+}
+
+impl Arrival {
+    /// From the kernel as it came up, changed by `mutations`, to a site.
+    fn new(
+        pc: &mut Pc,
+        home: &mut Snapshot,
+        mutations: &[String],
+        site: &str,
+        room: Vec<u8>,
+    ) -> Result<Self, LabError> {
+        pc.restore(home)?;
+        for mutation in mutations {
+            mutate(pc, mutation)?;
+        }
+        let path = EntryPath::read(pc)?;
+        let site = match Site::parse(site, pc)? {
+            // Not without an NMI: see `Lab::schedule`.
+            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc)?,
+            site => site,
+        };
+        let irets = entry_irets(pc, &path);
+        site.reach(pc, SITE_LIMIT)?;
+        Ok(Self { path, irets, site, snapshot: pc.snapshot(room)? })
     }
 }
 

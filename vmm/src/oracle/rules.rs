@@ -257,14 +257,12 @@ impl Oracle {
                 .breaks(Invariant::I9, |_| format!("{}'s frame at {addr:#x} is not mapped", vector_name(vector)));
         };
         self.ghost.frames.push(Live { addr, words, vector });
+        let declared = self.rules.scheme.faults.contains(&(vector, words.rip));
         if self.ghost.outer.is_none() {
-            if matches!(vector, 1 | 13) {
+            if matches!(vector, 1 | 13) && !declared {
                 self.trapped(Trap { vector, rip: words.rip });
             }
-        } else if self.ghost.bodies == 0
-            && !self.rules.scheme.faults.contains(&(vector, words.rip))
-            && !(from_iret && self.rules.scenario.faults.contains(&vector))
-        {
+        } else if self.ghost.bodies == 0 && !declared && !(from_iret && self.rules.scenario.faults.contains(&vector)) {
             let cr2 = machine.state().sregs.cr2;
             self.breaks(Invariant::I18, |r| {
                 let at = r.names().show(words.rip);

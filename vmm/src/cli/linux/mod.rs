@@ -27,13 +27,14 @@ every case starts there, and passes when the interrupted context, its stack and 
 go on unchanged, every NMI was handled after it came, and the console shows no oops.
 
 A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
-checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site.
+checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site; before one that begins
+amid the NMI's own code, an NMI at the default site is understood.
 
 Examples:
   scripts/linux/build-test-kernel
   vmm list boundaries --kernel vmlinux
   vmm linux --kernel vmlinux --sweep --site user
-  vmm linux --kernel vmlinuz --schedule 'nmi@user unmask@end_repeat_nmi nmi@nested_nmi'
+  vmm linux --kernel vmlinuz --schedule 'nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi nmi@end_repeat_nmi'
   vmm linux --kernel vmlinux --sweep --mutate 'nmi_restore+0x1b=90'
   vmm linux --campaign scripts/campaigns/linux-test-kernel.toml
   vmm bench --linux

@@ -97,6 +97,11 @@ impl EntryPath {
         Err(missing("nothing in exc_nmi counts in irq_stat"))
     }
 
+    /// Whether an address is one of the path's.
+    pub fn contains(&self, addr: u64) -> bool {
+        (self.entry..self.end).contains(&addr)
+    }
+
     /// How many NMIs the kernel has handled.
     pub fn count(&self, pc: &Pc) -> u32 {
         let word = pc.memory().word(pc.state().sregs.cr3, self.counter & !7).unwrap_or(0);

@@ -172,6 +172,8 @@ impl Pc {
     /// Overwrites bytes of the kernel; `false` where they are not mapped.
     pub fn write_kernel(&mut self, addr: u64, bytes: &[u8]) -> bool {
         let Some(at) = self.physical(addr).map(|p| p as usize) else { return false };
+        // The next restore copies all: KVM's log does not know of this.
+        self.current = 0;
         let to = self.vm.ram_mut().get_mut(at..at + bytes.len());
         to.is_some_and(|to| {
             to.copy_from_slice(bytes);

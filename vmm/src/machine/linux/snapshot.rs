@@ -2,7 +2,7 @@
 //!
 //! RAM goes back by KVM's log of dirty pages. The log misses what the VMM itself
 //! writes, but that is only stops, which are taken away after each run, and the bytes
-//! of [`Pc::write_kernel`], which are written before a snapshot is taken.
+//! of [`Pc::write_kernel`], after which the next restore copies all.
 
 use super::devices::DeviceState;
 use super::pit::Nanos;
@@ -32,6 +32,11 @@ impl Snapshot {
         &self.ram
     }
 
+    /// The room that its RAM takes, for another snapshot; this one is of no use then.
+    pub fn take_room(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ram)
+    }
+
     /// How many pages the last restore put back.
     pub fn pages_restored(&self) -> usize {
         self.dirty.len()
@@ -39,8 +44,10 @@ impl Snapshot {
 }
 
 impl Pc {
-    /// Copies the machine; device time stands still from here on.
-    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
+    /// Copies the machine, its RAM into `room`; device time stands still from here on.
+    pub fn snapshot(&mut self, mut room: Vec<u8>) -> Result<Snapshot, Error> {
+        room.clear();
+        room.extend_from_slice(self.vm.ram().bytes());
         self.freeze();
         self.rewind_console();
         self.vm.log_dirty_pages()?;
@@ -53,7 +60,7 @@ impl Pc {
             vcpu: *self.vm.state(),
             deep: self.vm.deep_state()?,
             devices: self.devices.save(),
-            ram: self.vm.ram().bytes().to_vec(),
+            ram: room,
             frozen: self.frozen,
             dirty,
         })

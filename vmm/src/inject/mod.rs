@@ -2,6 +2,7 @@
 //! carry them out.
 
 mod arm;
+mod hunt;
 mod names;
 mod places;
 mod replay;

@@ -13,8 +13,6 @@ use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit}
 
 /// Most instructions of a golden run.
 const GOLDEN_STEPS: usize = 2_000_000;
-/// Instructions after which a run that neither ends nor repeats itself is given up.
-const HUNT_STEPS: u64 = 200_000;
 /// Free runs after which a case that has not ended is looked at closely: one that goes
 /// round through the oracle's stops is never interrupted.
 const MOST_LEGS: u64 = 10_000;
@@ -63,8 +61,8 @@ impl NestedFrame {
 
 /// One scheme and scenario, booted and with its golden run made.
 pub struct Session {
-    machine: Machine,
-    oracle: Oracle,
+    pub(super) machine: Machine,
+    pub(super) oracle: Oracle,
     ready: Checkpoint,
     /// Where a free run stops while an NMI is live: at return instructions and at
     /// handlers' first instructions.
@@ -72,7 +70,7 @@ pub struct Session {
     /// Where it stops while none is: at the handlers of #DB and #GP.
     quiet_stops: Vec<u64>,
     /// Room for a run's stops.
-    stops: Vec<u64>,
+    pub(super) stops: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
     advances: u64,
     /// Where the CPU put the last nested NMI's frame.
@@ -317,7 +315,7 @@ impl Session {
     }
 
     /// Where the next instruction is an iretq: its address, the frame's and the frame.
-    fn return_ahead(&self) -> Option<(u64, u64, abi::Frame)> {
+    pub(super) fn return_ahead(&self) -> Option<(u64, u64, abi::Frame)> {
         let rip = self.machine.rip();
         let d = self.machine.guest().code.at(rip)?;
         if d.flow != Flow::Iret {
@@ -329,7 +327,7 @@ impl Session {
     }
 
     /// Tells the oracle what happened. Returns the verdict where there is one.
-    fn observe(&mut self, stop: &Stop, iret: Option<(u64, u64, abi::Frame)>) -> Option<&Verdict> {
+    pub(super) fn observe(&mut self, stop: &Stop, iret: Option<(u64, u64, abi::Frame)>) -> Option<&Verdict> {
         let (m, o) = (&self.machine, &mut self.oracle);
         let native = m.mode() == Mode::Native; // in pv an iretq leaves the VMM's mask alone
         // A return may lead to a handler's first instruction, where an NMI interrupted.
@@ -374,66 +372,6 @@ impl Session {
             o.boundary(m);
         }
         self.oracle.verdict()
-    }
-
-    /// A run that does not end: steps it until a state comes back, which is a
-    /// livelock, or it ends after all. Where the watchdog interrupted it, the host may
-    /// merely be slow: it may also come to where it was to stop.
-    fn hunt(&mut self, interrupted: bool) -> Result<(), Error> {
-        let mut anchor = self.state_hash();
-        let (mut lap, mut power) = (0u64, 1u64);
-        for _ in 0..HUNT_STEPS {
-            if self.deliverable() {
-                self.deliver(Raise::Ioctl)?;
-            } else {
-                let iret = self.return_ahead();
-                let stop = self.machine.step()?;
-                self.observe(&stop, iret);
-            }
-            let arrived = interrupted && self.stops.contains(&self.machine.rip());
-            if arrived || self.oracle.verdict().is_some() {
-                return Ok(());
-            }
-            lap += 1;
-            let now = self.state_hash();
-            if now == anchor {
-                return self.livelock(lap);
-            }
-            if lap == power {
-                (anchor, lap, power) = (now, 0, power * 2);
-            }
-        }
-        let detail = format!("no end and no repeated state within {HUNT_STEPS} instructions");
-        self.oracle.conclude(Verdict::Livelock { detail });
-        Ok(())
-    }
-
-    /// Goes round a livelock once more, to say where it is.
-    fn livelock(&mut self, length: u64) -> Result<(), Error> {
-        let mut lowest = self.machine.rip();
-        for _ in 0..length {
-            self.machine.step()?;
-            lowest = lowest.min(self.machine.rip());
-        }
-        let at = self.rules().names().show(lowest);
-        let s = if length == 1 { "" } else { "s" };
-        let detail = format!("the same state again after {length} instruction{s}, at {at}");
-        self.oracle.conclude(Verdict::Livelock { detail });
-        Ok(())
-    }
-
-    /// A hash of everything that the run's future depends on: machine and ghost.
-    pub fn state_hash(&self) -> u128 {
-        use std::hash::{Hash, Hasher};
-        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
-        Context::of(self.machine.state()).hash(&mut h);
-        self.oracle.ghost.hash(&mut h);
-        (self.machine.blocked(), self.machine.pending(), self.machine.in_shadow(), self.machine.pv()).hash(&mut h);
-        let ram = self.machine.memory().0;
-        for page in self.machine.pages() {
-            h.write(&ram[*page as usize..*page as usize + 4096]);
-        }
-        h.digest128()
     }
 
     /// The #DBs and #GPs of the golden run.

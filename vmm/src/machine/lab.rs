@@ -11,8 +11,8 @@ use super::fault::Fault;
 use super::guest_image::Guest;
 use super::idt::Idt;
 use super::manifest::Mode;
-use super::memory::{GuestMemory, GuestMemoryMut};
-use super::pv::{Delivery, Outcome, Pv};
+use super::memory::GuestMemory;
+use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
 use super::user::UserMode;
 use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
@@ -79,28 +79,6 @@ pub enum Stop {
     Failed(String),
 }
 
-/// How an NMI is put in front of the vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Raise {
-    /// By the KVM_NMI ioctl, as a device would.
-    Ioctl,
-    /// Pending in the vCPU events, loaded with the registers.
-    Events,
-}
-
-/// The complete state of a machine at a boundary.
-#[derive(Clone)]
-pub struct Checkpoint {
-    /// Registers and events.
-    pub vcpu: VcpuState,
-    /// The PV layer's state.
-    pub pv: Pv,
-    /// An NMI that arrived while masked and is kept by the VMM.
-    pub latched: bool,
-    /// The writable pages, in order.
-    pub pages: Vec<u8>,
-}
-
 /// A guest in a VM.
 pub struct Machine {
     pub(super) vm: Vm,
@@ -110,10 +88,10 @@ pub struct Machine {
     pub(super) latched: bool,
     pub(super) knobs: Knobs,
     pub(super) quirks: Quirks,
-    mode: Mode,
+    pub(super) mode: Mode,
     transport: Transport,
     /// Guest-physical addresses of the pages that a run may write.
-    pages: Vec<u64>,
+    pub(super) pages: Vec<u64>,
     /// Whether the scenario has user code, and where its system calls go.
     pub(super) user: Option<UserMode>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
@@ -327,100 +305,6 @@ impl Machine {
     /// Whether the boundary lies in a one-instruction shadow (SDM vol. 3, 6.8.3).
     pub fn in_shadow(&self) -> bool {
         self.vm.state().events.interrupt.shadow != 0
-    }
-
-    /// Delivers the latched NMI at this boundary: the vCPU then stands at its
-    /// handler's first instruction.
-    pub fn deliver(&mut self, raise: Raise) -> Result<Stop, Error> {
-        if self.mode == Mode::Pv {
-            let mut state = *self.vm.state();
-            let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
-            *self.vm.state_mut() = state;
-            return Ok(match delivered {
-                Delivery::Entered => Stop::Boundary,
-                Delivery::Lost => Stop::Lost,
-                Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
-            });
-        }
-        self.latched = false;
-        let from = self.rip();
-        self.raise(raise)?;
-        // A stop at `from` itself would prove that the NMI came late.
-        self.patch(from);
-        self.patch_handlers();
-        let stop = self.resume_patched()?;
-        let nmi = self.state().events.nmi;
-        if stop == Stop::Boundary && self.rip() == from && (nmi.masked == 0 || nmi.pending != 0) {
-            return Err(Error::Host(format!("an NMI raised at {} was not delivered there", self.place(from))));
-        }
-        Ok(stop)
-    }
-
-    fn raise(&mut self, how: Raise) -> Result<(), Error> {
-        match how {
-            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
-            _ => self.vm.raise_nmi()?,
-        }
-        Ok(())
-    }
-
-    /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
-    /// execution stands here again. `false` where it stopped elsewhere, or came back
-    /// with another stack pointer or with NMIs blocked.
-    pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
-        let before = self.vm.state().regs;
-        self.latched = false;
-        self.raise(Raise::Events)?;
-        self.patch(before.rip);
-        self.patch_handlers_but_nmi();
-        let stop = self.resume_patched()?;
-        let state = self.vm.state();
-        let nmi = state.events.nmi;
-        let back = (state.regs.rip, state.regs.rsp) == (before.rip, before.rsp);
-        Ok(stop == Stop::Boundary && back && nmi.masked == 0 && nmi.pending == 0)
-    }
-
-    /// Copies the whole state.
-    pub fn checkpoint(&self) -> Checkpoint {
-        let mut out = Checkpoint { vcpu: *self.vm.state(), pv: self.pv, latched: self.latched, pages: Vec::new() };
-        self.checkpoint_into(&mut out);
-        out
-    }
-
-    /// Copies the whole state into an existing checkpoint of this machine.
-    pub fn checkpoint_into(&self, out: &mut Checkpoint) {
-        (out.vcpu, out.pv, out.latched) = (*self.vm.state(), self.pv, self.latched);
-        out.pages.resize(self.pages.len() * 4096, 0);
-        let ram = self.vm.ram().bytes();
-        for (page, to) in self.pages.iter().zip(out.pages.chunks_exact_mut(4096)) {
-            to.copy_from_slice(&ram[*page as usize..*page as usize + 4096]);
-        }
-    }
-
-    /// Puts back all but memory.
-    pub fn restore_registers(&mut self, vcpu: &VcpuState, pv: &Pv, latched: bool) {
-        *self.vm.state_mut() = *vcpu;
-        (self.pv, self.latched) = (*pv, latched);
-    }
-
-    /// Writes a 64-bit word of the writable pages, by its number in a checkpoint's pages.
-    pub fn put_word(&mut self, index: usize, value: u64) {
-        let at = self.pages[index / 512] as usize + index % 512 * 8;
-        self.vm.ram_mut()[at..at + 8].copy_from_slice(&value.to_le_bytes());
-    }
-
-    /// Puts the whole state back.
-    pub fn restore(&mut self, from: &Checkpoint) {
-        self.restore_registers(&from.vcpu, &from.pv, from.latched);
-        self.put_pages(&from.pages);
-    }
-
-    /// Writes all writable pages.
-    pub fn put_pages(&mut self, pages: &[u8]) {
-        let ram = self.vm.ram_mut();
-        for (page, bytes) in self.pages.iter().zip(pages.chunks_exact(4096)) {
-            ram[*page as usize..*page as usize + 4096].copy_from_slice(bytes);
-        }
     }
 
     /// Clears RF, which every completed instruction clears (SDM vol. 3, 17.3.1.1).

@@ -4,8 +4,10 @@
 pub mod boot;
 mod calls;
 mod check;
+mod checkpoint;
 pub mod code;
 pub mod declare;
+mod deliver;
 mod elf;
 pub mod fault;
 mod guest_image;
@@ -27,11 +29,13 @@ mod transport;
 mod user;
 pub mod vectors;
 
+pub use checkpoint::Checkpoint;
 pub use code::{Code, Decoded, Flow};
+pub use deliver::Raise;
 pub use guest_image::Guest;
 pub use idt::Idt;
 pub use image::Image;
-pub use lab::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
+pub use lab::{Error, Knobs, Machine, Stop};
 pub use manifest::Mode;
 pub use step::register;
 pub use transport::Transport;

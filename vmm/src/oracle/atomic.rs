@@ -1,7 +1,7 @@
 //! Atomicity (I19): a return that failed has done nothing but what the model says.
 
-use super::rules::Oracle;
 use super::verdict::Invariant;
+use super::watch::Oracle;
 use crate::machine::Machine;
 
 impl Oracle {

@@ -5,19 +5,23 @@
 //! is ghost state and lives here, never in guest memory.
 
 mod atomic;
+mod body;
 mod context;
 mod frames;
 mod ghost;
 mod golden;
 mod privilege;
+mod resume;
 mod rules;
 mod verdict;
+mod watch;
 mod watched;
 
 pub use context::Context;
 pub use frames::{Frames, Live};
 pub use ghost::Ghost;
 pub use golden::{Golden, Trap, Visit};
-pub use rules::{Oracle, Rules};
+pub use rules::Rules;
 pub use verdict::{Invariant, Verdict};
+pub use watch::Oracle;
 pub use watched::Watched;

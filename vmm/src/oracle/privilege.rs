@@ -2,8 +2,8 @@
 //! never taken for a nested one.
 
 use super::context::Context;
-use super::rules::Oracle;
 use super::verdict::Invariant;
+use super::watch::Oracle;
 use crate::machine::Machine;
 use crate::machine::paging::is_user;
 

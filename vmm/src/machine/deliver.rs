@@ -1,0 +1,68 @@
+//! Puts an NMI in front of the vCPU, and takes it to its handler.
+
+use super::lab::{Error, Machine, Stop};
+use super::manifest::Mode;
+use super::memory::GuestMemoryMut;
+use super::pv::{Delivery, Outcome};
+
+/// How an NMI is put in front of the vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raise {
+    /// By the KVM_NMI ioctl, as a device would.
+    Ioctl,
+    /// Pending in the vCPU events, loaded with the registers.
+    Events,
+}
+
+impl Machine {
+    /// Delivers the latched NMI at this boundary: the vCPU then stands at its
+    /// handler's first instruction.
+    pub fn deliver(&mut self, raise: Raise) -> Result<Stop, Error> {
+        if self.mode == Mode::Pv {
+            let mut state = *self.vm.state();
+            let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
+            *self.vm.state_mut() = state;
+            return Ok(match delivered {
+                Delivery::Entered => Stop::Boundary,
+                Delivery::Lost => Stop::Lost,
+                Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
+            });
+        }
+        self.latched = false;
+        let from = self.rip();
+        self.raise(raise)?;
+        // A stop at `from` itself would prove that the NMI came late.
+        self.patch(from);
+        self.patch_handlers();
+        let stop = self.resume_patched()?;
+        let nmi = self.state().events.nmi;
+        if stop == Stop::Boundary && self.rip() == from && (nmi.masked == 0 || nmi.pending != 0) {
+            return Err(Error::Host(format!("an NMI raised at {} was not delivered there", self.place(from))));
+        }
+        Ok(stop)
+    }
+
+    fn raise(&mut self, how: Raise) -> Result<(), Error> {
+        match how {
+            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
+            _ => self.vm.raise_nmi()?,
+        }
+        Ok(())
+    }
+
+    /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
+    /// execution stands here again. `false` where it stopped elsewhere, or came back
+    /// with another stack pointer or with NMIs blocked.
+    pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
+        let before = self.vm.state().regs;
+        self.latched = false;
+        self.raise(Raise::Events)?;
+        self.patch(before.rip);
+        self.patch_handlers_but_nmi();
+        let stop = self.resume_patched()?;
+        let state = self.vm.state();
+        let nmi = state.events.nmi;
+        let back = (state.regs.rip, state.regs.rsp) == (before.rip, before.rsp);
+        Ok(stop == Stop::Boundary && back && nmi.masked == 0 && nmi.pending == 0)
+    }
+}

@@ -20,6 +20,12 @@ fn a_search_closes_and_is_checked_in_every_gear() {
         assert_eq!(found["max_nesting"], nesting, "{scheme}");
         assert_eq!(found["boundaries"], found["covered"], "{scheme}: every unblocked boundary was injected at");
         assert_eq!((&found["cross_checked"], &found["disagreements"]), (&20.into(), &0.into()), "{scheme}");
+        // I20: every kind of context is accounted for, and no user's is reachable here.
+        let kinds = found["coverage"].as_array().unwrap();
+        let sum = |key: &str| kinds.iter().map(|k| k[key].as_u64().unwrap()).sum::<u64>();
+        assert_eq!((sum("open"), sum("injected") + sum("latched")), (0, sum("boundaries")), "{scheme}: {kinds:?}");
+        assert!(sum("injected") >= found["covered"].as_u64().unwrap(), "{scheme}: {kinds:?}");
+        assert!(kinds.iter().all(|k| k["cpl"] == 0 && k["gs"] == "kernel" && !k["rsp"].is_null()), "{kinds:?}");
         assert_eq!(found["frontier"], 0, "{scheme}");
         assert!(found["bytes_per_state"].as_f64().unwrap() <= 128.0, "{scheme}: {found}");
     }
@@ -58,6 +64,20 @@ fn what_needs_three_nmis_is_found() {
     let violation = &found["violations"][0];
     assert_eq!(violation["invariant"], "I14", "{violation}");
     assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 3, "{violation}");
+}
+
+#[test]
+fn user_code_is_covered_as_a_kind_of_its_own() {
+    let found = explore("mainline", "user", &["--max-states", "20000"]).1;
+    let kinds = found["coverage"].as_array().unwrap();
+    let injected = |cpl: u64, gs: &str, rsp: &str| {
+        let kind = kinds.iter().find(|k| k["cpl"] == cpl && k["gs"] == gs && k["rsp"] == rsp && k["blocked"] == false);
+        kind.map_or(0, |k| k["injected"].as_u64().unwrap())
+    };
+    for (cpl, gs, rsp) in [(3, "user", "user"), (0, "user", "user"), (0, "kernel", "user"), (0, "kernel", "main")] {
+        assert!(injected(cpl, gs, rsp) > 0, "CPL{cpl}, {gs} GS, {rsp} stack: {kinds:?}");
+    }
+    assert!(kinds.iter().all(|k| k["cpl"] == 0 || k["gs"] == "user"), "user code never has the kernel's GS: {kinds:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@
 #define NMI_LAB_PORT_ERETS 0xe9        /* RSP: struct nmi_lab_fred_frame * */
 
 /* PV hypercalls (mode pv only); numbers and structures are Xen's. */
+#define NMI_LAB_HYPERCALL_STUB_CALL 5 /* in a stub of the hypercall page: the call's offset */
 #define NMI_LAB_HYPERCALL_STACK_SWITCH 3
 #define NMI_LAB_HYPERCALL_IRET 23
 #define NMI_LAB_HYPERCALL_SET_SEGMENT_BASE 25 /* RDI: SEGBASE_*, RSI: the base */

@@ -376,8 +376,8 @@ fn each_rule_of_the_return_has_its_outcome() {
         ("RFLAGS.VM is set", &[(FLAGS, 1 << 17)]),
         ("CS is null", &[(CS, 0)]),
         ("CS is of ring 1 or 2", &[(CS, 0x09)]),
-        ("CS is not in the GDT", &[(CS, 0x48)]),
-        ("CS is not in the GDT", &[(CS, 0x0c)]), // there is no LDT
+        ("CS is in no descriptor table", &[(CS, 0x48)]),
+        ("CS is in no descriptor table", &[(CS, 0x0c)]), // none is in the LDT
         ("CS is not a code segment", &[(CS, 0x10)]),
         ("CS is not a present 64-bit code segment", &[(CS, 0x28)]),
         ("CS's privilege does not fit", &[(CS, 0x20), (SS, 0x10)]),

@@ -76,20 +76,41 @@ fn an_nmi_that_was_held_back_is_delivered_at_the_users_first_boundary() {
 #[test]
 fn one_nmi_at_every_boundary_survives_and_a_second_tells_the_policies_apart() {
     let text = |generate: &str| {
-        format!("name = \"switch\"\nschemes = {XEN:?}\nscenarios = [\"user\"]\ngenerate = \"{generate}\"\n")
+        format!(
+            "name = \"switch\"\nschemes = {XEN:?}\nscenarios = [\"user\", \"user-rsp\", \"user-segment\"]\ngenerate = \"{generate}\"\n"
+        )
     };
     let points = campaign(&text("points"), &["--json"]).exits(0).json();
     assert!(points["rows"].as_array().unwrap().iter().all(|r| r["cases"].as_u64().unwrap() > 100), "{points:#}");
-    let window = "[window]\nfirst_every = 20\n[expect.xen-always]\nuser = \"violation(I5)\"\n";
+    let window =
+        "[window]\nfirst_every = 20\n[expect.xen-always]\nuser = \"violation(I5)\"\nuser-rsp = \"violation(I5)\"\n";
     let pairs = campaign(&(text("pairs") + window), &["--json"]).exits(0).json();
     assert_eq!(pairs["summary"]["disagreed"], 0);
 }
 
 #[test]
 fn where_the_hypervisor_switches_every_pattern_of_nmis_is_covered() {
-    for scheme in ["xen-flag", "xen-bit31"] {
-        let found = run(user("explore", scheme, &[])).exits(0).stdout;
+    for (scheme, scenario) in [("xen-flag", "user"), ("xen-bit31", "user"), ("xen-flag", "user-segment")] {
+        let found = vmm(&["explore", "--scheme", scheme, "--scenario", scenario]).exits(0).stdout;
         assert!(found.contains("pass, closed"), "{found}");
         assert!(found.contains("nesting      1 NMIs live at once at most"), "{found}");
     }
+}
+
+/// The NMI's body takes the user's code segment away: the return that ends the NMI fails.
+#[test]
+fn a_refused_return_changes_nothing_and_is_made_again() {
+    let schedule = "nmi@user_code.syscall#1 nmi@nmi_body#1";
+    let args = ["run", "--scheme", "xen-flag", "--scenario", "user-segment", "--schedule", schedule, "--trace"];
+    let trace = vmm(&args).exits(0).stdout;
+    // At the user's SYSCALL, and again when it is interrupted by the one that was held back.
+    let lines: Vec<_> = after(&trace, "and is latched").collect();
+    let handler = lines.iter().position(|l| l.contains("pv_fault.general_protection#")).expect("a #GP");
+    let call = lines[handler - 2]; // between them: that a #GP is raised
+    assert!(call.contains("HYPERVISOR_iret+0x5") && !call.contains("cs=") && !call.contains("cr3="), "{call}");
+    let columns = |line: &str| line.split_whitespace().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(columns(lines[handler]), ["B", "P"], "masked and pending as before: {}", lines[handler]);
+    let again = lines[handler..].iter().position(|l| l.contains("cs=0x3b")).expect("the return succeeds");
+    assert!(lines[handler + again].contains("HYPERVISOR_iret+0x5"), "{}", lines[handler + again]);
+    assert!(lines[handler + again + 1].contains("the NMI is delivered"), "{}", lines[handler + again + 1]);
 }

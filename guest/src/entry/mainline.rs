@@ -20,8 +20,8 @@
 //! [repeat, end_repeat), or "executing" is 1, or RSP lies in the NMI stack and DF
 //! is set.
 //!
-//! **Cost.** 78 to 80 instructions besides the body for the first NMI from kernel
-//! code (`naive`: 47), 17 to 19 for a nested one.
+//! **Cost.** 90 instructions besides the body for the first NMI from kernel code, the
+//! latch's among them (`naive`: 50), 19 to 27 for a nested one.
 //!
 //! **Known weaknesses.** An unmask before the outermost frame is copied (an SMI,
 //! #MC) is fatal, as in every scheme with an IST. From user code: before the frame has

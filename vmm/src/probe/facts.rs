@@ -132,10 +132,12 @@ mod tests {
 
     #[test]
     fn a_complete_host_has_no_quirks() {
-        let rows = |answer: &'static str| ALL.into_iter().flatten().map(move |id| row(id, &["right"], Some(answer)));
-        assert_eq!(Facts::of(&report("kvm_amd", rows("right").collect())).quirks(), Quirks::default());
-        let none = Facts::of(&report("kvm_amd", rows("wrong").collect())).quirks();
-        assert_eq!(none, Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, xen_page: false });
+        let rows = |answer: Option<&'static str>| {
+            report("kvm_amd", ALL.into_iter().flatten().map(|id| row(id, &["right"], answer)).collect())
+        };
+        assert_eq!(Facts::of(&rows(Some("right"))).quirks(), Quirks::default());
+        let unknown = Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, xen_page: false };
+        assert_eq!(Facts::of(&rows(None)).quirks(), unknown);
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub struct Explore {
     /// Give up beyond so many bytes of memory (suffixes K, M, G)
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
     pub max_memory: usize,
-    /// Threads, each with a VM of its own
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub jobs: std::num::NonZeroUsize,
+    /// Threads, each with a VM of its own [default: one per CPU]
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
     /// Explored paths to run again in every gear, as a check
     #[arg(long, value_name = "N", default_value = "20")]
     pub cross_check: usize,
@@ -93,7 +93,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
     let config = Config {
         max_states: args.max_states,
         max_memory: args.max_memory,
-        jobs: args.jobs.get(),
+        jobs: args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from),
         moves: Moves {
             collapse: !args.stepped,
             reduce: !args.all_arrivals,

@@ -156,18 +156,14 @@ impl Liveness {
         out
     }
 
-    /// Whether the word at `addr` is live at `point`. What is no stack word is.
-    /// `keep` is the stack pointer of interrupted work: at and above it on its stack
-    /// the oracle compares memory.
-    pub fn is_live(&self, point: Point, addr: u64, keep: u64) -> bool {
-        let Some(word) = self.word(addr) else { return true };
-        let kept = |(start, bytes, _): &(u64, u64, usize)| {
-            keep.wrapping_sub(*start) <= *bytes && addr.wrapping_sub(*start) < *bytes
-        };
-        if self.stacks.iter().any(kept) && addr >= keep & !7 {
-            return true;
-        }
-        self.always.has(word) || self.live.get(&point).is_some_and(|live| live.has(word))
+    /// What is live at `point`. `keep` is the stack pointer of interrupted work: at and
+    /// above it on its stack the oracle compares memory.
+    pub fn at(&self, point: Point, keep: u64) -> Here<'_> {
+        let kept = |(start, bytes, _): &&(u64, u64, usize)| keep.wrapping_sub(*start) <= *bytes;
+        // One that ends where the next begins: the longer rest is kept.
+        let rest = |(start, bytes, _): &(u64, u64, usize)| keep & !7..start + bytes;
+        let kept = self.stacks.iter().filter(kept).map(rest).max_by_key(|r| r.end - r.start).unwrap_or(0..0);
+        Here { all: self, live: self.live.get(&point), kept }
     }
 
     /// Reads and writes of the instruction that comes next, before it is executed.
@@ -302,6 +298,21 @@ impl Liveness {
         let more = live.iter().any(|(p, words)| !words.within(self.live.get(p).unwrap_or(&Words::NONE)));
         self.live = live;
         more
+    }
+}
+
+/// What is live at one point.
+pub struct Here<'a> {
+    all: &'a Liveness,
+    live: Option<&'a Words>,
+    kept: std::ops::Range<u64>,
+}
+
+impl Here<'_> {
+    /// Whether the word at `addr` is live. What is no stack word is.
+    pub fn is_live(&self, addr: u64) -> bool {
+        let Some(word) = self.all.word(addr) else { return true };
+        self.kept.contains(&addr) || self.all.always.has(word) || self.live.is_some_and(|live| live.has(word))
     }
 }
 

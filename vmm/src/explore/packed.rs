@@ -143,10 +143,10 @@ impl Packer {
     fn hash_live(&self, session: &Session, live: &Liveness, h: &mut impl Hasher) {
         let regs = &session.machine().state().regs;
         let keep = session.oracle().ghost.outer.map_or(regs.rsp, |outer| outer.rsp());
-        let (watched, point) = (&session.rules().watched, Point::of(session));
+        let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
         for w in &self.words {
             let addr = watched.vaddr(w.index as usize * 8);
-            if addr.is_none_or(|addr| live.is_live(point, addr, keep)) {
+            if addr.is_none_or(|addr| here.is_live(addr)) {
                 h.write_u32(w.index);
                 h.write_u64(w.value);
             }

@@ -52,6 +52,8 @@ pub struct Vm {
     /// A real NMI was raised since the last run: the events are in the kernel
     /// already, and loading them again would drop it.
     nmi_raised: bool,
+    /// [`super::Quirks::no_event_nmi`].
+    no_event_nmi: bool,
     watch: Arc<Watch>,
     pub(super) kernel_gs: KernelGs,
     runs: u64,
@@ -87,7 +89,20 @@ impl Vm {
             kernel_gs: 0,
         };
         let (watch, kernel_gs) = (Watch::new(), KernelGs::default());
-        Ok(Self { vcpu, fd: vm, ram, state, nmi_raised: false, watch, kernel_gs, runs: 0, out_is_complete: None })
+        let no_event_nmi = host.quirks().no_event_nmi;
+        let nmi_raised = false;
+        Ok(Self {
+            vcpu,
+            fd: vm,
+            ram,
+            state,
+            nmi_raised,
+            no_event_nmi,
+            watch,
+            kernel_gs,
+            runs: 0,
+            out_is_complete: None,
+        })
     }
 
     /// Guest RAM.
@@ -129,6 +144,16 @@ impl Vm {
     /// Whether the next runs leave before the first instruction.
     pub(super) fn set_immediate_exit(&mut self, at_once: bool) {
         self.vcpu.set_kvm_immediate_exit(at_once.into());
+    }
+
+    /// Puts an NMI in front of the vCPU for the next run: pending in the events, which are
+    /// loaded with the registers, or by `KVM_NMI` on a host where that does not deliver it.
+    pub fn pend_nmi(&mut self) -> Result<(), Error> {
+        if self.no_event_nmi {
+            return self.raise_nmi();
+        }
+        self.state.events.nmi.pending = 1;
+        Ok(())
     }
 
     /// Raises a real NMI (`KVM_NMI`) for the next run; called again before that run,

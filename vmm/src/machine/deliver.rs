@@ -4,6 +4,7 @@ use super::lab::{Error, Machine, Stop};
 use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use crate::kvm::{self, Vm};
 
 /// How an NMI is put in front of the vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,16 @@ pub enum Raise {
     Ioctl,
     /// Pending in the vCPU events, loaded with the registers.
     Events,
+}
+
+impl Raise {
+    /// Puts an NMI in front of this vCPU.
+    pub(super) fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
+        match self {
+            Raise::Ioctl => vm.raise_nmi(),
+            Raise::Events => vm.pend_nmi(),
+        }
+    }
 }
 
 impl Machine {
@@ -30,7 +41,7 @@ impl Machine {
         }
         self.latched = false;
         let from = self.rip();
-        self.raise(raise)?;
+        raise.on(&mut self.vm)?;
         // A stop at `from` itself would prove that the NMI came late.
         self.patch(from);
         self.patch_handlers();
@@ -42,21 +53,13 @@ impl Machine {
         Ok(stop)
     }
 
-    fn raise(&mut self, how: Raise) -> Result<(), Error> {
-        match how {
-            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
-            _ => self.vm.raise_nmi()?,
-        }
-        Ok(())
-    }
-
     /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
     /// execution stands here again. `false` where it stopped elsewhere, or came back
     /// with another stack pointer or with NMIs blocked.
     pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
         let before = self.vm.state().regs;
         self.latched = false;
-        self.raise(Raise::Events)?;
+        Raise::Events.on(&mut self.vm)?;
         self.patch(before.rip);
         self.patch_handlers_but_nmi();
         let stop = self.resume_patched()?;

@@ -11,7 +11,7 @@ use super::devices::{Devices, Effect};
 use super::hooks::Hooks;
 use super::pit::Nanos;
 use super::{Error, KERNEL_MAP, KernelSymbols, Options, boot, initrd, user};
-use crate::kvm::{Exit, Host, Quirks, VcpuState, Vm};
+use crate::kvm::{Exit, Host, VcpuState, Vm};
 use crate::machine::memory::GuestMemory;
 use crate::machine::{Raise, paging};
 
@@ -49,7 +49,6 @@ pub struct Pc {
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
     pub(super) assists: Assists,
-    quirks: Quirks,
     pub(super) lstar: Option<u64>,
     pub(super) syscall: Native,
     /// Whether the user program's OUTs reach the VMM.
@@ -109,7 +108,6 @@ impl Pc {
             devices: Devices::new(echo),
             symbols,
             assists,
-            quirks: host.quirks(),
             lstar: None,
             syscall: Native::default(),
             user_out: Native::default(),
@@ -190,10 +188,7 @@ impl Pc {
     /// vCPU's events.
     pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
         let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
-        match raise {
-            Raise::Events if !self.quirks.no_event_nmi => self.vm.state_mut().events.nmi.pending = 1,
-            Raise::Events | Raise::Ioctl => self.vm.raise_nmi()?,
-        }
+        raise.on(&mut self.vm)?;
         self.run(&[entry], limit)
     }
 

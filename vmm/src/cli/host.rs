@@ -12,7 +12,7 @@ use crate::probe::{Facts, Probe, Report, child, kept, probes};
 /// Opens the host, and measures it unless that was done since the last boot.
 pub fn open() -> Result<Host, Failure> {
     let host = Host::open()?;
-    let place = kept::place();
+    let place = kept::place(host.id());
     let report = match place.as_deref().and_then(kept::read) {
         Some(report) => report,
         None => {

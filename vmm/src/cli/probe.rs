@@ -76,9 +76,9 @@ fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
         chosen.extend(risky_probes());
     }
     chosen.dedup_by_key(|p| p.id);
-    Host::open()?; // the reason and the cure, where there is no KVM
+    let host = Host::open()?; // the reason and the cure, where there is no KVM
     let report = host::measure(&chosen)?;
-    if let (true, false, Some(place)) = (args.only.is_empty(), args.risky, kept::place()) {
+    if let (true, false, Some(place)) = (args.only.is_empty(), args.risky, kept::place(host.id())) {
         host::keep(&place, &report); // the other commands go by the newest
     }
     if args.json {

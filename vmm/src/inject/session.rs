@@ -201,13 +201,8 @@ impl Session {
 
     /// Puts a saved state back.
     pub fn restore(&mut self, from: &Saved) {
-        self.put(&from.machine, &from.ghost, &from.captured);
-    }
-
-    /// Puts a state back that is kept in parts.
-    pub fn put(&mut self, machine: &Checkpoint, ghost: &Ghost, captured: &[u8]) {
-        self.machine.restore(machine);
-        self.oracle.restore(ghost, captured);
+        self.machine.restore(&from.machine);
+        self.oracle.restore(&from.ghost, &from.captured);
         self.advances = 0;
     }
 

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use super::report::Report;
 use crate::host_id::HostId;
 
-/// Where the report of this host is kept, if there is a place for it:
+/// Where the report of the host `id` is kept, if there is a place for it:
 /// `$XDG_CACHE_HOME/nmi-lab/probe`, or `~/.cache/nmi-lab/probe`.
-pub fn place() -> Option<PathBuf> {
+pub fn place(id: &HostId) -> Option<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let cache = directory("XDG_CACHE_HOME").or_else(|| Some(directory("HOME")?.join(".cache")))?;
-    Some(cache.join("nmi-lab/probe").join(format!("{:016x}.json", key()?)))
+    Some(cache.join("nmi-lab/probe").join(format!("{:016x}.json", key(id)?)))
 }
 
 /// The report kept there. What cannot be read is not there.
@@ -42,10 +42,10 @@ fn is_old(entry: &fs::DirEntry) -> bool {
 }
 
 /// A hash over all that the answers depend on; `None` where this boot has no name.
-fn key() -> Option<u64> {
+fn key(id: &HostId) -> Option<u64> {
     let mut h = xxhash_rust::xxh3::Xxh3Default::new();
     fs::read("/proc/sys/kernel/random/boot_id").ok()?.hash(&mut h);
-    HostId::here().fingerprint.hash(&mut h);
+    id.fingerprint.hash(&mut h);
     std::env::var_os("VMM_KVM").hash(&mut h);
     parameters().hash(&mut h);
     let program = fs::metadata(std::env::current_exe().ok()?).ok()?;
@@ -85,6 +85,7 @@ mod tests {
 
     #[test]
     fn the_key_is_the_same_while_nothing_changes() {
-        assert_eq!(key(), key());
+        let id = HostId::here();
+        assert_eq!(key(&id), key(&id));
     }
 }

@@ -138,7 +138,7 @@ pub const PROBES: &[Probe] = &[
         property: "int3 at CPL 0",
         right: &["#BP behind it"],
         source: source::INT,
-        lab: "no guest of the lab holds one at CPL 0",
+        lab: "raises #BP in its place where it is not executed",
         measure: |host| {
             let mut bench = Bench::new(host)?;
             bench.put(CODE, &[INT3, HLT].concat());

@@ -58,6 +58,10 @@ impl Words {
         self
     }
 
+    fn disjoint(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(a, b)| a & b == 0)
+    }
+
     fn within(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a & !b == 0)
     }
@@ -105,11 +109,15 @@ pub struct Liveness {
     info: InstructionInfoFactory,
     /// Words that the oracle reads at any time.
     always: Words,
+    /// Only what an NMI's own code reads counts, not what the code that it returns to does.
+    episodes: bool,
 }
 
 impl Liveness {
-    /// With nothing seen; `None` where the stacks are too large for it.
-    pub fn new(rules: &Rules) -> Option<Self> {
+    /// With nothing seen; `None` where the stacks are too large for it. With `episodes` each
+    /// interruption is looked at by itself: at a point with an NMI live, words that only
+    /// the interrupted code reads are not live.
+    pub fn new(rules: &Rules, episodes: bool) -> Option<Self> {
         let mut next = 0;
         let mut stacks = Vec::new();
         for s in &rules.guest.image.declared.stacks {
@@ -125,6 +133,7 @@ impl Liveness {
             dirty: false,
             info: InstructionInfoFactory::new(),
             always: Words::NONE,
+            episodes,
         };
         if next > BLOCKS * 64 {
             return None;
@@ -135,6 +144,17 @@ impl Liveness {
             }
         }
         Some(out)
+    }
+
+    /// Whether `addr` lies in a declared stack.
+    pub fn is_stack(&self, addr: u64) -> bool {
+        self.word(addr).is_some()
+    }
+
+    /// Whether any word of `range` is live at `point`.
+    pub fn any_live(&self, point: Point, range: &std::ops::Range<u64>) -> bool {
+        let words = self.range(range.start, range.end - range.start, false);
+        self.live.get(&point).is_some_and(|live| !live.disjoint(&words))
     }
 
     /// The number of the stack word at `addr`.
@@ -282,7 +302,8 @@ impl Liveness {
                 let before = now;
                 for e in edges {
                     now.union(&e.reads);
-                    if let Some(out) = live.get(&e.to) {
+                    let ends = self.episodes && from.nmis > 0 && e.to.nmis == 0;
+                    if let Some(out) = live.get(&e.to).filter(|_| !ends) {
                         now.union(&out.minus(&e.writes));
                     }
                 }
@@ -311,8 +332,18 @@ pub struct Here<'a> {
 impl Here<'_> {
     /// Whether the word at `addr` is live. What is no stack word is.
     pub fn is_live(&self, addr: u64) -> bool {
+        self.is_kept(addr) || self.is_read(addr)
+    }
+
+    /// Whether the word at `addr` belongs to the interrupted work's part of a stack.
+    pub fn is_kept(&self, addr: u64) -> bool {
+        self.kept.contains(&addr)
+    }
+
+    /// Whether the word at `addr` may still be read. What is no stack word may.
+    pub fn is_read(&self, addr: u64) -> bool {
         let Some(word) = self.all.word(addr) else { return true };
-        self.kept.contains(&addr) || self.all.always.has(word) || self.live.is_some_and(|live| live.has(word))
+        self.all.always.has(word) || self.live.is_some_and(|live| live.has(word))
     }
 }
 

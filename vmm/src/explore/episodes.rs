@@ -19,7 +19,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 
-use super::config::{Config, Episodes, Error, Report};
+use super::config::{Bound, Config, Episodes, Error, Report};
+use super::coverage::Stand;
 use super::live::Liveness;
 use super::packed::Packed;
 use super::path;
@@ -66,14 +67,19 @@ pub fn explore(
     for round in 1..=MOST_ROUNDS {
         let mut search = ByEpisodes::begin(&mut worker, config);
         let ended = search.run(&mut worker, stop, on_progress)?;
-        let more = worker.look.live.as_mut().is_some_and(Liveness::settle);
-        let more = worker.look.uses.as_mut().is_some_and(|uses| uses.needs.take_grew()) || more;
+        let more = match (&mut worker.look.live, &mut worker.look.uses) {
+            (Some(live), Some(uses)) => live.settle() | uses.settle(live),
+            _ => false,
+        };
         let ByEpisodes { mut search, episodes, .. } = search;
         log::info!("round {round}: {episodes:?}, {} states; more matters: {more}", search.states.len());
         search.report.rounds = round;
         search.report.episodes = Some(episodes);
         match ended {
-            Ended::Bound => return search.finish(std::slice::from_mut(&mut worker)).map(Some),
+            Ended::Bound if search.report.bound == Some(Bound::Interrupted) => {
+                return search.finish(std::slice::from_mut(&mut worker)).map(Some);
+            }
+            Ended::Bound => return Ok(None), // what the whole search finds within the same bounds counts
             _ if more => {}
             Ended::Closed if search.states.first_on_cycle().is_some() => return Ok(None),
             Ended::Closed => return search.finish(std::slice::from_mut(&mut worker)).map(Some),
@@ -169,6 +175,8 @@ impl ByEpisodes {
         stop: &AtomicBool,
     ) -> Result<Option<Ended>, Error> {
         self.episodes.all += 1;
+        worker.packer.unpack(state, &mut worker.session);
+        self.search.stands(worker.session.machine().rip(), Stand::of(&worker.session), edge);
         let twin = self.twin(worker, state);
         let key = (worker.hash(), edge);
         worker.look.twin = false;
@@ -219,7 +227,10 @@ impl ByEpisodes {
                 let first = *id == root;
                 for edge in [Edge::Step, Edge::Nmi].into_iter().filter(|e| !first || *e == edge) {
                     let Some(reached) = worker.follow(*id, state, edge, moves, &self.search.states)? else { continue };
-                    self.search.note(&reached);
+                    match first {
+                        true => self.search.count(&reached), // the context itself was noted
+                        false => self.search.note(&reached),
+                    }
                     let at = (arrivals + u32::from(edge == Edge::Nmi), edges + 1);
                     let hash = match &reached.to {
                         To::Ends(verdict) => return Ok(Err(Ended::Broke(format!("in a twin: {verdict}")))),

@@ -58,10 +58,6 @@ impl Words {
         self
     }
 
-    fn disjoint(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(a, b)| a & b == 0)
-    }
-
     fn within(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a & !b == 0)
     }
@@ -104,6 +100,8 @@ pub struct Liveness {
     stacks: Vec<(u64, u64, usize)>,
     edges: HashMap<Point, Vec<Edge>>,
     live: HashMap<Point, Words>,
+    /// Live at the delivery of an NMI that finds none live, wherever it comes.
+    entered: Words,
     /// An edge was seen that `live` does not know.
     dirty: bool,
     info: InstructionInfoFactory,
@@ -130,6 +128,7 @@ impl Liveness {
             stacks,
             edges: HashMap::new(),
             live: HashMap::new(),
+            entered: Words::NONE,
             dirty: false,
             info: InstructionInfoFactory::new(),
             always: Words::NONE,
@@ -151,10 +150,14 @@ impl Liveness {
         self.word(addr).is_some()
     }
 
-    /// Whether any word of `range` is live at `point`.
-    pub fn any_live(&self, point: Point, range: &std::ops::Range<u64>) -> bool {
-        let words = self.range(range.start, range.end - range.start, false);
-        self.live.get(&point).is_some_and(|live| !live.disjoint(&words))
+    /// Whether an NMI that finds none live may read the word at `addr` before it writes it.
+    pub fn is_entered_with(&self, addr: u64) -> bool {
+        self.word(addr).is_some_and(|word| self.always.has(word) || self.entered.has(word))
+    }
+
+    /// Whether it may read any word of `range` so.
+    pub fn is_entered_with_any(&self, range: &std::ops::Range<u64>) -> bool {
+        range.clone().step_by(8).any(|addr| self.word(addr).is_some_and(|word| self.entered.has(word)))
     }
 
     /// The number of the stack word at `addr`.
@@ -314,6 +317,13 @@ impl Liveness {
             }
             if !grew {
                 break;
+            }
+        }
+        self.entered = Words::NONE;
+        for (_, edges) in self.edges.iter().filter(|(from, _)| from.nmis == 0) {
+            for e in edges.iter().filter(|e| e.to.nmis > 0) {
+                let at = live.get(&e.to).map_or(Words::NONE, |out| out.minus(&e.writes));
+                self.entered.union(&at);
             }
         }
         let more = live.iter().any(|(p, words)| !words.within(self.live.get(p).unwrap_or(&Words::NONE)));

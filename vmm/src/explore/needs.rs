@@ -80,7 +80,7 @@ impl Test {
 }
 
 fn result_flags(result: u64) -> u64 {
-    let parity = (result as u8).count_ones() % 2 == 0;
+    let parity = (result as u8).count_ones().is_multiple_of(2);
     u64::from(parity) << 2 | u64::from(result == 0) << 6 | (result >> 63) << 7
 }
 
@@ -170,11 +170,6 @@ impl Needs {
             log::debug!("{token:?} of the interrupted context matters");
             self.grew = true;
         }
-    }
-
-    /// Whether the interrupted RSP matters wherever it is.
-    pub fn has_rsp(&self) -> bool {
-        self.rsp
     }
 
     /// Whether the status flags matter.

@@ -185,7 +185,8 @@ impl Packer {
         both(captured.unwrap_or(&self.words), &self.words, |index, was, is| {
             let addr = watched.vaddr(index as usize * 8);
             let stack = addr.is_some_and(|addr| live.is_stack(addr));
-            let read = needs.has_word(index as usize) || stack && addr.is_some_and(|addr| here.is_read(addr));
+            let may_read = |addr| if outer.is_some() { here.is_read(addr) } else { live.is_entered_with(addr) };
+            let read = needs.has_word(index as usize) || stack && addr.is_some_and(may_read);
             let must_stay = !stack || addr.is_some_and(|addr| here.is_kept(addr));
             if read || must_stay && was != is {
                 (index, is).hash(h);

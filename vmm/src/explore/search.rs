@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::config::{Bound, Config, Error, Report};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Stand};
 use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
@@ -205,10 +205,19 @@ impl Search {
     }
 
     /// Notes what an edge shows besides where it leads.
-    pub(super) fn note(&mut self, reached: &Reached) {
-        let Reached { edge, rip, stand, nesting, .. } = *reached;
+    pub fn note(&mut self, reached: &Reached) {
+        self.count(reached);
+        self.stands(reached.rip, reached.stand, reached.edge);
+    }
+
+    /// The same, where it begins in a context that is not one of the guest's.
+    pub fn count(&mut self, reached: &Reached) {
         self.report.edges += 1;
-        self.report.max_nesting = self.report.max_nesting.max(nesting);
+        self.report.max_nesting = self.report.max_nesting.max(reached.nesting);
+    }
+
+    /// Execution stood at `rip` before it went on by `edge`.
+    pub fn stands(&mut self, rip: u64, stand: Stand, edge: Edge) {
         self.stood.insert(rip);
         self.coverage.note(stand, edge == Edge::Nmi);
         if edge == Edge::Nmi {
@@ -216,7 +225,7 @@ impl Search {
         }
     }
 
-    pub(super) fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
+    pub fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
         self.note(&reached);
         let Reached { from, edge, to, nesting, .. } = reached;
         let hash = match to {

@@ -20,6 +20,7 @@ use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, Rfl
 
 use guest::abi;
 
+use super::live::Liveness;
 use super::needs::{ID, Needs, REGISTERS, STATUS, Test, Token, is_flags, pattern};
 use crate::inject::Session;
 use crate::machine::{Decoded, Flow, register};
@@ -51,7 +52,9 @@ impl Does {
             Mnemonic::Test => Does::Compares { ands: true },
             Mnemonic::Lea | Mnemonic::Add | Mnemonic::Sub => Does::Adds,
             // Rounding a stack pointer down: its twin's lowest bits are its own.
-            Mnemonic::And if d.insn.op1_kind() != OpKind::Register && d.insn.immediate(1) | 15 == u64::MAX => Does::Adds,
+            Mnemonic::And if d.insn.op1_kind() != OpKind::Register && d.insn.immediate(1) | 15 == u64::MAX => {
+                Does::Adds
+            }
             _ => Does::Works,
         }
     }
@@ -71,6 +74,8 @@ pub struct Uses {
     /// What came out.
     pub needs: Needs,
     info: InstructionInfoFactory,
+    /// Interrupted stacks that frames were pushed to.
+    stacks: Vec<Range<u64>>,
     /// Flags that are the interrupted context's, or depend on its values.
     foreign: u32,
     compared: Option<Compared>,
@@ -106,7 +111,14 @@ impl Uses {
     /// Nothing seen.
     pub fn new(session: &Session) -> Self {
         let needs = Needs::new(session);
-        Self { needs, info: InstructionInfoFactory::new(), foreign: 0, compared: None, loads: [None; 2] }
+        Self {
+            needs,
+            info: InstructionInfoFactory::new(),
+            stacks: vec![],
+            foreign: 0,
+            compared: None,
+            loads: [None; 2],
+        }
     }
 
     fn tokens(&mut self, session: &Session) -> Option<Tokens> {
@@ -129,10 +141,22 @@ impl Uses {
     pub fn interrupted(&mut self, session: &Session) {
         (self.foreign, self.compared) = (STATUS_BITS, None);
         if let Some(range) = self.tokens(session).and_then(|t| t.stack) {
+            if !self.stacks.contains(&range) {
+                self.stacks.push(range.clone());
+            }
             for page in (range.start & !4095..range.end).step_by(4096) {
                 self.needs.tables(session, page);
             }
         }
+    }
+
+    /// A round is over. Whether more matters than it took to. What an episode reads on a
+    /// stack before it writes it lies at an address, not so far from the interrupted RSP.
+    pub fn settle(&mut self, live: &Liveness) -> bool {
+        if self.stacks.iter().any(|stack| live.is_entered_with_any(stack)) {
+            self.needs.value(Token::Rsp(0));
+        }
+        self.needs.take_grew()
     }
 
     /// An instruction is about to be executed.
@@ -219,7 +243,9 @@ impl Uses {
         let does = Does::of(d);
         let info = self.info.info(&d.insn).clone();
         let is_address = |r: Register| info.used_memory().iter().any(|m| m.base() == r || m.index() == r);
-        let operand = |r: Register| (0..d.insn.op_count()).find(|i| d.insn.op_kind(*i) == OpKind::Register && d.insn.op_register(*i) == r);
+        let operand = |r: Register| {
+            (0..d.insn.op_count()).find(|i| d.insn.op_kind(*i) == OpKind::Register && d.insn.op_register(*i) == r)
+        };
         for used in info.used_memory() {
             self.address(session, used, tokens);
         }
@@ -281,7 +307,10 @@ impl Uses {
         let (cr3, does) = (m.state().sregs.cr3, Does::of(d));
         let info = self.info.info(&d.insn).clone();
         for used in info.used_memory() {
-            let Some(addr) = address(session, used) else { self.needs.everything(); continue };
+            let Some(addr) = address(session, used) else {
+                self.needs.everything();
+                continue;
+            };
             let (bytes, access) = (used.memory_size().size() as u64, used.access());
             if access == OpAccess::NoMemAccess {
                 continue;

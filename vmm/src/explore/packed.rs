@@ -249,18 +249,20 @@ impl Packer {
 
     /// Keeps the state, whole.
     pub fn pack(&mut self, session: &Session) -> Packed {
-        let m = session.machine();
-        let fixed = Fixed { vcpu: *m.state(), pv: *m.pv(), latched: m.latched(), ghost: session.oracle().ghost };
-        let capture = self.capture.as_ref().map(|(c, _)| Arc::clone(c));
-        match self.spares.pop() {
-            Some(mut out) => {
-                (*out.fixed, out.capture) = (fixed, capture);
-                out.words.clear();
-                out.words.extend_from_slice(&self.words);
-                out
-            }
-            None => Packed { fixed: Box::new(fixed), words: self.words.clone(), capture },
-        }
+        let (m, capture) = (session.machine(), self.capture.as_ref().map(|(c, _)| Arc::clone(c)));
+        let ghost = &session.oracle().ghost;
+        let Some(mut out) = self.spares.pop() else {
+            let fixed = Fixed { vcpu: *m.state(), pv: *m.pv(), latched: m.latched(), ghost: *ghost };
+            return Packed { fixed: Box::new(fixed), words: self.words.clone(), capture };
+        };
+        let fixed = &mut *out.fixed;
+        fixed.vcpu.clone_from(m.state());
+        fixed.pv.clone_from(m.pv());
+        fixed.ghost.clone_from(ghost);
+        (fixed.latched, out.capture) = (m.latched(), capture);
+        out.words.clear();
+        out.words.extend_from_slice(&self.words);
+        out
     }
 
     /// Takes states that are done with, for the room they have.
@@ -275,15 +277,17 @@ impl Packer {
         let (machine, oracle) = session.pieces();
         machine.restore_registers(&from.fixed.vcpu, &from.fixed.pv, from.fixed.latched);
         if std::mem::take(&mut self.known) {
-            for w in &self.words {
-                let at = w.index as usize * 8;
-                machine.put_word(w.index as usize, word(&self.ready[at..at + 8]));
-            }
+            both(&self.words, &from.words, |index, is, wanted| {
+                if is != wanted {
+                    let at = index as usize * 8;
+                    machine.put_word(index as usize, wanted.unwrap_or_else(|| word(&self.ready[at..at + 8])));
+                }
+            });
         } else {
             machine.put_pages(&self.ready);
-        }
-        for w in &from.words {
-            machine.put_word(w.index as usize, w.value);
+            for w in &from.words {
+                machine.put_word(w.index as usize, w.value);
+            }
         }
         match &from.capture {
             Some(wanted) => self.put_capture(wanted, &from.fixed.ghost, oracle),
@@ -317,13 +321,24 @@ impl Packer {
 
 /// Every word that is in either list, with its value in each; `None` is the value at *ready*.
 fn both(was: &[Word], is: &[Word], mut each: impl FnMut(u32, Option<u64>, Option<u64>)) {
-    let (mut was, mut is) = (was.iter().peekable(), is.iter().peekable());
+    let (mut i, mut j) = (0, 0);
     loop {
-        let next = [&was.peek(), &is.peek()].into_iter().flatten().map(|w| w.index).min();
-        let Some(index) = next else { return };
-        let a = was.next_if(|w| w.index == index);
-        let b = is.next_if(|w| w.index == index);
-        each(index, a.map(|w| w.value), b.map(|w| w.value));
+        match (was.get(i), is.get(j)) {
+            (None, None) => return,
+            (Some(a), Some(b)) if a.index == b.index => {
+                each(a.index, Some(a.value), Some(b.value));
+                (i, j) = (i + 1, j + 1);
+            }
+            (Some(a), b) if b.is_none_or(|b| a.index < b.index) => {
+                each(a.index, Some(a.value), None);
+                i += 1;
+            }
+            (_, Some(b)) => {
+                each(b.index, None, Some(b.value));
+                j += 1;
+            }
+            (Some(_), None) => unreachable!("the arm before takes it"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::error::Error;
+use super::generate::Closure;
 use super::plan::{Cell, Plan};
 use super::tally::{Rank, Tally};
 use crate::explore::{self, Bound, Config, Report};
@@ -16,11 +17,17 @@ use crate::report::Disagreement;
 const MEMORY: usize = 2 << 30;
 
 /// Searches one cell. Returns what was found, and whether the search came to its end.
-pub fn search(plan: &Plan, cell: &Cell, host: &Host, stop: &AtomicBool) -> Result<(Tally, bool), Error> {
+pub fn search(
+    plan: &Plan,
+    cell: &Cell,
+    bounds: Closure,
+    host: &Host,
+    stop: &AtomicBool,
+) -> Result<(Tally, bool), Error> {
     let (scheme, scenario) = (&cell.target.scheme, &cell.target.scenario);
     let knobs = plan.campaign.knobs;
     // Cells are searched side by side, one on each thread.
-    let config = Config { max_memory: MEMORY, ..Config::default() };
+    let config = Config { max_memory: MEMORY, max_states: bounds.max_states, ..Config::default() };
     let found = explore::explore(host, &plan.guest, (scheme, scenario), knobs, config, stop, &mut |_| {});
     let report = found.map_err(|e| Error::Machine {
         scheme: scheme.name.clone(),

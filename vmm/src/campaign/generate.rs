@@ -16,7 +16,21 @@ pub enum Generate {
     /// Drawn at random.
     Random(Random),
     /// None: the explorer searches every pattern, until nothing new appears.
-    Closure,
+    Closure(Closure),
+}
+
+/// How far the explorer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closure {
+    /// A search that finds more states gives up.
+    pub max_states: usize,
+}
+
+impl Default for Closure {
+    fn default() -> Self {
+        Self { max_states: 20_000_000 }
+    }
 }
 
 /// Schedules drawn at random, the same ones for the same seed.
@@ -75,7 +89,7 @@ impl Window {
                 Err("around = … is about the second and later NMIs, and generate has one; write first = […]".into())
             }
             Generate::Schedules(_) => Err("generate = {schedules = …} says itself where events are".into()),
-            Generate::Closure => Err("generate = \"closure\" covers every boundary".into()),
+            Generate::Closure(_) => Err("generate = \"closure\" covers every boundary".into()),
             _ => Ok(()),
         }
     }
@@ -84,12 +98,12 @@ impl Window {
 impl Generate {
     /// Reads the value of `generate`.
     pub fn read(value: &Value) -> Result<Self, String> {
-        const KNOWN: &str = "there are: \"points\", \"pairs\", \"closure\", {depth = n}, {schedules = [\"…\"]}, {random = {count = n, seed = n}}";
+        const KNOWN: &str = "there are: \"points\", \"pairs\", \"closure\", {closure = {max_states = n}}, {depth = n}, {schedules = [\"…\"]}, {random = {count = n, seed = n}}";
         match value {
             Value::String(s) => match s.as_str() {
                 "points" => Ok(Generate::Depth(1)),
                 "pairs" => Ok(Generate::Depth(2)),
-                "closure" => Ok(Generate::Closure),
+                "closure" => Ok(Generate::Closure(Closure::default())),
                 other => Err(format!("{other:?} is not known; {KNOWN}")),
             },
             Value::Table(table) if table.len() == 1 => {
@@ -110,6 +124,11 @@ impl Generate {
                 Ok(list) if !list.is_empty() => Ok(Generate::Schedules(list)),
                 _ => Err("schedules is a list of strings, as [\"nmi@exit_iret#1\"]".into()),
             },
+            "closure" => match Closure::deserialize(value.clone()) {
+                Ok(closure) if closure.max_states > 0 => Ok(Generate::Closure(closure)),
+                Ok(_) => Err("closure: max_states is 0".into()),
+                Err(e) => Err(format!("closure: {}", e.message().trim())),
+            },
             "random" => match Random::deserialize(value.clone()) {
                 Err(e) => Err(format!("random: {}", e.message().trim())),
                 Ok(r) if r.count == 0 => Err("random: count is 0".into()),
@@ -129,7 +148,7 @@ impl fmt::Display for Generate {
             Generate::Depth(1) => f.write_str("one NMI at every boundary"),
             Generate::Depth(2) => f.write_str("one NMI at every boundary, a second at every boundary that follows"),
             Generate::Depth(n) => write!(f, "up to {n} NMIs, each at every boundary that follows the last"),
-            Generate::Closure => f.write_str("every pattern of NMIs, until nothing new appears; a case is a state"),
+            Generate::Closure(_) => f.write_str("every pattern of NMIs, until nothing new appears; a case is a state"),
             Generate::Schedules(list) if list.len() == 1 => f.write_str("one schedule"),
             Generate::Schedules(list) => write!(f, "{} schedules", list.len()),
             Generate::Random(r) => {

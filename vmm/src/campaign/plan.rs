@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::Error;
 use super::expect::Expectation;
 use super::file::{Campaign, Located, Names};
-use super::generate::{Generate, Random, Window, draw, fits};
+use super::generate::{Closure, Generate, Random, Window, draw, fits};
 use crate::inject::{Names as Labels, Places, Schedule, Session};
 use crate::kvm::Host;
 use crate::machine::declare::{Declarations, Scenario, Scheme};
@@ -46,7 +46,7 @@ pub enum Work {
     /// A unit for each schedule.
     Schedules(Vec<Schedule>),
     /// One unit: the explorer's search.
-    Closure,
+    Closure(Closure),
 }
 
 /// A campaign, ready to be run.
@@ -78,7 +78,7 @@ impl Plan {
                 let units = match &work {
                     Work::Schedules(list) => list.len() as u64,
                     Work::Random(list) => list.len() as u64,
-                    Work::Closure => 1,
+                    Work::Closure(_) => 1,
                     Work::Sweep { .. } => golden_len(&target, guest, host, campaign.knobs)? as u64,
                 };
                 cells.push(Cell { target, expected, first_unit, units, work });
@@ -279,7 +279,7 @@ impl<'a> Resolve<'a> {
                 every: window.first_every,
                 later: Arc::new(self.restricted(&target.scheme, &window.around, window.within)),
             },
-            Generate::Closure => Work::Closure,
+            Generate::Closure(closure) => Work::Closure(*closure),
             Generate::Random(random) => Work::Random(self.random(random, target, cell, host)?),
             Generate::Schedules(list) => {
                 let names = Labels::new(self.guest, &target.scheme.prefix);

@@ -94,9 +94,9 @@ impl Pool<'_> {
     fn cell(&self, first: u64, send: &Sender<Message>) -> Result<Option<u64>, Error> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
-        if matches!(cell.work, Work::Closure) {
+        if let Work::Closure(bounds) = cell.work {
             let begin = Instant::now();
-            let (tally, whole) = closure::search(self.plan, cell, self.host, self.stop)?;
+            let (tally, whole) = closure::search(self.plan, cell, bounds, self.host, self.stop)?;
             let _ = send.send(Ok(UnitResult { unit: first, tally, took: begin.elapsed(), whole }));
             return Ok(self.take());
         }
@@ -140,7 +140,7 @@ impl<'a> Runner<'a> {
         let limits = match &cell.work {
             Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
             Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
-            Work::Random(_) | Work::Closure => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
+            Work::Random(_) | Work::Closure(_) => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
         };
         Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
     }
@@ -182,7 +182,7 @@ impl<'a> Runner<'a> {
                         }
                         sweep.unit(boundary, &mut on_case)
                     }
-                    Work::Schedules(_) | Work::Closure => Ok(ControlFlow::Continue(())),
+                    Work::Schedules(_) | Work::Closure(_) => Ok(ControlFlow::Continue(())),
                 }
             }
         }

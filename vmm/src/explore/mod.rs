@@ -14,7 +14,6 @@
 
 mod config;
 mod confirm;
-mod coverage;
 mod dot;
 mod live;
 mod packed;
@@ -25,7 +24,6 @@ mod states;
 mod worker;
 
 pub use config::{Bound, Config, Error, Found, Report};
-pub use coverage::{Count, Kind};
 pub use path::Moves;
 pub use progress::Progress;
 pub use search::explore;

@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::arch::{cpu, gdt, idt, percpu, pv_user, user};
+use crate::arch::{cpu, gdt, idt, percpu, user};
 use crate::entry::{self, Scheme};
 use crate::mm::{self, early, process, vmalloc};
 use crate::scenario::{self, Scenario};
@@ -47,9 +47,7 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     idt::init(scheme);
     percpu::init();
     user::init();
-    if scheme.pv.is_some() {
-        pv_user::init();
-    }
+    (scheme.user_mode)();
     heap::init();
     vmalloc::allocate(early::page());
     scenario::install(scenario);

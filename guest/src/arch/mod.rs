@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod fault;
+pub mod fred_user;
 pub mod gdt;
 pub mod idt;
 pub mod percpu;

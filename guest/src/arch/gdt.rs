@@ -78,6 +78,11 @@ unsafe extern "C" {
     static df_stack_high: u8;
 }
 
+/// Address and bytes of the table.
+pub fn table() -> (u64, usize) {
+    (&raw const GDT as u64, size_of_val(&GDT))
+}
+
 /// The NMI stack's lowest byte and its top.
 pub fn nmi_stack() -> (u64, u64) {
     (&raw const nmi_stack_low as u64, &raw const nmi_stack_high as u64)

@@ -61,7 +61,7 @@ scheme!(SCHEME_BUG_FRED_ERETU = scheme(bug_eretu_fault));
 /// The two differ in what becomes of the NMI bit of a frame that ERETU would not take.
 const fn scheme(segment_not_present: Handler) -> Scheme {
     let faults = Handlers { segment_not_present, ..fault::FRED };
-    Scheme { user_mode: fred_user::init, ..Scheme::paravirtual(entry, register, faults) }
+    Scheme { setup: fred_user::init, ..Scheme::paravirtual(entry, register, faults) }
 }
 
 /// Vector 2 on stack level 2.

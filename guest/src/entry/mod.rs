@@ -67,8 +67,8 @@ pub struct Scheme {
     pub policy: Policy,
     /// The handlers of #BP, #UD and #PF.
     pub faults: Handlers,
-    /// What user mode needs besides `arch::user`.
-    pub user_mode: fn(),
+    /// What else it sets up at boot: its way into user mode, and what it does otherwise.
+    pub setup: fn(),
     /// The stack of the NMI's gate; 0: the interrupted one.
     pub ist: u8,
 }
@@ -83,7 +83,7 @@ impl Scheme {
             pv: None,
             policy: Policy::Lazy,
             faults: fault::NATIVE,
-            user_mode: || (),
+            setup: || (),
             ist: gdt::IST_NMI,
         }
     }
@@ -91,7 +91,7 @@ impl Scheme {
     /// A scheme of mode `pv` with lazy vmalloc. The handlers of its faults differ in how
     /// they return.
     pub const fn paravirtual(entry: Handler, register: Register, faults: Handlers) -> Self {
-        Self { pv: Some(register), faults, user_mode: pv_user::init, ..Self::native(entry) }
+        Self { pv: Some(register), faults, setup: pv_user::init, ..Self::native(entry) }
     }
 
     /// The same with a handler of #GP, for returns that the hypervisor refuses.

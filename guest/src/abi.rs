@@ -238,8 +238,9 @@ pub const VGCF_IN_SYSCALL: u64 = 1 << 8;
 pub const IRET_UNMASK_NMI: u64 = 1 << 16;
 
 /// **Extension of this project, not Xen's** (the last number that Xen leaves to
-/// architectures, `__HYPERVISOR_arch_7`): from now on events are delivered as FRED
-/// does. RDI points to a [`FredConfig`].
+/// architectures, `__HYPERVISOR_arch_7`): from now on NMIs, and SYSCALLs of ring 3, are
+/// delivered as FRED does; faults go through the IDT still. RDI points to a
+/// [`FredConfig`]. IA32_STAR, which has the selectors, is set before.
 pub const HYPERCALL_FRED_CONFIG: u64 = 55;
 
 /// FRED's configuration MSRs.

@@ -56,6 +56,10 @@ proptest! {
             plain.entry(kind).or_default().add(Count { boundaries: 1, injected: injected.into(), latched: latched.into() });
         }
         prop_assert_eq!(coverage(&notes).counts(), plain);
+        let distinct = |wanted: &dyn Fn(&&(u64, u8, bool)) -> bool| {
+            notes.iter().filter(wanted).map(|n| n.0).collect::<std::collections::BTreeSet<_>>().len() as u64
+        };
+        prop_assert_eq!(coverage(&notes).instructions(), (distinct(&|_| true), distinct(&|n| n.2)));
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Explore {
     /// Give up beyond so many bytes of memory (suffixes K, M, G)
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
     pub max_memory: usize,
-    /// Threads, each with a VM of its own [default: one per CPU]
+    /// Threads, each with a VM of its own, where every episode is searched [default: one per CPU]
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
     /// Explored paths to run again in every gear, as a check

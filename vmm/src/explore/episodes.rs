@@ -176,7 +176,7 @@ impl ByEpisodes {
     ) -> Result<Option<Ended>, Error> {
         self.episodes.all += 1;
         worker.packer.unpack(state, &mut worker.session);
-        self.search.stands(worker.session.machine().rip(), Stand::of(&worker.session), edge);
+        self.search.stands(Stand::of(&worker.session), edge);
         let twin = self.twin(worker, state);
         let key = (worker.hash(), edge);
         worker.look.twin = false;

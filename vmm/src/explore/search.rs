@@ -86,8 +86,6 @@ pub(super) struct Search {
     /// Instruction and nesting of each state (`graph`).
     places: Vec<(u64, u32)>,
     links: HashSet<(Id, Id, Edge)>,
-    stood: HashSet<u64>,
-    injected: HashSet<u64>,
     coverage: Coverage,
     pub found: Vec<(Verdict, Vec<Edge>)>,
     pub report: Report,
@@ -109,8 +107,6 @@ impl Search {
             collisions: 0,
             places: vec![],
             links: HashSet::new(),
-            stood: HashSet::new(),
-            injected: HashSet::new(),
             coverage: Coverage::default(),
             found: vec![],
             report: Report::default(),
@@ -155,6 +151,9 @@ impl Search {
                     return Ok(());
                 }
             }
+            let mut done = wave.into_iter().map(|(_, state)| state);
+            let share = done.len().div_ceil(workers.len());
+            workers.iter_mut().for_each(|w| w.packer.reuse(done.by_ref().take(share)));
         }
         Ok(())
     }
@@ -207,7 +206,7 @@ impl Search {
     /// Notes what an edge shows besides where it leads.
     pub fn note(&mut self, reached: &Reached) {
         self.count(reached);
-        self.stands(reached.rip, reached.stand, reached.edge);
+        self.stands(reached.stand, reached.edge);
     }
 
     /// The same, where it begins in a context that is not one of the guest's.
@@ -216,13 +215,9 @@ impl Search {
         self.report.max_nesting = self.report.max_nesting.max(reached.nesting);
     }
 
-    /// Execution stood at `rip` before it went on by `edge`.
-    pub fn stands(&mut self, rip: u64, stand: Stand, edge: Edge) {
-        self.stood.insert(rip);
+    /// Execution stood there before it went on by `edge`.
+    pub fn stands(&mut self, stand: Stand, edge: Edge) {
         self.coverage.note(stand, edge == Edge::Nmi);
-        if edge == Edge::Nmi {
-            self.injected.insert(rip);
-        }
     }
 
     pub fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
@@ -282,8 +277,7 @@ impl Search {
         let stacks = &workers[0].session.rules().guest.image.declared.stacks;
         self.report.stacks = stacks.iter().enumerate().map(|(i, s)| (s.name.clone(), deepest(i))).collect();
         self.report.states = self.states.len() as u64;
-        self.report.boundaries = self.stood.len() as u64;
-        self.report.covered = self.injected.len() as u64;
+        (self.report.boundaries, self.report.covered) = self.coverage.instructions();
         self.report.coverage = std::mem::take(&mut self.coverage);
         self.report.visited_bytes = self.states.bytes() as u64;
         self.report.collisions = self.config.check_hashes.then_some(self.collisions);

@@ -40,7 +40,6 @@ pub(super) struct Reached {
     pub from: Id,
     pub edge: Edge,
     pub to: To,
-    pub rip: u64,
     pub stand: Stand,
     pub nesting: u32,
     /// No NMI is live where it has led.
@@ -86,7 +85,7 @@ impl Worker {
             return Ok(None);
         }
         self.packer.unpack(state, &mut self.session);
-        let (from, outermost) = (state.rip(), state.outermost());
+        let outermost = state.outermost();
         let stand = Stand::of(&self.session);
         let nesting = match edge {
             Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
@@ -107,7 +106,7 @@ impl Worker {
             }
         };
         let outermost = self.session.oracle().ghost.outer.is_none();
-        Ok(Some(Reached { from: id, edge, to, rip: from, stand, nesting, outermost }))
+        Ok(Some(Reached { from: id, edge, to, stand, nesting, outermost }))
     }
 
     /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.

@@ -54,6 +54,10 @@ impl Count {
 /// Addresses, as bits: for each 64 bytes a word.
 type Addresses = BTreeMap<u64, u64>;
 
+fn ones(set: &Addresses) -> u64 {
+    set.values().map(|bits| u64::from(bits.count_ones())).sum()
+}
+
 /// The boundaries of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Sets", into = "Sets")]
@@ -88,7 +92,6 @@ impl Seen {
     }
 
     fn count(&self, kind: &Kind) -> Count {
-        let ones = |set: &Addresses| set.values().map(|bits| u64::from(bits.count_ones())).sum::<u64>();
         let not_injected = |(at, bits): (&u64, &u64)| {
             let injected = self.injected.get(at).copied().unwrap_or(0);
             let unshadowed = self.unshadowed.get(at).copied().unwrap_or(0);
@@ -158,6 +161,19 @@ impl Coverage {
                 }
             }
         }
+    }
+
+    /// How many instructions execution stood at, in any context, and how many of them had
+    /// an NMI injected.
+    pub fn instructions(&self) -> (u64, u64) {
+        let count = |set: fn(&Seen) -> &Addresses| {
+            let mut all = Addresses::new();
+            for (word, bits) in self.0.values().flat_map(set) {
+                *all.entry(*word).or_default() |= *bits;
+            }
+            ones(&all)
+        };
+        (count(|seen| &seen.stood), count(|seen| &seen.injected))
     }
 
     /// Whether nothing was seen.

@@ -15,6 +15,8 @@ const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 pub const VMALLOC: u64 = 0xffff_c900_0000_0000;
 /// Number of slots in the vmalloc area.
 pub const VMALLOC_SLOTS: usize = 2;
+/// Where each process may see the GDT: a slot for each.
+pub const GDT_WINDOWS: u64 = 0xffff_f000_0000_0000;
 /// What the image's virtual addresses exceed its physical ones by.
 const IMAGE_OFFSET: u64 = 0xffff_ffff_8000_0000;
 

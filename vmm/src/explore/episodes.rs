@@ -20,7 +20,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 
 use super::config::{Bound, Config, Episodes, Error, Report};
-use super::coverage::Stand;
 use super::live::Liveness;
 use super::packed::Packed;
 use super::path;
@@ -30,6 +29,7 @@ use super::states::{Edge, Id, Next, States};
 use super::uses::Uses;
 use super::worker::{To, Worker};
 use crate::inject::Session;
+use crate::inject::coverage::Stand;
 use crate::machine::Mode;
 
 /// Rounds of learning after which it is left to the whole search.
@@ -41,6 +41,8 @@ struct Ending {
     way: Vec<Edge>,
     /// The twin's state afterwards.
     hash: u128,
+    /// Without what is left on stacks.
+    outside: u128,
 }
 
 /// Why a round ended.
@@ -77,12 +79,12 @@ pub fn explore(
         search.report.episodes = Some(episodes);
         match ended {
             Ended::Bound if search.report.bound == Some(Bound::Interrupted) => {
-                return search.finish(std::slice::from_mut(&mut worker)).map(Some);
+                return search.finish(std::slice::from_mut(&mut worker), false).map(Some);
             }
             Ended::Bound => return Ok(None), // what the whole search finds within the same bounds counts
             _ if more => {}
             Ended::Closed if search.states.first_on_cycle().is_some() => return Ok(None),
-            Ended::Closed => return search.finish(std::slice::from_mut(&mut worker)).map(Some),
+            Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Some),
             Ended::Broke(why) => {
                 log::info!("by episodes it is not proved: {why}");
                 return Ok(None);
@@ -242,7 +244,7 @@ impl ByEpisodes {
                         }
                         if endings.iter().all(|e| e.hash != hash) {
                             let way = way(&self.search.states, root, *id, edge);
-                            endings.push(Ending { way, hash });
+                            endings.push(Ending { way, hash, outside: worker.hash_of_ending() });
                         }
                         continue;
                     }
@@ -291,7 +293,7 @@ impl ByEpisodes {
         worker.packer.look(&worker.session);
         let (hash, packed) = (worker.hash(), worker.packer.pack(&worker.session));
         self.twin(worker, &packed);
-        let same = worker.hash() == ending.hash;
+        let same = worker.hash_of_ending() == ending.outside;
         worker.look.twin = false;
         if !same {
             return Ok(Some("an episode ends otherwise than its twin's".into()));

@@ -98,6 +98,8 @@ struct Edge {
 pub struct Liveness {
     /// `(first address, bytes, first word's number)` of each declared stack.
     stacks: Vec<(u64, u64, usize)>,
+    /// Those of which the oracle compares memory: not all is scratch.
+    watched: Vec<bool>,
     edges: HashMap<Point, Vec<Edge>>,
     live: HashMap<Point, Words>,
     /// Live at the delivery of an NMI that finds none live, wherever it comes.
@@ -117,15 +119,17 @@ impl Liveness {
     /// the interrupted code reads are not live.
     pub fn new(rules: &Rules, episodes: bool) -> Option<Self> {
         let mut next = 0;
-        let mut stacks = Vec::new();
+        let (mut stacks, mut watched) = (Vec::new(), Vec::new());
         for s in &rules.guest.image.declared.stacks {
             let start = s.range.start & !7;
             let bytes = s.range.end.next_multiple_of(8) - start;
             stacks.push((start, bytes, next));
+            watched.push(rules.watched.has_any(&s.range));
             next += bytes as usize / 8;
         }
         let mut out = Self {
             stacks,
+            watched,
             edges: HashMap::new(),
             live: HashMap::new(),
             entered: Words::NONE,
@@ -182,10 +186,19 @@ impl Liveness {
     /// What is live at `point`. `keep` is the stack pointer of interrupted work: at and
     /// above it on its stack the oracle compares memory.
     pub fn at(&self, point: Point, keep: u64) -> Here<'_> {
-        let kept = |(start, bytes, _): &&(u64, u64, usize)| keep.wrapping_sub(*start) <= *bytes;
+        let kept = |((start, bytes, _), watched): &(&(u64, u64, usize), &bool)| {
+            **watched && keep.wrapping_sub(*start) <= *bytes
+        };
         // One that ends where the next begins: the longer rest is kept.
-        let rest = |(start, bytes, _): &(u64, u64, usize)| keep & !7..start + bytes;
-        let kept = self.stacks.iter().filter(kept).map(rest).max_by_key(|r| r.end - r.start).unwrap_or(0..0);
+        let rest = |((start, bytes, _), _): (&(u64, u64, usize), &bool)| keep & !7..start + bytes;
+        let kept = self
+            .stacks
+            .iter()
+            .zip(&self.watched)
+            .filter(kept)
+            .map(rest)
+            .max_by_key(|r| r.end - r.start)
+            .unwrap_or(0..0);
         Here { all: self, live: self.live.get(&point), kept }
     }
 
@@ -231,7 +244,7 @@ impl Liveness {
                     out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
                 }
                 Some(abi::PORT_PV) => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
-                Some(abi::PORT_ERETS) => out.reads.union(&self.range(rsp, 48, false)),
+                Some(abi::PORT_ERETS | abi::PORT_ERETU) => out.reads.union(&self.range(rsp, 48, false)),
                 _ => {}
             },
         }

@@ -176,20 +176,23 @@ impl Packer {
 
     /// The hash of a state of an interruption that is looked at by itself: of its memory,
     /// what the NMI's own code reads, or has changed where it must not.
-    pub fn hash_episode(&mut self, session: &Session, live: &Liveness, needs: &Needs) -> u128 {
+    ///
+    /// Without `leftovers`, what lies on stacks is left out: values of the twin's registers may
+    /// be among it, for which a context that is like it has its own.
+    pub fn hash_episode(&mut self, session: &Session, live: &Liveness, needs: &Needs, leftovers: bool) -> u128 {
         let m = session.machine();
         let mut bytes = std::mem::take(&mut self.bytes);
         let hash = digest(&mut bytes, |h| {
             Context::of(m.state()).hash(h);
             (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
             session.oracle().ghost.hash(h);
-            self.hash_read(session, live, needs, h);
+            self.hash_read(session, live, needs, leftovers, h);
         });
         self.bytes = bytes;
         hash
     }
 
-    fn hash_read(&self, session: &Session, live: &Liveness, needs: &Needs, h: &mut impl Hasher) {
+    fn hash_read(&self, session: &Session, live: &Liveness, needs: &Needs, leftovers: bool, h: &mut impl Hasher) {
         let (rsp, outer) = (session.machine().state().regs.rsp, session.oracle().ghost.outer);
         let keep = outer.map_or(rsp, |outer| outer.rsp());
         let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
@@ -197,7 +200,11 @@ impl Packer {
         both(captured.unwrap_or(&self.words), &self.words, |index, was, is| {
             let addr = watched.vaddr(index as usize * 8);
             let stack = addr.is_some_and(|addr| live.is_stack(addr));
-            let may_read = |addr| if outer.is_some() { here.is_read(addr) } else { live.is_entered_with(addr) };
+            let may_read = |addr| match outer {
+                _ if !leftovers => false,
+                Some(_) => here.is_read(addr),
+                None => live.is_entered_with(addr),
+            };
             let read = needs.has_word(index as usize) || stack && addr.is_some_and(may_read);
             let must_stay = !stack || addr.is_some_and(|addr| here.is_kept(addr));
             if read || must_stay && was != is {

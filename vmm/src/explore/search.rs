@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::config::{Bound, Config, Error, Report};
-use super::coverage::{Coverage, Stand};
 use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
 use super::worker::{Reached, To, Worker};
 use crate::inject::Session;
+use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
 use crate::machine::declare::{Scenario, Scheme};
 use crate::machine::{Guest, Knobs};
@@ -49,7 +49,7 @@ pub fn explore(
         );
         if stopped || (!more && sample == 1) {
             search.report.rounds = round;
-            return search.finish(&mut workers);
+            return search.finish(&mut workers, !more);
         }
         if !more {
             sample = 1;
@@ -268,8 +268,10 @@ impl Search {
         self.found.push((verdict, path));
     }
 
-    pub fn finish(mut self, workers: &mut [Worker]) -> Result<Report, Error> {
-        if let Some(id) = self.states.first_on_cycle().filter(|_| !self.has_livelock()) {
+    /// The report. Unless all is `settled` that the search took for dead or for alike, states
+    /// may have been taken for the same that are not: then where a path leads is not said.
+    pub fn finish(mut self, workers: &mut [Worker], settled: bool) -> Result<Report, Error> {
+        if let Some(id) = self.states.first_on_cycle().filter(|_| settled && !self.has_livelock()) {
             let detail = String::new();
             self.found.push((Verdict::Livelock { detail }, self.states.path(id)));
         }
@@ -278,7 +280,7 @@ impl Search {
         self.report.stacks = stacks.iter().enumerate().map(|(i, s)| (s.name.clone(), deepest(i))).collect();
         self.report.states = self.states.len() as u64;
         (self.report.boundaries, self.report.covered) = self.coverage.instructions();
-        self.report.coverage = self.coverage.counts().into_iter().collect();
+        self.report.coverage = std::mem::take(&mut self.coverage);
         self.report.visited_bytes = self.states.bytes() as u64;
         self.report.collisions = self.config.check_hashes.then_some(self.collisions);
         let session = &mut workers[0].session;
@@ -286,7 +288,9 @@ impl Search {
             self.report.dot = Some(super::dot::graph(session.rules().names(), &self.places, &self.links));
         }
         self.confirm(session)?;
-        self.cross_check(session)?;
+        if settled {
+            self.cross_check(session)?;
+        }
         Ok(self.report)
     }
     fn has_livelock(&self) -> bool {

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::config::Error;
-use super::coverage::Stand;
 use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Lookout, Moves};
 use super::states::{Edge, Id, States};
 use crate::inject::Session;
+use crate::inject::coverage::Stand;
 use crate::oracle::Verdict;
 
 /// A thread's machine.
@@ -66,7 +66,7 @@ impl Worker {
     pub fn hash(&mut self) -> u128 {
         match &self.look {
             Lookout { live: Some(live), uses: Some(uses), twin: true } => {
-                self.packer.hash_episode(&self.session, live, &uses.needs)
+                self.packer.hash_episode(&self.session, live, &uses.needs, true)
             }
             Lookout { live, .. } => self.packer.hash(&self.session, live.as_ref()),
         }
@@ -139,6 +139,16 @@ impl Worker {
             self.packer.look(&self.session);
         }
         Ok(nesting)
+    }
+
+    /// The same of a twin's state behind its episode, without what is left on stacks.
+    pub fn hash_of_ending(&mut self) -> u128 {
+        match &self.look {
+            Lookout { live: Some(live), uses: Some(uses), .. } => {
+                self.packer.hash_episode(&self.session, live, &uses.needs, false)
+            }
+            Lookout { live, .. } => self.packer.hash(&self.session, live.as_ref()),
+        }
     }
 
     fn note_stacks(&mut self) {

@@ -58,6 +58,13 @@ impl Watched {
         Some(first + (offset - at) as u64)
     }
 
+    /// Whether any byte of `range` (virtual addresses, in one segment) is watched.
+    pub fn has_any(&self, range: &Range<u64>) -> bool {
+        let Some(start) = self.offset(range.start) else { return false };
+        let end = start + (range.end - range.start) as usize;
+        self.ranges.iter().any(|r| r.start < end && start < r.end)
+    }
+
     /// The first watched byte that differs between two checkpoints' pages, outside
     /// `dead` (virtual addresses: the unused part of a stack).
     pub fn difference(&self, before: &[u8], now: &[u8], dead: &Range<u64>) -> Option<usize> {

@@ -190,6 +190,7 @@ mainline.user_exit:
     addq $8, %rsp
 mainline.user_swapgs:
     swapgs
+    ESPFIX
 mainline.user_iret:
     iretq
 ",

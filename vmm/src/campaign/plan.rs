@@ -47,6 +47,8 @@ pub enum Work {
     Schedules(Vec<Schedule>),
     /// One unit: the explorer's search.
     Closure,
+    /// One unit, of one case that is not run: this host lacks what the scenario needs.
+    NotHere(&'static str),
 }
 
 /// A campaign, ready to be run.
@@ -78,7 +80,7 @@ impl Plan {
                 let units = match &work {
                     Work::Schedules(list) => list.len() as u64,
                     Work::Random(list) => list.len() as u64,
-                    Work::Closure => 1,
+                    Work::Closure | Work::NotHere(_) => 1,
                     Work::Sweep { .. } => golden_len(&target, guest, host, campaign.knobs)? as u64,
                 };
                 cells.push(Cell { target, expected, first_unit, units, work });
@@ -270,6 +272,9 @@ impl<'a> Resolve<'a> {
     }
 
     fn work(&self, target: &Target, cell: u64, host: &Host) -> Result<Work, Error> {
+        if let Some(why) = target.scenario.not_shown(host.quirks()) {
+            return Ok(Work::NotHere(why));
+        }
         let everywhere = Window { first: vec![], first_every: 1, around: vec![], within: 0 };
         let window = self.campaign.window.as_ref().map_or(&everywhere, |w| &w.value);
         Ok(match &self.campaign.generate.value {

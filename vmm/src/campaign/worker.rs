@@ -12,6 +12,7 @@ use super::plan::{Cell, Plan, Work, open};
 use super::tally::{Rank, Tally, words};
 use crate::inject::{CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
 use crate::kvm::Host;
+use crate::oracle::Verdict;
 
 /// What came of one unit.
 pub struct UnitResult {
@@ -94,6 +95,13 @@ impl Pool<'_> {
     fn cell(&self, first: u64, send: &Sender<Message>) -> Result<Option<u64>, Error> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
+        if let Work::NotHere(why) = cell.work {
+            let mut tally = Tally::default();
+            let rank = Rank { events: 0, unit: first, index: 0 };
+            tally.add(&Verdict::HostLimit { why: why.to_owned() }, rank, String::new);
+            let _ = send.send(Ok(UnitResult { unit: first, tally, took: Duration::ZERO, whole: true }));
+            return Ok(self.take());
+        }
         if matches!(cell.work, Work::Closure) {
             let begin = Instant::now();
             let (tally, whole) = closure::search(self.plan, cell, self.host, self.stop)?;
@@ -140,7 +148,9 @@ impl<'a> Runner<'a> {
         let limits = match &cell.work {
             Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
             Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
-            Work::Random(_) | Work::Closure => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
+            Work::Random(_) | Work::Closure | Work::NotHere(_) => {
+                Limits { depth: 1, recheck, later: Arc::new(Places::All) }
+            }
         };
         Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
     }
@@ -182,7 +192,7 @@ impl<'a> Runner<'a> {
                         }
                         sweep.unit(boundary, &mut on_case)
                     }
-                    Work::Schedules(_) | Work::Closure => Ok(ControlFlow::Continue(())),
+                    Work::Schedules(_) | Work::Closure | Work::NotHere(_) => Ok(ControlFlow::Continue(())),
                 }
             }
         }

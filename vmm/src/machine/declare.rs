@@ -8,6 +8,7 @@ use super::manifest::{Line, Mode};
 use super::symbols::Symbols;
 use super::vectors::vector_number;
 pub use super::vectors::{has_error_code, vector_name};
+use crate::kvm::Quirks;
 
 /// A declaration that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub enum Error {
     },
     /// An unknown keyword.
     #[error(
-        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot, hypercalls)"
+        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, alias, scratch, code32, slot, \
+         hypercalls)"
     )]
     UnknownKeyword(String),
     /// An unknown key.
@@ -105,8 +107,30 @@ pub struct Scenario {
     pub native: bool,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
+    /// What not every host's KVM has, and it cannot be shown without.
+    pub needs: Vec<Need>,
     /// One line about it.
     pub summary: String,
+}
+
+/// What a scenario cannot be shown without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Returns to a 16-bit stack segment of an LDT, which do not give back bits 31:16 of RSP.
+    LdtSs16,
+}
+
+impl Scenario {
+    /// Why a host with these quirks cannot show it.
+    pub fn not_shown(&self, quirks: Quirks) -> Option<&'static str> {
+        self.needs.iter().find_map(|need| match need {
+            Need::LdtSs16 if quirks.no_ldt_ss16 => Some(
+                "here an iretq to a 16-bit stack segment of an LDT faults, or gives back all of RSP \
+                 (vmm probe --only ring3-iretq-ldt --only ring3-iretq-ldt-rsp)",
+            ),
+            Need::LdtSs16 => None,
+        })
+    }
 }
 
 /// A declared stack.
@@ -154,8 +178,12 @@ pub struct Declarations {
     pub scenarios: Vec<Scenario>,
     /// By address.
     pub stacks: Vec<Stack>,
+    /// Where memory is seen again, read-only, for RSP to point into for an iret.
+    pub aliases: Vec<Range<u64>>,
     /// By address.
     pub scratch: Vec<Scratch>,
+    /// Code that runs in 32-bit code segments.
+    pub code32: Vec<Range<u64>>,
     /// One a mode at most.
     pub slots: Vec<Slot>,
     /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
@@ -170,6 +198,8 @@ impl Declarations {
             schemes: vec![],
             scenarios: vec![],
             stacks: vec![],
+            aliases: vec![],
+            code32: vec![],
             scratch: vec![],
             slots: vec![],
             hypercalls: None,
@@ -186,6 +216,10 @@ impl Declarations {
                 "scratch" => {
                     r.known(&["low", "high", "scheme"])?;
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
+                }
+                "alias" | "code32" => {
+                    r.known(&["low", "high"])?;
+                    if line.keyword == "alias" { &mut out.aliases } else { &mut out.code32 }.push(r.range()?);
                 }
                 "slot" => out.slots.push(r.slot()?),
                 "hypercalls" => {
@@ -382,7 +416,11 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self) -> Result<Scenario, Error> {
-        self.known(&["arg", "faults", "summary"])?;
+        self.known(&["arg", "faults", "needs", "summary"])?;
+        let need = |name: &str| match name {
+            "ldt-ss16" => Ok(Need::LdtSs16),
+            _ => Err(self.bad(name, "is nothing that a scenario can need (ldt-ss16)")),
+        };
         let vector = |name: &str| {
             vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };
@@ -399,6 +437,7 @@ impl Resolver<'_> {
             ring3: flag("ring3"),
             native: flag("native"),
             faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
+            needs: self.list("needs").map(need).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })
     }

@@ -35,6 +35,17 @@ pub enum Error {
     /// The guest ended or hung before it reported *ready*.
     #[error("the guest never reported ready: {0}")]
     NotReady(String),
+    /// This KVM lacks what the scenario needs.
+    #[error(
+        "host-limit: this KVM cannot show {scenario}: {why}; scripts/hosts/svm runs the same command line on an \
+         emulated machine"
+    )]
+    HostLimit {
+        /// The scenario.
+        scenario: String,
+        /// What is lacking.
+        why: &'static str,
+    },
     /// This KVM did something that the lab has no answer to.
     #[error("this KVM cannot run the guest exactly: {0}")]
     Host(String),
@@ -107,6 +118,9 @@ impl Machine {
         scenario: &Scenario,
         knobs: Knobs,
     ) -> Result<Self, Error> {
+        if let Some(why) = scenario.not_shown(host.quirks()) {
+            return Err(Error::HostLimit { scenario: scenario.name.clone(), why });
+        }
         let image = &guest.image;
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;

@@ -5,7 +5,7 @@ use super::bench::{
     USER_CS, handler, tell, unexpected,
 };
 use super::code::*;
-use super::spec::{ANY, Answer, Probe, source};
+use super::spec::{Answer, Probe, source};
 use super::stepping::{past, step};
 use crate::kvm::{Debug, Exit, Host, rflags};
 
@@ -50,8 +50,8 @@ pub const PROBES: &[Probe] = &[
     Probe {
         id: "ring3-iretq-ldt-rsp",
         property: "bits 31:16 of RSP behind that iretq (what espfix is about)",
-        right: ANY,
-        source: source::IRET,
+        right: &["the kernel's"],
+        source: source::ESPFIX,
         lab: "host-limit for scenarios with such a segment unless they are the kernel's",
         measure: |host| {
             let (answer, frame) = to_ldt(host)?;

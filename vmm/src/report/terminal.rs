@@ -62,6 +62,7 @@ fn verdict(word: &str, invariant: Option<&str>) -> String {
 
 fn mark(row: &Row) -> String {
     match row.as_expected {
+        None if row.host_limited() => format!("! not shown here, expected {}", row.expected),
         Some(true) => "✓".into(),
         Some(false) => format!("✗ expected {}", row.expected),
         None => "… not all run".into(),
@@ -106,6 +107,9 @@ fn summary(out: &mut String, document: &Document) {
     let _ = write!(out, "{} as expected, {} not", s.expected, s.unexpected);
     if s.open > 0 {
         let _ = write!(out, ", {} not known yet", s.open);
+    }
+    if s.host_limit > 0 {
+        let _ = write!(out, ", {} NOT SHOWN BY THIS HOST (host-limit)", s.host_limit);
     }
     let _ = write!(out, " · {} cases", s.cases);
     if s.rechecked > 0 {

@@ -34,7 +34,9 @@ impl Segments {
         if code & CODE_OR_DATA == 0 || code & EXECUTABLE == 0 {
             return Err("CS is not a code segment");
         }
-        if code & PRESENT == 0 || code & LONG == 0 || code & BIG != 0 {
+        // A kernel's code is 64-bit code; a user's may be of either width.
+        let wide = if code & LONG != 0 { code & BIG == 0 } else { ring == 3 };
+        if code & PRESENT == 0 || !wide {
             return Err("CS is not a present 64-bit code segment");
         }
         let dpl = dpl(code);

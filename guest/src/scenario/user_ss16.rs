@@ -58,7 +58,7 @@ fn run(expected: u64) -> u64 {
     // SAFETY: as above.
     let seen = unsafe { seen.read_volatile() };
     assert!(seen == expected, "user code on a 16-bit stack found another ESP than bits 31:16 of the kernel's RSP make");
-    assert!(sum == (SEED * 3 + 3 ^ expected) & 0xffff_ffff, "user code did not run");
+    assert!(sum == ((SEED * 3 + 3) ^ expected) & 0xffff_ffff, "user code did not run");
     sum
 }
 
@@ -92,6 +92,9 @@ user_code_16.jump:
     .type user_code_16.long, @function
 user_code_16.long:
     movl %edi, %edi
+    # Bits 63:32 of RSP are now seen, and are the CPU's own affair: take another.
+user_code_16.new_stack:
+    movl ${user_sp}, %esp
     movl ${leave}, %eax
 user_code_16.leave:
     syscall
@@ -101,5 +104,6 @@ user_code_16.leave:
 "#,
     user_cs = const gdt::USER_CS,
     leave = const SYS_LEAVE,
+    user_sp = const layout::USER_SP,
     options(att_syntax)
 );

@@ -265,3 +265,16 @@ impl Code {
         self.insns.values()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_far_jump_of_32_bit_code_leads_to_its_offset_and_is_no_64_bit_code() {
+        let bytes = [0xea, 0x88, 0, 0, 0x40, 0x23, 0]; // ljmp $0x23, $0x40000088
+        let d = Code::decode(32, &bytes, 0x4000_0080).unwrap();
+        assert_eq!((d.flow, d.is_of(32), d.is_of(64)), (Flow::To(0x4000_0088), true, false));
+        assert!(Code::decode(64, &bytes, 0x4000_0080).is_none());
+    }
+}

@@ -23,6 +23,8 @@ pub struct Ghost {
     pub bodies: u8,
     /// The context that the outermost live NMI interrupted.
     pub outer: Option<Context>,
+    /// A body has begun in this episode, which began in user code (I15).
+    pub served: bool,
     /// Frames not yet returned from (I8).
     pub frames: Frames,
     /// #DB and #GP seen in the interrupted code (I16).
@@ -40,6 +42,7 @@ impl Ghost {
     /// A body begins; `false` where no delivery is left that it could answer.
     pub fn body_begins(&mut self) -> bool {
         self.owed = false;
+        self.served = self.outer.is_some_and(|outer| outer.cpl() == 3);
         self.bodies = self.bodies.saturating_add(1);
         match self.slack {
             0 => return false,
@@ -53,6 +56,7 @@ impl Ghost {
     pub fn end_episode(&mut self) {
         self.outer = None;
         self.slack = 0;
+        self.served = false;
         self.frames.end_episode();
     }
 }

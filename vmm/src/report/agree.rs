@@ -196,6 +196,15 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_cannot_show_the_scenario_contradicts_nobody() {
+        let (a, b) = (results("kvm_amd", &[("pass", 5)], ""), results("kvm_pvm", &[("host-limit", 1)], ""));
+        for pair in [[a.clone(), b.clone()], [b, a]] {
+            let found = agree(&pair).unwrap();
+            assert_eq!((found.disagreements.len(), found.limits.len(), found.cases), (0, 1, 5), "{found:?}");
+        }
+    }
+
+    #[test]
     fn equal_results_agree() {
         let a = results("kvm_amd", &[("pass", 5), ("violation", 2)], "nmi@body#1");
         let found = agree(&[a.clone(), a]).unwrap();

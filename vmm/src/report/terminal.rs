@@ -75,6 +75,10 @@ fn details(out: &mut String, row: &Row) {
         return;
     }
     let _ = writeln!(out, "{} / {} / {}", row.scheme, row.scenario, row.mode);
+    if row.host_limited() {
+        let _ = writeln!(out, "  host-limit, not run: {}\n", row.detail.as_deref().unwrap_or_default());
+        return;
+    }
     let worst = |f: &&FailureRow| row.replay.as_ref() != Some(&f.replay);
     let (others, first): (Vec<&FailureRow>, Vec<&FailureRow>) = row.failures.iter().partition(worst);
     for f in first.into_iter().chain(others) {

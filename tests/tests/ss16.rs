@@ -47,10 +47,14 @@ fn a_campaign_says_what_this_host_cannot_show_and_does_not_fail_for_it() {
                 false => assert_eq!((verdict, as_expected), (&"host-limit".into(), &serde_json::Value::Null)),
             }
         }
-        let limited = if shown { 0 } else { 3 };
+        let limited: u64 = if shown { 0 } else { 3 };
         assert_eq!(json["summary"]["host_limit"], limited);
         assert_eq!(json["summary"]["expected"], 3 - limited);
-        let told = campaign(&text, &[]).exits(0).stdout;
+        let folder = tempfile::tempdir().unwrap();
+        let junit = folder.path().join("junit.xml");
+        let told = campaign(&text, &["--junit", junit.to_str().unwrap()]).exits(0).stdout;
+        let junit = std::fs::read_to_string(junit).unwrap();
+        assert_eq!(junit.matches("this host cannot show it (host-limit)").count() as u64, limited);
         assert_eq!(told.contains("3 NOT SHOWN BY THIS HOST (host-limit)"), !shown, "{told}");
     }
 }

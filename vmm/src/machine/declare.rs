@@ -5,10 +5,10 @@ use std::ops::Range;
 use guest::abi;
 
 use super::manifest::{Line, Mode};
+pub use super::need::Need;
 use super::symbols::Symbols;
 use super::vectors::vector_number;
 pub use super::vectors::{has_error_code, vector_name};
-use crate::kvm::Quirks;
 
 /// A declaration that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -111,26 +111,6 @@ pub struct Scenario {
     pub needs: Vec<Need>,
     /// One line about it.
     pub summary: String,
-}
-
-/// What a scenario cannot be shown without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Returns to a 16-bit stack segment of an LDT, which do not give back bits 31:16 of RSP.
-    LdtSs16,
-}
-
-impl Scenario {
-    /// Why a host with these quirks cannot show it.
-    pub fn not_shown(&self, quirks: Quirks) -> Option<&'static str> {
-        self.needs.iter().find_map(|need| match need {
-            Need::LdtSs16 if quirks.no_ldt_ss16 => Some(
-                "here an iretq to a 16-bit stack segment of an LDT faults, or gives back all of RSP \
-                 (vmm probe --only ring3-iretq-ldt --only ring3-iretq-ldt-rsp)",
-            ),
-            Need::LdtSs16 => None,
-        })
-    }
 }
 
 /// A declared stack.
@@ -417,10 +397,8 @@ impl Resolver<'_> {
 
     fn scenario(&self) -> Result<Scenario, Error> {
         self.known(&["arg", "faults", "needs", "summary"])?;
-        let need = |name: &str| match name {
-            "ldt-ss16" => Ok(Need::LdtSs16),
-            _ => Err(self.bad(name, "is nothing that a scenario can need (ldt-ss16)")),
-        };
+        let need =
+            |name: &str| Need::of(name).ok_or_else(|| self.bad(name, "is nothing that a scenario can need (ldt-ss16)"));
         let vector = |name: &str| {
             vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };

@@ -19,6 +19,7 @@ pub mod link;
 pub mod linux;
 pub mod manifest;
 pub mod memory;
+mod need;
 pub mod paging;
 pub mod pv;
 mod ready;

@@ -1,7 +1,7 @@
 //! Coverage (I20): boundaries by the kind of context that execution stood there in, and
 //! whether an NMI was injected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::inject::Session;
 
@@ -84,6 +84,15 @@ impl Coverage {
         let seen = self.0.entry((at.rip, at.kind)).or_default();
         seen.injected |= injected;
         seen.unshadowed |= !at.shadow;
+    }
+
+    /// How many instructions execution stood at, and how many of them had an NMI injected.
+    pub fn instructions(&self) -> (u64, u64) {
+        let count = |wanted: fn(&Seen) -> bool| {
+            let rips: BTreeSet<u64> = self.0.iter().filter(|(_, s)| wanted(s)).map(|((rip, _), _)| *rip).collect();
+            rips.len() as u64
+        };
+        (count(|_| true), count(|seen| seen.injected))
     }
 
     /// The sums, by kind.

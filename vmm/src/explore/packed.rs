@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::live::{Liveness, Point};
+use super::needs::Needs;
 use crate::inject::Session;
 use crate::kvm::VcpuState;
 use crate::machine::Mode;
@@ -23,57 +24,74 @@ type Capture = Arc<Vec<Word>>;
 /// A complete state of a session: machine and ghost.
 #[derive(Clone)]
 pub struct Packed {
-    vcpu: Box<VcpuState>,
-    pv: Pv,
-    latched: bool,
-    ghost: Box<Ghost>,
-    words: Box<[Word]>,
+    fixed: Box<Fixed>,
+    words: Vec<Word>,
     capture: Option<Capture>,
 }
+
+/// What takes the same room in every state.
+#[derive(Clone, Copy)]
+struct Fixed {
+    vcpu: VcpuState,
+    pv: Pv,
+    latched: bool,
+    ghost: Ghost,
+}
+
+/// Most states that are kept for their room.
+const SPARES: usize = 1 << 16;
 
 impl Packed {
     /// Bytes it takes, captures (which are shared) apart.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of::<VcpuState>() + size_of::<Ghost>() + size_of_val(&*self.words)
+        size_of::<Self>() + size_of::<Fixed>() + size_of_val(&*self.words)
     }
 
     /// The instruction that comes next.
     pub fn rip(&self) -> u64 {
-        self.vcpu.regs.rip
+        self.fixed.vcpu.regs.rip
     }
 
     /// B: whether NMIs are blocked.
     pub fn blocked(&self, mode: Mode) -> bool {
         match mode {
-            Mode::Native => self.vcpu.events.nmi.masked != 0,
-            Mode::Pv => self.pv.masked,
+            Mode::Native => self.fixed.vcpu.events.nmi.masked != 0,
+            Mode::Pv => self.fixed.pv.masked,
         }
     }
 
     /// P: whether an NMI is latched.
     pub fn pending(&self, mode: Mode) -> bool {
         match mode {
-            Mode::Native => self.latched,
-            Mode::Pv => self.pv.pending,
+            Mode::Native => self.fixed.latched,
+            Mode::Pv => self.fixed.pv.pending,
         }
     }
 
     /// Whether the boundary lies in a one-instruction shadow.
     pub fn in_shadow(&self) -> bool {
-        self.vcpu.events.interrupt.shadow != 0
+        self.fixed.vcpu.events.interrupt.shadow != 0
+    }
+
+    /// The same state in its twin's registers: see [`Needs::twin`].
+    pub fn twin(&self, needs: &mut Needs, session: &Session) -> Self {
+        let mut out = self.clone();
+        let (cpl, rip) = (self.fixed.vcpu.sregs.cs.selector as u8 & 3, self.fixed.vcpu.regs.rip);
+        needs.twin(&mut out.fixed.vcpu.regs, cpl, session.machine().idt().vector_of(rip), session.rules());
+        out
     }
 
     /// Whether no NMI is live.
     pub fn outermost(&self) -> bool {
-        self.ghost.outer.is_none()
+        self.fixed.ghost.outer.is_none()
     }
 
     /// Whether two states are the same in everything that a hash is taken of.
     pub fn same(&self, other: &Self) -> bool {
-        Context::of(&self.vcpu) == Context::of(&other.vcpu)
-            && (self.pv, self.latched) == (other.pv, other.latched)
-            && self.vcpu.events == other.vcpu.events
-            && self.ghost == other.ghost
+        Context::of(&self.fixed.vcpu) == Context::of(&other.fixed.vcpu)
+            && (self.fixed.pv, self.fixed.latched) == (other.fixed.pv, other.fixed.latched)
+            && self.fixed.vcpu.events == other.fixed.vcpu.events
+            && self.fixed.ghost == other.fixed.ghost
             && self.words == other.words
             && self.capture == other.capture
     }
@@ -93,6 +111,8 @@ pub struct Packer {
     at_hand: Option<(u64, Capture, u64)>,
     /// Room for what a hash is taken of.
     bytes: Vec<u8>,
+    /// Room for states.
+    spares: Vec<Packed>,
 }
 
 impl Packer {
@@ -107,6 +127,7 @@ impl Packer {
             known: false,
             at_hand: None,
             bytes: Vec::with_capacity(16384),
+            spares: Vec::new(),
         }
     }
 
@@ -153,6 +174,41 @@ impl Packer {
         }
     }
 
+    /// The hash of a state of an interruption that is looked at by itself: of its memory,
+    /// what the NMI's own code reads, or has changed where it must not.
+    pub fn hash_episode(&mut self, session: &Session, live: &Liveness, needs: &Needs) -> u128 {
+        let m = session.machine();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let hash = digest(&mut bytes, |h| {
+            Context::of(m.state()).hash(h);
+            (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
+            session.oracle().ghost.hash(h);
+            self.hash_read(session, live, needs, h);
+        });
+        self.bytes = bytes;
+        hash
+    }
+
+    fn hash_read(&self, session: &Session, live: &Liveness, needs: &Needs, h: &mut impl Hasher) {
+        let (rsp, outer) = (session.machine().state().regs.rsp, session.oracle().ghost.outer);
+        let keep = outer.map_or(rsp, |outer| outer.rsp());
+        let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
+        let captured = self.capture.as_ref().map(|(words, _)| words.as_slice());
+        both(captured.unwrap_or(&self.words), &self.words, |index, was, is| {
+            let addr = watched.vaddr(index as usize * 8);
+            let stack = addr.is_some_and(|addr| live.is_stack(addr));
+            let may_read = |addr| if outer.is_some() { here.is_read(addr) } else { live.is_entered_with(addr) };
+            let read = needs.has_word(index as usize) || stack && addr.is_some_and(may_read);
+            let must_stay = !stack || addr.is_some_and(|addr| here.is_kept(addr));
+            if read || must_stay && was != is {
+                (index, is).hash(h);
+            }
+            if needs.has_word(index as usize) {
+                (index, was).hash(h);
+            }
+        });
+    }
+
     /// A hash of which words are not what they were in `before`.
     pub fn change_since(&mut self, before: &Packed) -> u64 {
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -162,23 +218,11 @@ impl Packer {
     }
 
     fn hash_changes(&self, before: &Packed, h: &mut impl Hasher) {
-        let (mut a, mut b) = (before.words.iter().peekable(), self.words.iter().peekable());
-        loop {
-            let changed = match (a.peek(), b.peek()) {
-                (None, None) => return,
-                (Some(x), Some(y)) if x.index == y.index => {
-                    let changed = (x.value != y.value).then_some(x.index);
-                    a.next();
-                    b.next();
-                    changed
-                }
-                (Some(x), y) if y.is_none_or(|y| x.index < y.index) => a.next().map(|w| w.index),
-                _ => b.next().map(|w| w.index),
-            };
-            if let Some(index) = changed {
+        both(&before.words, &self.words, |index, was, is| {
+            if was != is {
                 h.write_u32(index);
             }
-        }
+        });
     }
 
     /// Episodes share their capture: it is packed anew only where it is another.
@@ -204,37 +248,50 @@ impl Packer {
     }
 
     /// Keeps the state, whole.
-    pub fn pack(&self, session: &Session) -> Packed {
-        let m = session.machine();
-        Packed {
-            vcpu: Box::new(*m.state()),
-            pv: *m.pv(),
-            latched: m.latched(),
-            ghost: Box::new(session.oracle().ghost),
-            words: self.words.as_slice().into(),
-            capture: self.capture.as_ref().map(|(c, _)| Arc::clone(c)),
-        }
+    pub fn pack(&mut self, session: &Session) -> Packed {
+        let (m, capture) = (session.machine(), self.capture.as_ref().map(|(c, _)| Arc::clone(c)));
+        let ghost = &session.oracle().ghost;
+        let Some(mut out) = self.spares.pop() else {
+            let fixed = Fixed { vcpu: *m.state(), pv: *m.pv(), latched: m.latched(), ghost: *ghost };
+            return Packed { fixed: Box::new(fixed), words: self.words.clone(), capture };
+        };
+        let fixed = &mut *out.fixed;
+        fixed.vcpu.clone_from(m.state());
+        fixed.pv.clone_from(m.pv());
+        fixed.ghost.clone_from(ghost);
+        (fixed.latched, out.capture) = (m.latched(), capture);
+        out.words.clear();
+        out.words.extend_from_slice(&self.words);
+        out
+    }
+
+    /// Takes states that are done with, for the room they have.
+    pub fn reuse(&mut self, done: impl Iterator<Item = Packed>) {
+        let room = SPARES.saturating_sub(self.spares.len());
+        self.spares.extend(done.take(room).map(|state| Packed { capture: None, ..state }));
     }
 
     /// Puts a state back. Of memory, only the words are written that are not as they
     /// should be, where that is known.
     pub fn unpack(&mut self, from: &Packed, session: &mut Session) {
         let (machine, oracle) = session.pieces();
-        machine.restore_registers(&from.vcpu, &from.pv, from.latched);
+        machine.restore_registers(&from.fixed.vcpu, &from.fixed.pv, from.fixed.latched);
         if std::mem::take(&mut self.known) {
-            for w in &self.words {
-                let at = w.index as usize * 8;
-                machine.put_word(w.index as usize, word(&self.ready[at..at + 8]));
-            }
+            both(&self.words, &from.words, |index, is, wanted| {
+                if is != wanted {
+                    let at = index as usize * 8;
+                    machine.put_word(index as usize, wanted.unwrap_or_else(|| word(&self.ready[at..at + 8])));
+                }
+            });
         } else {
             machine.put_pages(&self.ready);
-        }
-        for w in &*from.words {
-            machine.put_word(w.index as usize, w.value);
+            for w in &from.words {
+                machine.put_word(w.index as usize, w.value);
+            }
         }
         match &from.capture {
-            Some(wanted) => self.put_capture(wanted, &from.ghost, oracle),
-            None => oracle.restore_ghost(&from.ghost),
+            Some(wanted) => self.put_capture(wanted, &from.fixed.ghost, oracle),
+            None => oracle.restore_ghost(&from.fixed.ghost),
         }
     }
 
@@ -259,6 +316,29 @@ impl Packer {
     pub fn lowest_change(&self, range: &std::ops::Range<usize>) -> Option<usize> {
         let from = self.words.partition_point(|w| (w.index as usize * 8) < range.start);
         self.words.get(from).map(|w| w.index as usize * 8).filter(|at| *at < range.end)
+    }
+}
+
+/// Every word that is in either list, with its value in each; `None` is the value at *ready*.
+fn both(was: &[Word], is: &[Word], mut each: impl FnMut(u32, Option<u64>, Option<u64>)) {
+    let (mut i, mut j) = (0, 0);
+    loop {
+        match (was.get(i), is.get(j)) {
+            (None, None) => return,
+            (Some(a), Some(b)) if a.index == b.index => {
+                each(a.index, Some(a.value), Some(b.value));
+                (i, j) = (i + 1, j + 1);
+            }
+            (Some(a), b) if b.is_none_or(|b| a.index < b.index) => {
+                each(a.index, Some(a.value), None);
+                i += 1;
+            }
+            (_, Some(b)) => {
+                each(b.index, None, Some(b.value));
+                j += 1;
+            }
+            (Some(_), None) => unreachable!("the arm before takes it"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The frames that were delivered and not yet returned from (I8).
 
+use std::hash::{Hash, Hasher};
+
 use guest::abi::Frame;
 
 /// Most frames that are remembered at once.
@@ -16,8 +18,8 @@ pub struct Live {
     pub vector: u8,
 }
 
-/// The live frames, oldest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The live frames, oldest first; what lies behind them is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     list: [Live; MOST],
     len: u8,
@@ -25,6 +27,12 @@ pub struct Frames {
     base: u8,
     /// There were more than are remembered: a return that fits none raises no alarm.
     lost: bool,
+}
+
+impl Hash for Frames {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        (self.live(), self.base, self.lost).hash(h);
+    }
 }
 
 impl Frames {

@@ -77,6 +77,6 @@ fn a_single_run_says_why_it_cannot_be() {
         return;
     }
     for command in [&["run"][..], &["explore"], &["list", "boundaries"]] {
-        vmm(&[command, &target].concat()).exits(69).says(&["host-limit", "user-ss16", "ring3-iretq-ldt", "svm"]);
+        vmm(&[command, &target].concat()).exits(69).says(&["cannot show it", "user-ss16", "ring3-iretq-ldt", "svm"]);
     }
 }

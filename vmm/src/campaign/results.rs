@@ -73,7 +73,7 @@ impl Header {
             expected: cell.expected.clone(),
             first_unit: cell.first_unit,
             units: cell.units,
-            not_here: matches!(cell.work, Work::NotHere(_)),
+            not_here: matches!(cell.work, Work::HostLimit(_)),
         };
         Self {
             format: FORMAT,

@@ -95,17 +95,17 @@ impl Pool<'_> {
     fn cell(&self, first: u64, send: &Sender<Message>) -> Result<Option<u64>, Error> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
-        if let Work::NotHere(why) = cell.work {
-            let mut tally = Tally::default();
-            let rank = Rank { events: 0, unit: first, index: 0 };
-            tally.add(&Verdict::HostLimit { why: why.to_owned() }, rank, String::new);
-            let _ = send.send(Ok(UnitResult { unit: first, tally, took: Duration::ZERO, whole: true }));
-            return Ok(self.take());
-        }
         if matches!(cell.work, Work::Closure) {
             let begin = Instant::now();
             let (tally, whole) = closure::search(self.plan, cell, self.host, self.stop)?;
             let _ = send.send(Ok(UnitResult { unit: first, tally, took: begin.elapsed(), whole }));
+            return Ok(self.take());
+        }
+        if let Work::HostLimit(why) = &cell.work {
+            let mut tally = Tally::default();
+            let rank = Rank { events: 0, unit: first, index: 0 };
+            tally.add(&Verdict::HostLimit { why: why.clone() }, rank, String::new);
+            let _ = send.send(Ok(UnitResult { unit: first, tally, took: Duration::ZERO, whole: true }));
             return Ok(self.take());
         }
         let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
@@ -148,7 +148,7 @@ impl<'a> Runner<'a> {
         let limits = match &cell.work {
             Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
             Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
-            Work::Random(_) | Work::Closure | Work::NotHere(_) => {
+            Work::Random(_) | Work::Closure | Work::HostLimit(_) => {
                 Limits { depth: 1, recheck, later: Arc::new(Places::All) }
             }
         };
@@ -192,7 +192,7 @@ impl<'a> Runner<'a> {
                         }
                         sweep.unit(boundary, &mut on_case)
                     }
-                    Work::Schedules(_) | Work::Closure | Work::NotHere(_) => Ok(ControlFlow::Continue(())),
+                    Work::Schedules(_) | Work::Closure | Work::HostLimit(_) => Ok(ControlFlow::Continue(())),
                 }
             }
         }

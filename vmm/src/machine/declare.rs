@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use guest::abi;
 
+pub use super::host_needs::Need;
 use super::manifest::{Line, Mode};
-pub use super::need::Need;
 use super::symbols::Symbols;
 use super::vectors::vector_number;
 pub use super::vectors::{has_error_code, vector_name};
@@ -105,10 +105,10 @@ pub struct Scenario {
     pub ring3: bool,
     /// It is about the CPU's own iret, and makes no sense in mode pv.
     pub native: bool,
-    /// Vectors of faults that a return may raise, by what the scenario does.
-    pub faults: Vec<u8>,
     /// What not every host's KVM has, and it cannot be shown without.
     pub needs: Vec<Need>,
+    /// Vectors of faults that a return may raise, by what the scenario does.
+    pub faults: Vec<u8>,
     /// One line about it.
     pub summary: String,
 }
@@ -414,8 +414,8 @@ impl Resolver<'_> {
             redzone: flag("redzone"),
             ring3: flag("ring3"),
             native: flag("native"),
-            faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             needs: self.list("needs").map(need).collect::<Result<_, _>>()?,
+            faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })
     }

@@ -35,20 +35,12 @@ pub enum Error {
     /// The guest ended or hung before it reported *ready*.
     #[error("the guest never reported ready: {0}")]
     NotReady(String),
-    /// This KVM lacks what the scenario needs.
-    #[error(
-        "host-limit: this KVM cannot show {scenario}: {why}; scripts/hosts/svm runs the same command line on an \
-         emulated machine"
-    )]
-    HostLimit {
-        /// The scenario.
-        scenario: String,
-        /// What is lacking.
-        why: &'static str,
-    },
     /// This KVM did something that the lab has no answer to.
     #[error("this KVM cannot run the guest exactly: {0}")]
     Host(String),
+    /// This KVM cannot run this scenario at all: what every case of it is, `host-limit`.
+    #[error("this KVM cannot show it: {0}")]
+    Limit(String),
 }
 
 /// Where the architecture leaves a choice, or a host differs from it.
@@ -118,10 +110,10 @@ impl Machine {
         scenario: &Scenario,
         knobs: Knobs,
     ) -> Result<Self, Error> {
-        if let Some(why) = scenario.not_shown(host.quirks()) {
-            return Err(Error::HostLimit { scenario: scenario.name.clone(), why });
-        }
         let image = &guest.image;
+        if let Some(why) = scenario.not_shown(host.quirks()) {
+            return Err(Error::Limit(format!("{}: {why}", scenario.name)));
+        }
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
         let transport = Transport::choose(host, guest, scheme.mode)?;

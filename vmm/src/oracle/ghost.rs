@@ -42,8 +42,8 @@ impl Ghost {
     /// A body begins; `false` where no delivery is left that it could answer.
     pub fn body_begins(&mut self) -> bool {
         self.owed = false;
-        self.served = self.outer.is_some_and(|outer| outer.cpl() == 3);
         self.bodies = self.bodies.saturating_add(1);
+        self.served = self.outer.is_some_and(|outer| outer.cpl() == 3);
         match self.slack {
             0 => return false,
             MANY => {}

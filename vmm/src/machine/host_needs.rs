@@ -23,7 +23,8 @@ impl Scenario {
         self.needs.iter().find_map(|need| match need {
             Need::LdtSs16 if quirks.no_ldt_ss16 => Some(
                 "here an iretq to a 16-bit stack segment of an LDT faults, or gives back all of RSP \
-                 (vmm probe --only ring3-iretq-ldt --only ring3-iretq-ldt-rsp)",
+                 (vmm probe --only ring3-iretq-ldt --only ring3-iretq-ldt-rsp); scripts/hosts/svm runs the \
+                 same command line on an emulated machine",
             ),
             Need::LdtSs16 => None,
         })

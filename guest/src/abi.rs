@@ -81,6 +81,9 @@ pub const PORT_PV: u8 = 0xe8;
 /// register, since all are the resumed context's.
 pub const PORT_ERETS: u8 = 0xe9;
 
+/// ERETU, likewise: the return to user mode.
+pub const PORT_ERETU: u8 = 0xea;
+
 /// The registers an NMI body is shown, in the order of Linux's `pt_regs`
 /// (lowest address first). Entry code builds it and passes its address with
 /// [`PORT_BODY_BEGIN`].
@@ -238,16 +241,17 @@ pub const VGCF_IN_SYSCALL: u64 = 1 << 8;
 pub const IRET_UNMASK_NMI: u64 = 1 << 16;
 
 /// **Extension of this project, not Xen's** (the last number that Xen leaves to
-/// architectures, `__HYPERVISOR_arch_7`): from now on events are delivered as FRED
-/// does. RDI points to a [`FredConfig`].
+/// architectures, `__HYPERVISOR_arch_7`): from now on NMIs, and SYSCALLs of ring 3, are
+/// delivered as FRED does; faults go through the IDT still. RDI points to a
+/// [`FredConfig`]. IA32_STAR, which has the selectors, is set before.
 pub const HYPERCALL_FRED_CONFIG: u64 = 55;
 
 /// FRED's configuration MSRs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FredConfig {
-    /// `IA32_FRED_CONFIG`: the entry page in bits 63:12 (events of CPL0 enter at its
-    /// byte 256), the bytes to skip on the interrupted stack in bits 8:6.
+    /// `IA32_FRED_CONFIG`: the entry page in bits 63:12 (events of CPL3 enter at its first
+    /// byte, those of CPL0 at byte 256), the bytes to skip on the interrupted stack in bits 8:6.
     pub config: u64,
     /// `IA32_FRED_STKLVLS`: two bits for each of vectors 0 to 31.
     pub levels: u64,
@@ -270,7 +274,7 @@ pub struct FredFrame {
     pub reserved: u64,
 }
 
-/// The SS slot's bit that makes ERETS unblock NMIs: set by an NMI's delivery only.
+/// The SS slot's bit that makes ERETS and ERETU unblock NMIs: set by an NMI's delivery only.
 pub const FRED_SS_NMI: u64 = 1 << 18;
 
 /// Where the CS slot of a [`FredFrame`] keeps the interrupted stack level.

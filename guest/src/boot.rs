@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 
-use crate::arch::{cpu, gdt, idt, percpu, pv_user, user};
+use crate::arch::{cpu, gdt, gdt_switch, idt, percpu, user};
 use crate::entry::{self, Scheme};
 use crate::mm::{self, early, process, vmalloc};
 use crate::scenario::{self, Scenario};
@@ -36,6 +36,7 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     early::init(ram);
     mm::build_reference(ram);
     vmalloc::init(scheme.policy);
+    gdt_switch::map();
 
     // The first process exists before the first vmalloc, so that under the lazy
     // policy it lacks that area's top-level entry.
@@ -47,9 +48,7 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     idt::init(scheme);
     percpu::init();
     user::init();
-    if scheme.pv.is_some() {
-        pv_user::init();
-    }
+    (scheme.setup)();
     heap::init();
     vmalloc::allocate(early::page());
     scenario::install(scenario);

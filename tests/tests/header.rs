@@ -25,6 +25,7 @@ fn numbers() -> Vec<(&'static str, u64)> {
         ("PORT_PANIC", abi::PORT_PANIC.into()),
         ("PORT_PV", abi::PORT_PV.into()),
         ("PORT_ERETS", abi::PORT_ERETS.into()),
+        ("PORT_ERETU", abi::PORT_ERETU.into()),
         ("HYPERCALL_STUB_CALL", abi::HYPERCALL_STUB_CALL),
         ("HYPERCALL_STACK_SWITCH", abi::HYPERCALL_STACK_SWITCH),
         ("HYPERCALL_MMUEXT_OP", abi::HYPERCALL_MMUEXT_OP),

@@ -184,7 +184,7 @@ proptest! {
             prop_assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), (cs, ss));
             prop_assert_eq!((frame.cs, frame.ss), (cs.into(), ss.into()));
             prop_assert_eq!(state.sregs.cr3, if to_user { pv.user_root } else { before.sregs.cr3 });
-            prop_assert_eq!(pv.in_user_mode(), to_user);
+            prop_assert_eq!(pv.in_user_mode(&state), to_user);
             let gs = (state.sregs.gs.base, pv.other_gs);
             prop_assert_eq!(gs, if to_user { (USER_GS, KERNEL_GS) } else { (KERNEL_GS, USER_GS) });
             prop_assert_eq!((r.rbx, r.rdx, r.rsi, r.rdi, r.rbp), (0, 0, 0, 0, 0));
@@ -218,6 +218,49 @@ proptest! {
             prop_assert!(matches!(outcome, Outcome::Refused(_)), "{:?}", outcome);
             prop_assert_eq!((state, pv), (before, pv_before));
         }
+    }
+
+    /// ERETU: everything is checked before anything is changed, and what is delivered from
+    /// user mode comes back to it whole.
+    #[test]
+    fn an_eretu_returns_to_user_mode_whole_or_changes_nothing(
+        mut pv in pv(), level in prop_oneof![4 => Just(0u8), 1 => 1u8..4], nmi: bool, star: bool,
+        junk in prop_oneof![9 => Just(0u64), 1 => any::<u64>()],
+        rip in word(), cs in prop_oneof![2 => Just(0x23u64), 1 => selector()], ss in prop_oneof![2 => Just(0x1bu64), 1 => selector()],
+        rflags in prop_oneof![flags(), Just(2), Just(0x10246)], to in word(),
+    ) {
+        let (mut state, mut ram) = machine();
+        state.kernel_gs = USER_GS;
+        let config = abi::FredConfig { config: HANDLER, levels: 2 << 4, rsp: [FRAME + 0xfc0, 0, FRAME + 0x400, 0] };
+        pv.fred = Some(vmm::machine::pv::Fred { config, level });
+        // Both ways to the user's selectors: by IA32_STAR, or by the descriptors.
+        pv.star = if star { 0x13 << 48 | 0x08 << 32 } else { 0x08 << 32 };
+        put(&mut ram, FRAME + 0x800, &[7, rip, cs & 0xffff | junk << 16, rflags, to, ss & 0xffff | u64::from(nmi) << 18, 0, 0]);
+        let (before, pv_before) = (state, pv);
+        let outcome = pv.eretu(&mut state, &GuestMemoryMut(&mut ram).shared(), CALLER);
+        let good = level == 0 && canonical(rip) && junk << 16 == 0
+            && (cs as u16, ss as u16) == (0x23, 0x1b)
+            && rflags & !0x3f_7fd7 == 0 && rflags & 2 != 0 && rflags >> 17 & 1 == 0;
+        if !good {
+            prop_assert!(matches!(outcome, Outcome::Refused(_)), "{:?}", outcome);
+            prop_assert_eq!((state, pv), (before, pv_before));
+            return Ok(());
+        }
+        prop_assert!(matches!(outcome, Outcome::Resumed { .. }), "{:?}", outcome);
+        prop_assert_eq!(pv.masked, if nmi { pv_before.old_mask } else { pv_before.masked });
+        prop_assert_eq!((state.regs.rip, state.regs.rsp, state.regs.rflags), (rip, to, rflags));
+        prop_assert_eq!((state.sregs.gs.base, state.kernel_gs), (USER_GS, KERNEL_GS));
+        prop_assert_eq!((state.sregs.cs.dpl, state.sregs.ss.dpl, state.sregs.cs.l), (3, 3, 1));
+        let user = state;
+        pv.masked = false;
+        prop_assert_eq!(pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram)), Delivery::Entered);
+        prop_assert_eq!((state.regs.rip, state.regs.rsp), (HANDLER & !0xfff, FRAME + 0xf80), "level 0, though NMIs have 2");
+        prop_assert_eq!((state.sregs.gs.base, state.sregs.cs.selector, state.sregs.cs.dpl), (KERNEL_GS, 0x08, 0));
+        prop_assert!(pv.masked);
+        let back = pv.eretu(&mut state, &GuestMemoryMut(&mut ram).shared(), CALLER);
+        let unmasked = matches!(back, Outcome::Resumed { unmasked: true, .. });
+        prop_assert!(unmasked, "{:?}", back);
+        prop_assert_eq!(state, user);
     }
 
     /// Whatever user mode does: an NMI and a SYSCALL come to the kernel's stack, page
@@ -257,7 +300,7 @@ proptest! {
         prop_assert_eq!((state.regs.rip, state.regs.rsp, state.regs.rax), (HANDLER, low, rax));
         prop_assert_eq!((state.sregs.cs.selector, state.sregs.ss.selector), KERNEL);
         prop_assert_eq!((state.sregs.cr3, state.sregs.gs.base, pv.other_gs), (kernel_root, KERNEL_GS, USER_GS));
-        prop_assert_eq!((pv.in_user_mode(), pv.masked), (false, nmi), "only an NMI masks NMIs");
+        prop_assert_eq!((pv.in_user_mode(&state), pv.masked), (false, nmi), "only an NMI masks NMIs");
         prop_assert_eq!(state.regs.rflags & 0x7_4300, 0, "TF, IF, NT, RF, VM and AC are not the handler's");
     }
 
@@ -297,6 +340,7 @@ proptest! {
         if fred {
             pv.fred = Some(Default::default());
             let _ = pv.erets(&mut state, &GuestMemoryMut(&mut ram).shared(), rip);
+            let _ = pv.eretu(&mut state, &GuestMemoryMut(&mut ram).shared(), rip);
         }
         let _ = pv.deliver(&mut state, &mut GuestMemoryMut(&mut ram));
     }
@@ -388,7 +432,10 @@ fn each_rule_of_the_return_has_its_outcome() {
     ];
     for (why, changes) in refused {
         let (outcome, ..) = with(changes);
-        assert!(matches!(&outcome, Outcome::Refused(w) if w.contains(why)), "{changes:x?}: {outcome:?}, not {why:?}");
+        assert!(
+            matches!(&outcome, Outcome::Refused(w) if w.why.contains(why)),
+            "{changes:x?}: {outcome:?}, not {why:?}"
+        );
     }
     let (outcome, ..) = with(&[(CS, 0x23), (SS, 0x1b)]);
     assert!(matches!(&outcome, Outcome::Crashed(why) if why.contains("no user page table")), "{outcome:?}");

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use vmm::host_id::HostId;
 use vmm::machine::Mode;
-use vmm::report::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing, junit, terminal};
+use vmm::report::{
+    CampaignInfo, CoverageRow, Disagreement, Document, FailureRow, Row, RowCoverage, Summary, Timing, Unreachable,
+    junit, terminal,
+};
 
 fn failure(verdict: &'static str, invariant: Option<&str>, cases: u64, schedule: &str) -> FailureRow {
     FailureRow {
@@ -15,6 +18,22 @@ fn failure(verdict: &'static str, invariant: Option<&str>, cases: u64, schedule:
         schedule: schedule.into(),
         replay: format!("s/c/native@0123456789abcdef {schedule}"),
     }
+}
+
+fn coverage(closed: bool) -> RowCoverage {
+    let context = CoverageRow {
+        cpl: 0,
+        gs: "kernel",
+        rsp: Some("main".into()),
+        blocked: false,
+        pending: false,
+        boundaries: 10,
+        injected: 7,
+        latched: 2,
+        open: 1,
+    };
+    let unreachable = closed.then(|| vec![Unreachable { cpl: 3, gs: "user", rsp: None }]);
+    RowCoverage { boundaries: 10, injected: 7, latched: 2, open: 1, unreachable, contexts: vec![context] }
 }
 
 fn row(scheme: &str, expected: &str, as_expected: Option<bool>, failures: Vec<FailureRow>) -> Row {
@@ -38,6 +57,7 @@ fn row(scheme: &str, expected: &str, as_expected: Option<bool>, failures: Vec<Fa
         failures,
         rechecked: 10,
         disagreements: vec![],
+        coverage: Some(coverage(scheme == "sound")),
     }
 }
 

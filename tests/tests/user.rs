@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::elf::{END, HLT, READY, Tiny};
 use common::{campaign, vmm};
 
 fn targets() -> [&'static str; 4] {
@@ -67,11 +68,16 @@ fn no_case_begins_with_what_another_left_behind_swapgs() {
 
 #[test]
 fn a_scenario_is_refused_where_the_scheme_has_no_way_to_it() {
-    for (scheme, scenario) in [("fred", "user"), ("fred", "user-segment")] {
-        vmm(&["run", "--scheme", scheme, "--scenario", scenario]).exits(2).says(&["runs user code", scheme]);
-    }
-    let text = "name = \"none\"\nschemes = [\"fred\"]\nscenarios = [\"user\"]\ngenerate = \"points\"\n";
-    campaign(text, &[]).exits(65).says(&["none of its schemes can"]);
+    let mut guest = Tiny::new(&[READY, END, HLT]);
+    let manifest = guest.manifest.as_mut().unwrap();
+    *manifest = manifest.replace("scheme s", "scheme s mode=pv").replace("scenario c", "scenario c ring3");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("guest.elf");
+    std::fs::write(&path, guest.bytes()).unwrap();
+    let guest = ["--guest", path.to_str().unwrap()];
+    vmm(&[&["run", "--scheme", "s", "--scenario", "c"], &guest[..]].concat()).exits(2).says(&["runs user code", "s"]);
+    let text = "name = \"none\"\nschemes = [\"s\"]\nscenarios = [\"c\"]\ngenerate = \"points\"\n";
+    campaign(text, &guest).exits(65).says(&["none of its schemes can"]);
 }
 
 /// One NMI at an instruction that the bug was about, told by nobody but the campaign's

@@ -28,7 +28,7 @@ pub const LDT_SS_16: u16 = 0x07;
 pub const LDT_CS_32: u16 = 0x0f;
 
 /// Bytes at the top of the main stack for the kernel code that enters user mode.
-const BOOT_STACK: u64 = 0x400;
+pub const BOOT_STACK: u64 = 0x400;
 /// Bytes below for what interrupts user mode (RSP0). While the user runs, they and the
 /// thread's stack below them hold nothing.
 const ENTRY_STACK: u64 = 0x300;
@@ -92,6 +92,11 @@ unsafe extern "C" {
     static nmi_stack_low: u8;
     static nmi_stack_high: u8;
     static df_stack_high: u8;
+}
+
+/// Address and bytes of the table.
+pub fn table() -> (u64, usize) {
+    (&raw const GDT as u64, size_of_val(&GDT))
 }
 
 /// The NMI stack's lowest byte and its top.

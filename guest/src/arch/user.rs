@@ -6,7 +6,7 @@
 
 use core::arch::global_asm;
 
-use super::{cpu, gdt, percpu, pv_user};
+use super::{cpu, fred_user, gdt, percpu, pv_user};
 
 lab_note!("stack user low=user_stack_low high=user_stack_high");
 
@@ -48,6 +48,10 @@ pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
     }
     let here = 0u64;
     assert!(&raw const here as u64 > gdt::entry_sp() + 128, "the kernel's frames reach into the entry stack");
+    if fred_user::in_use() {
+        // SAFETY: as below.
+        return unsafe { fred_user::enter(rip, rsp, rflags, cs, ss) };
+    }
     if pv_user::in_use() {
         // SAFETY: as below.
         return unsafe { pv_user::enter(rip, rsp, rflags, cs, ss) };

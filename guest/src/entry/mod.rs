@@ -4,7 +4,7 @@
 use guest::abi;
 
 use crate::arch::fault::{self, Handler, Handlers};
-use crate::arch::gdt;
+use crate::arch::{gdt, pv_user};
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 
@@ -67,6 +67,8 @@ pub struct Scheme {
     pub policy: Policy,
     /// The handlers of #BP, #UD and #PF.
     pub faults: Handlers,
+    /// What else it sets up at boot: its way into user mode, and what it does otherwise.
+    pub setup: fn(),
     /// The stack of the NMI's gate; 0: the interrupted one.
     pub ist: u8,
 }
@@ -81,6 +83,7 @@ impl Scheme {
             pv: None,
             policy: Policy::Lazy,
             faults: fault::NATIVE,
+            setup: || (),
             ist: gdt::IST_NMI,
         }
     }
@@ -88,7 +91,7 @@ impl Scheme {
     /// A scheme of mode `pv` with lazy vmalloc. The handlers of its faults differ in how
     /// they return.
     pub const fn paravirtual(entry: Handler, register: Register, faults: Handlers) -> Self {
-        Self { pv: Some(register), faults, ..Self::native(entry) }
+        Self { pv: Some(register), faults, setup: pv_user::init, ..Self::native(entry) }
     }
 
     /// The same with a handler of #GP, for returns that the hypervisor refuses.

@@ -74,8 +74,18 @@ pub fn fork() -> usize {
 
 /// Gives process `number` user memory: all processes have the same.
 pub fn give_user(number: usize) {
-    let slot = layout::slot(layout::USER_TEXT);
+    give(number, layout::USER_TEXT);
+}
+
+/// Gives process `number` what the reference has at `address`, with the whole slot.
+pub fn give(number: usize, address: u64) {
+    let slot = layout::slot(address);
     ROOTS[number].entry(slot).store(reference().entry(slot).load(Relaxed), Relaxed);
+}
+
+/// The physical address of the root of process `number`.
+pub fn root(number: usize) -> u64 {
+    layout::physical(&raw const ROOTS[number] as u64)
 }
 
 /// Makes a root like that of process `number`, and takes user memory from the
@@ -100,7 +110,6 @@ pub fn lacks(number: usize, address: u64) -> bool {
 /// Runs on the root of process `number` from now on.
 #[inline(never)]
 pub fn switch(number: usize) {
-    let root = &raw const ROOTS[number] as u64;
     // SAFETY: every process's root has the reference's kernel slots.
-    unsafe { cpu::set_root(layout::physical(root)) };
+    unsafe { cpu::set_root(root(number)) };
 }

@@ -7,6 +7,7 @@ mod address_space;
 mod bp_fault;
 mod cr2_race;
 mod flags;
+mod gdt_switch;
 mod quiet;
 mod shadows;
 mod short;

@@ -10,7 +10,7 @@ use core::arch::global_asm;
 
 use super::{Scenario, ud_fault, user};
 use crate::arch::user::{SYS_LEAVE, USER_RFLAGS, enter};
-use crate::arch::{espfix, gdt, percpu, pv_user};
+use crate::arch::{espfix, fred_user, gdt, percpu, pv_user};
 use crate::mm::layout;
 
 lab_note!(
@@ -31,8 +31,8 @@ const RSP: u64 = 0x1234_1000;
 const WRONG: u64 = 1 << 16;
 
 extern "sysv64" fn work() -> u64 {
-    // The hypervisor's iret loads all of RSP, and there is no small stack.
-    if pv_user::in_use() {
+    // The hypervisor's iret loads all of RSP, as ERETU does, and there is no small stack.
+    if pv_user::in_use() || fred_user::in_use() {
         return run(RSP);
     }
     percpu::set_espfix_stack(espfix::read_at() | WRONG);

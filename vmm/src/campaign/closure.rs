@@ -49,6 +49,8 @@ fn tally(report: &Report, unit: u64, names: Names) -> Tally {
     }
     tally.add_passes(report.states.saturating_sub(tally.cases));
     tally.rechecked = report.cross_checked;
+    tally.coverage = report.coverage.clone();
+    tally.closed = report.bound.is_none();
     if report.disagreements > 0 {
         let words =
             format!("{} of {} explored paths came to another verdict", report.disagreements, report.cross_checked);

@@ -14,10 +14,10 @@ use crate::inject::Replay;
 use crate::kvm::Host;
 use crate::machine::fault::Fault;
 use crate::machine::{Knobs, Mode};
-use crate::report::{CampaignInfo, Document, FailureRow, Row, Summary};
+use crate::report::{CampaignInfo, Document, FailureRow, Row, RowCoverage, Summary};
 
 /// Version of the result folder's format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What results are about. Results can be put together, and a run resumed, only where
 /// all of this is the same.
@@ -41,6 +41,8 @@ pub struct Header {
     fault: Option<Fault>,
     /// The part of the units that is run.
     pub shard: Shard,
+    /// Names of the image's declared stacks.
+    stacks: Vec<String>,
     /// Schemes and scenarios.
     pub cells: Vec<CellHeader>,
 }
@@ -88,6 +90,7 @@ impl Header {
             faulting_iret_unblocks: c.knobs.faulting_iret_unblocks,
             fault: c.knobs.fault,
             shard,
+            stacks: plan.guest.image.declared.stacks.iter().map(|s| s.name.clone()).collect(),
             cells: plan.cells.iter().map(cell).collect(),
         }
     }
@@ -205,6 +208,7 @@ impl Results {
             counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
             failures: tally.failures.iter().map(failure).collect(),
             rechecked: tally.rechecked,
+            coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &self.header.stacks)),
             disagreements: tally.disagreements,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::expect::Word;
 use crate::inject::Schedule;
+use crate::inject::coverage::Coverage;
 use crate::oracle::Verdict;
 use crate::report::Disagreement;
 
@@ -60,6 +61,12 @@ pub struct Tally {
     /// Those that came to another verdict, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disagreements: Vec<Disagreement>,
+    /// Where NMIs arrived, and where execution was seen to stand besides (I20).
+    #[serde(default, skip_serializing_if = "Coverage::is_empty")]
+    pub coverage: Coverage,
+    /// A search closed: there is nothing besides what it saw.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 impl Tally {
@@ -123,6 +130,8 @@ impl Tally {
         }
         self.disagreements.extend(other.disagreements.iter().cloned());
         self.disagreements.sort();
+        self.coverage.merge(&other.coverage);
+        self.closed |= other.closed;
     }
 
     /// The failure that stands for all: the one with the best witness. What the host
@@ -168,6 +177,9 @@ mod tests {
     #[test]
     fn a_tally_survives_json() {
         let mut t = Tally::default();
+        let kind =
+            crate::inject::coverage::Kind { cpl: 3, kernel_gs: true, stack: Some(1), blocked: false, pending: true };
+        t.coverage.note(crate::inject::coverage::Stand { rip: !0, kind, shadow: false }, true);
         t.add(&violation(Invariant::I5), rank(2, 1), || "a".into());
         t.recheck(&violation(Invariant::I5), "pass", || "a".into());
         let text = serde_json::to_string(&t).unwrap();

@@ -10,6 +10,7 @@ use super::closure;
 use super::error::Error;
 use super::plan::{Cell, Plan, Work, open};
 use super::tally::{Rank, Tally, words};
+use crate::inject::coverage::{Coverage, Watch};
 use crate::inject::{CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
 use crate::kvm::Host;
 use crate::oracle::Verdict;
@@ -137,6 +138,9 @@ impl Pool<'_> {
     }
 }
 
+/// Of a list of schedules, the first so many are also stepped, for what they stand at.
+const STEPPED: u64 = 64;
+
 /// Runs the units of one cell on one session.
 enum Runner<'a> {
     Sweep { cell: &'a Cell, sweep: Box<Sweep<'a>> },
@@ -147,9 +151,17 @@ impl<'a> Runner<'a> {
     fn new(cell: &'a Cell, session: &'a mut Session, recheck: u64) -> Self {
         let limits = match &cell.work {
             Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
-            Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
-            Work::Random(_) | Work::Closure | Work::HostLimit(_) => {
-                Limits { depth: 1, recheck, later: Arc::new(Places::All) }
+            Work::Sweep { depth, first, every, later } => {
+                let visits = session.rules().golden.visits.iter().enumerate();
+                let first = visits.map(|(i, visit)| first.has(visit.addr) && i.is_multiple_of(*every)).collect();
+                Limits { depth: *depth, recheck, later: Arc::clone(later), first }
+            }
+            Work::Random(drawn) => {
+                let first = drawn.iter().map(|cases| !cases.is_empty()).collect();
+                Limits { depth: 1, recheck, later: Arc::new(Places::All), first }
+            }
+            Work::Closure | Work::HostLimit(_) => {
+                Limits { depth: 1, recheck, later: Arc::new(Places::All), first: vec![] }
             }
         };
         Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
@@ -162,7 +174,12 @@ impl<'a> Runner<'a> {
                 let number = unit - cell.first_unit;
                 let Work::Schedules(list) = &cell.work else { return Ok(ControlFlow::Continue(())) };
                 let schedule = &list[number as usize];
-                let verdict = run(session, schedule, Gear::Jump, &mut ())?;
+                let mut coverage = Coverage::default();
+                let verdict = run(session, schedule, Gear::Jump, &mut Watch::new(&mut coverage))?;
+                if number < STEPPED {
+                    run(session, schedule, Gear::Step, &mut Watch::new(&mut coverage))?;
+                }
+                tally.coverage = coverage;
                 let names = session.rules().names();
                 tally.add(&verdict, Rank { events: schedule.0.len(), unit, index: 0 }, || schedule.show(names));
                 if *recheck > 0 && number.is_multiple_of(*recheck) {
@@ -183,17 +200,13 @@ impl<'a> Runner<'a> {
                     }
                     if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };
-                match &cell.work {
+                let out = match &cell.work {
+                    _ if !sweep.has(boundary) => sweep.pass(boundary).map(ControlFlow::Continue),
                     Work::Random(drawn) => sweep.unit_with_gaps(boundary, &drawn[boundary], &mut on_case),
-                    Work::Sweep { first, every, .. } => {
-                        let visit = &rules.golden.visits[boundary];
-                        if !first.has(visit.addr) || !boundary.is_multiple_of(*every) {
-                            return Ok(ControlFlow::Continue(()));
-                        }
-                        sweep.unit(boundary, &mut on_case)
-                    }
-                    Work::Schedules(_) | Work::Closure | Work::HostLimit(_) => Ok(ControlFlow::Continue(())),
-                }
+                    _ => sweep.unit(boundary, &mut on_case),
+                };
+                tally.coverage = sweep.take_coverage();
+                out
             }
         }
     }

@@ -86,6 +86,9 @@ impl Visitor for Tracer<'_> {
         if self.under_way.take().is_some() {
             self.number -= 1;
         }
+        if session.verdict().is_some() {
+            return self.event("the NMI's delivery fails".to_owned());
+        }
         let m = session.machine();
         let (place, rsp) = (session.rules().names().show(m.rip()), m.state().regs.rsp);
         self.event(format!("the NMI is delivered: {place} begins with RSP {rsp:#x}"));

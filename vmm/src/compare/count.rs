@@ -152,7 +152,7 @@ impl Walk {
                 _ if in_body => self.body += 1,
                 _ => self.scheme += 1,
             }
-            self.exits += u64::from(matches!(port, Some(abi::PORT_PV | abi::PORT_ERETS)));
+            self.exits += u64::from(matches!(port, Some(abi::PORT_PV | abi::PORT_ERETS | abi::PORT_ERETU)));
             self.hypercalls += u64::from(port == Some(abi::PORT_PV));
             self.blocked_now = if blocked { self.blocked_now + 1 } else { 0 };
             self.blocked = self.blocked.max(self.blocked_now);

@@ -197,7 +197,7 @@ fn times(sessions: &mut [(&Target, Session, Option<Saved>)], rounds: usize) -> R
 /// One NMI at every boundary of the golden run.
 fn points(session: &mut Session, stop: &AtomicBool) -> Result<Judged, Error> {
     let units = Sweep::units(session);
-    let limits = Limits { depth: 1, recheck: 0, later: Arc::new(Places::All) };
+    let limits = Limits { depth: 1, recheck: 0, later: Arc::new(Places::All), first: vec![] };
     let mut sweep = Sweep::new(session, limits);
     let rules = sweep.rules();
     let (mut cases, mut worst) = (0, None);

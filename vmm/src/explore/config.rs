@@ -1,7 +1,7 @@
 //! What a search is asked, and what it answers.
 
-use super::coverage::{Count, Kind};
 use super::path::Moves;
+use crate::inject::coverage::Coverage;
 use crate::inject::{RunError, Schedule};
 use crate::oracle::Verdict;
 
@@ -94,7 +94,7 @@ pub struct Report {
     pub covered: u64,
     /// Boundaries by the kind of context (I20). A kind that is not here was, in a closed
     /// search, shown to be unreachable.
-    pub coverage: Vec<(Kind, Count)>,
+    pub coverage: Coverage,
     /// The largest use of each declared stack over all states, in bytes.
     pub stacks: Vec<(String, u64)>,
     /// Violations by kind, each with a shortest schedule.

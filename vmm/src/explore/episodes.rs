@@ -20,7 +20,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 
 use super::config::{Bound, Config, Episodes, Error, Report};
-use super::coverage::Stand;
 use super::live::Liveness;
 use super::packed::Packed;
 use super::path;
@@ -30,6 +29,7 @@ use super::states::{Edge, Id, Next, States};
 use super::uses::Uses;
 use super::worker::{To, Worker};
 use crate::inject::Session;
+use crate::inject::coverage::Stand;
 use crate::machine::Mode;
 
 /// Rounds of learning after which it is left to the whole search.

@@ -231,7 +231,7 @@ impl Liveness {
                     out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
                 }
                 Some(abi::PORT_PV) => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
-                Some(abi::PORT_ERETS) => out.reads.union(&self.range(rsp, 48, false)),
+                Some(abi::PORT_ERETS | abi::PORT_ERETU) => out.reads.union(&self.range(rsp, 48, false)),
                 _ => {}
             },
         }

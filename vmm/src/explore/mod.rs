@@ -15,7 +15,6 @@
 
 mod config;
 mod confirm;
-mod coverage;
 mod dot;
 mod episodes;
 mod live;
@@ -29,7 +28,6 @@ mod uses;
 mod worker;
 
 pub use config::{Bound, Config, Episodes, Error, Found, Report};
-pub use coverage::{Count, Kind};
 pub use path::Moves;
 pub use progress::Progress;
 pub use search::explore;

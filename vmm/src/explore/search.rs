@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::config::{Bound, Config, Error, Report};
-use super::coverage::{Coverage, Stand};
 use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
 use super::worker::{Reached, To, Worker};
 use crate::inject::Session;
+use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
 use crate::machine::declare::{Scenario, Scheme};
 use crate::machine::{Guest, Knobs};
@@ -278,7 +278,7 @@ impl Search {
         self.report.stacks = stacks.iter().enumerate().map(|(i, s)| (s.name.clone(), deepest(i))).collect();
         self.report.states = self.states.len() as u64;
         (self.report.boundaries, self.report.covered) = self.coverage.instructions();
-        self.report.coverage = self.coverage.counts().into_iter().collect();
+        self.report.coverage = std::mem::take(&mut self.coverage);
         self.report.visited_bytes = self.states.bytes() as u64;
         self.report.collisions = self.config.check_hashes.then_some(self.collisions);
         let session = &mut workers[0].session;

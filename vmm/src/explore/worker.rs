@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::config::Error;
-use super::coverage::Stand;
 use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Lookout, Moves};
 use super::states::{Edge, Id, States};
 use crate::inject::Session;
+use crate::inject::coverage::Stand;
 use crate::oracle::Verdict;
 
 /// A thread's machine.

@@ -2,6 +2,7 @@
 //! carry them out.
 
 mod arm;
+pub mod coverage;
 mod hunt;
 mod names;
 mod places;

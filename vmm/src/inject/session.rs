@@ -352,7 +352,7 @@ impl Session {
             Stop::Pv(Outcome::Resumed { frame, context_at, from, unmasked }) => {
                 o.returned(m, *context_at, frame, *unmasked, *from);
             }
-            Stop::Pv(Outcome::Refused(_)) => {} // the machine has gone on to the #GP
+            Stop::Pv(Outcome::Refused(_)) => {} // the machine has gone on to the fault
             Stop::Pv(Outcome::Crashed(why)) => o.conclude(Verdict::Shutdown { detail: why.clone() }),
             Stop::Undeclared(vector) => o.undeclared(m, *vector),
             Stop::Halt => {

@@ -5,11 +5,12 @@
 //! last level the case starts *at* its boundary, from the state that stands there,
 //! and runs freely to its end: the jump gear.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::arm::{Gear, RunError, run};
+use super::coverage::{self, Coverage, Stand};
 use super::places::Places;
 use super::schedule::{At, Event, Kind, Schedule};
 use super::session::{Advance, Saved, Session};
@@ -37,6 +38,8 @@ pub struct Limits {
     pub recheck: u64,
     /// Where the second and later NMIs arrive.
     pub later: Arc<Places>,
+    /// Which of the golden run's boundaries have a first NMI, by number.
+    pub first: Vec<bool>,
 }
 
 /// How often each boundary was visited on the path under way.
@@ -81,7 +84,17 @@ pub struct Sweep<'a> {
     unit: usize,
     /// Cases of this unit run so far.
     index: u64,
+    /// What this unit saw.
+    coverage: Coverage,
+    /// The kinds of context that earlier units' first NMIs arrived in.
+    kinds: BTreeSet<coverage::Kind>,
+    /// The kinds that NMIs arrived in whose paths this unit has looked at; `None` where
+    /// it looks at none.
+    looked: Option<BTreeSet<coverage::Kind>>,
 }
+
+/// Most boundaries of a path that is looked at.
+const LOOK: usize = 5_000;
 
 /// Called with each case; `Break` ends the sweep.
 pub type OnCase<'c> = dyn FnMut(&CaseResult) -> ControlFlow<()> + 'c;
@@ -93,7 +106,19 @@ impl<'a> Sweep<'a> {
         let counts = Counts::of(session.machine().guest());
         let saved = (0..limits.depth).map(|_| session.saved()).collect();
         let passed = Passed::default();
-        Self { session, limits, counts, events: vec![], saved, passed, unit: 0, index: 0 }
+        Self {
+            session,
+            limits,
+            counts,
+            events: vec![],
+            saved,
+            passed,
+            unit: 0,
+            index: 0,
+            coverage: Coverage::default(),
+            kinds: BTreeSet::new(),
+            looked: None,
+        }
     }
 
     /// How many units of work there are: one for each boundary of the golden run.
@@ -104,6 +129,23 @@ impl<'a> Sweep<'a> {
     /// The rules of the session.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(self.session.rules())
+    }
+
+    /// What the units saw since this was last asked for.
+    pub fn take_coverage(&mut self) -> Coverage {
+        std::mem::take(&mut self.coverage)
+    }
+
+    /// Whether the golden run's boundary number `unit` has a first NMI.
+    pub fn has(&self, unit: usize) -> bool {
+        self.limits.first.get(unit).copied().unwrap_or(false)
+    }
+
+    /// Passes a unit whose boundary has no first NMI: it is seen, and that is all.
+    pub fn pass(&mut self, unit: usize) -> Result<(), RunError> {
+        self.go_to(unit)?;
+        self.coverage.note(Stand::of(self.session), false);
+        Ok(())
     }
 
     /// Runs every case whose first NMI arrives at the golden run's boundary number
@@ -131,8 +173,9 @@ impl<'a> Sweep<'a> {
             let mark = self.counts.path.len();
             let at = self.stand();
             self.session.save(&mut self.saved[0]);
-            self.arrive(at);
+            let kind = self.arrive(at);
             let verdict = self.walk_gaps(gaps)?;
+            self.look(0, kind)?;
             let out = self.case(&verdict, on_case);
             self.events.clear();
             self.counts.rewind(mark);
@@ -162,17 +205,53 @@ impl<'a> Sweep<'a> {
     /// Steps the golden run on to a unit's boundary.
     fn go_to(&mut self, unit: usize) -> Result<(), RunError> {
         while self.unit < unit {
+            self.meet_kind();
             self.counts.visit(self.session.machine().rip());
             self.session.advance(Advance::Step)?;
             self.unit += 1;
         }
         self.index = 0;
+        // It depends on the unit's number only, however the units are shared out.
+        self.looked = self.meet_kind().then(BTreeSet::new);
         Ok(())
     }
 
-    fn arrive(&mut self, at: At) {
+    /// Whether the boundary at hand is the first one with a first NMI in its kind of
+    /// context.
+    fn meet_kind(&mut self) -> bool {
+        self.has(self.unit) && self.kinds.insert(Stand::of(self.session).kind)
+    }
+
+    /// An NMI arrives at this boundary. Returns the kind of context that it stands in.
+    fn arrive(&mut self, at: At) -> coverage::Kind {
+        let stand = Stand::of(self.session);
+        self.coverage.note(stand, true);
         self.events.push(Event { kind: Kind::Nmi, at });
         self.session.arrive();
+        stand.kind
+    }
+
+    /// A case's last NMI runs freely, so nobody sees what boundaries it stands at. In a
+    /// few units the path is stepped once more for that: once for each kind of context
+    /// that an NMI arrives in.
+    fn look(&mut self, level: usize, kind: coverage::Kind) -> Result<(), RunError> {
+        if !self.looked.as_mut().is_some_and(|kinds| kinds.insert(kind)) {
+            return Ok(());
+        }
+        self.session.restore(&self.saved[level]);
+        self.session.arrive();
+        for _ in 0..LOOK {
+            match self.session.deliverable() {
+                true => self.session.deliver(Raise::Events)?,
+                false => self.session.advance(Advance::Step)?,
+            }
+            let over = !self.session.machine().pending() && self.session.oracle().ghost.outer.is_none();
+            if over || self.session.take_verdict().is_some() {
+                break;
+            }
+            self.coverage.note(Stand::of(self.session), false);
+        }
+        Ok(())
     }
 
     /// Moves to the next boundary of `places`, or to one where the oracle looks.
@@ -189,6 +268,7 @@ impl<'a> Sweep<'a> {
 
     /// The boundary that the session stands at, counted.
     fn stand(&mut self) -> At {
+        self.coverage.note(Stand::of(self.session), false);
         let addr = self.session.machine().rip();
         At { addr, n: self.counts.visit(addr) }
     }
@@ -198,11 +278,9 @@ impl<'a> Sweep<'a> {
     fn fork(&mut self, at: At, level: usize, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
         self.session.save(&mut self.saved[level]);
         let mark = self.counts.path.len();
-        self.arrive(at);
+        let kind = self.arrive(at);
         let out = if level + 1 == self.limits.depth {
-            finish(self.session, &mut self.passed)
-                .map_err(RunError::from)
-                .and_then(|verdict| self.case(&verdict, on_case))
+            self.last(level, kind, on_case)
         } else {
             self.walk(level + 1, on_case)
         };
@@ -210,6 +288,13 @@ impl<'a> Sweep<'a> {
         self.counts.rewind(mark);
         self.session.restore(&self.saved[level]);
         out
+    }
+
+    /// Nothing arrives any more: the case runs freely to its verdict.
+    fn last(&mut self, level: usize, kind: coverage::Kind, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
+        let verdict = finish(self.session, &mut self.passed)?;
+        self.look(level, kind)?;
+        self.case(&verdict, on_case)
     }
 
     /// Follows the path to its end, and forks at each boundary where NMIs are placed.

@@ -22,7 +22,7 @@ pub use debug::Debug;
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
-pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE};
+pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, MSR_STAR};
 pub use quirks::Quirks;
 pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;

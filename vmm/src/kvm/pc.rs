@@ -26,6 +26,8 @@ const MSRS: &[u32] = &[
 const TSC: u32 = 0x10;
 /// IA32_LSTAR: where SYSCALL goes.
 pub const MSR_LSTAR: u32 = 0xc000_0082;
+/// IA32_STAR (SDM vol. 4, table 2-2): the selectors that SYSCALL and SYSRET load.
+pub const MSR_STAR: u32 = 0xc000_0081;
 /// IA32_MISC_ENABLE.
 pub const MSR_MISC_ENABLE: u32 = 0x1a0;
 /// IA32_MTRR_DEF_TYPE.

@@ -8,18 +8,20 @@ use super::lab::{Error, Machine, Stop};
 use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use super::vectors::has_error_code;
+use crate::kvm::MSR_STAR;
 
 impl Machine {
     /// Carries out what the vCPU has just left for, by an instruction of so many bytes.
     pub(super) fn pv_hypercall(&mut self, port: u8, bytes: u64) -> Result<Stop, Error> {
         match self.pv_outcome(port, bytes) {
             Outcome::Refused(why) if self.idt.is_empty() => {
-                Ok(Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {why}"))))
+                Ok(Stop::Pv(Outcome::Crashed(format!("a return was refused before ready: {}", why.why))))
             }
             Outcome::Refused(why) => {
-                log::debug!("return refused: {why}");
+                log::debug!("return refused: {why:?}");
                 self.patch_handlers();
-                self.resume_patched() // to the #GP handler
+                self.resume_patched() // to the fault's handler
             }
             outcome => Ok(Stop::Pv(outcome)),
         }
@@ -31,20 +33,24 @@ impl Machine {
         }
         let mut state = *self.vm.state();
         let from = state.regs.rip.wrapping_sub(bytes);
+        if port == abi::PORT_PV && state.regs.rax == abi::HYPERCALL_FRED_CONFIG {
+            self.pv.star = self.vm.msr(MSR_STAR).ok().flatten().unwrap_or(0);
+        }
         let mut mem = GuestMemoryMut(self.vm.ram_mut());
         let outcome = match port {
             abi::PORT_ERETS => self.pv.erets(&mut state, &mem.shared(), from),
+            abi::PORT_ERETU => self.pv.eretu(&mut state, &mem.shared(), from),
             _ => self.pv.hypercall(&mut state, &mut mem, from),
         };
-        if let Outcome::Refused(_) = outcome {
-            // #GP at the call: RIP goes back to it, nothing else changes.
+        if let Outcome::Refused(why) = outcome {
+            // A fault at the call: RIP goes back to it, nothing else changes.
             state.regs.rip = from;
             state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
                 injected: 1,
-                nr: 13,
-                has_error_code: 1,
+                nr: why.vector,
+                has_error_code: has_error_code(why.vector).into(),
                 pending: 0,
-                error_code: 0,
+                error_code: why.error.into(),
             };
         }
         *self.vm.state_mut() = state;
@@ -53,7 +59,7 @@ impl Machine {
 
     /// Whether the next instruction is a SYSCALL of the guest's user half.
     pub(super) fn at_user_syscall(&self) -> bool {
-        self.pv.in_user_mode() && self.guest.code.at(self.rip()).is_some_and(|d| d.flow == Flow::Syscall)
+        self.pv.in_user_mode(self.vm.state()) && self.guest.code.at(self.rip()).is_some_and(|d| d.flow == Flow::Syscall)
     }
 
     /// Carries out that SYSCALL, which goes to the hypervisor. The CPU never executes it,

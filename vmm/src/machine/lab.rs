@@ -183,7 +183,9 @@ impl Machine {
             }
             Exit::XenHypercall { .. } => return self.pv_hypercall(abi::PORT_PV, XEN_CALL_BYTES),
             Exit::Out { port, .. } => match u8::try_from(port) {
-                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS)) => return self.pv_hypercall(port, OUT_BYTES),
+                Ok(port @ (abi::PORT_PV | abi::PORT_ERETS | abi::PORT_ERETU)) => {
+                    return self.pv_hypercall(port, OUT_BYTES);
+                }
                 Ok(port) => Stop::Hypercall(port),
                 Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
             },

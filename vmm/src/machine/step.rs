@@ -358,7 +358,7 @@ impl Machine {
                     self.patch(caster);
                 }
             }
-            if self.pv().user_root != 0 {
+            if self.user.is_some() && self.pv().has_user_mode() {
                 // The user's SYSCALLs are the hypervisor's.
                 for i in 0..self.guest.code.syscalls().len() {
                     self.patch(self.guest.code.syscalls()[i]);

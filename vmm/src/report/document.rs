@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::coverage::RowCoverage;
+
 use crate::host_id::HostId;
 use crate::inject::Replay;
 use crate::machine::Mode;
@@ -99,6 +101,9 @@ pub struct Row {
     pub rechecked: u64,
     /// Those that came to another verdict there.
     pub disagreements: Vec<Disagreement>,
+    /// What its cases covered (I20); a campaign's rows only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<RowCoverage>,
 }
 
 /// One kind of failure: a verdict and an invariant.
@@ -172,6 +177,7 @@ impl Row {
             failures: failure.into_iter().collect(),
             rechecked: gears as u64 - 1,
             disagreements,
+            coverage: None,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::explore::{Bound, Count, Kind, Report};
+use super::coverage::CoverageRow;
+use crate::explore::{Bound, Report};
 use crate::host_id::HostId;
 use crate::inject::{Replay, Schedule};
 
@@ -41,29 +42,6 @@ pub struct EpisodeCounts {
     pub searched: u64,
     /// Ways that these end, run from every context that is like one.
     pub endings: u64,
-}
-
-/// Boundaries where execution stood in one kind of context (I20).
-#[derive(Clone, Debug, Serialize)]
-pub struct CoverageRow {
-    /// The privilege level.
-    pub cpl: u8,
-    /// `kernel` or `user`: whose base GS has.
-    pub gs: &'static str,
-    /// The declared stack that RSP points into.
-    pub rsp: Option<String>,
-    /// NMIs are blocked.
-    pub blocked: bool,
-    /// One is pending.
-    pub pending: bool,
-    /// Instructions that execution stood at so.
-    pub boundaries: u64,
-    /// Of these, those that had an NMI injected.
-    pub injected: u64,
-    /// Those where an arrival would only be latched.
-    pub latched: u64,
-    /// The rest.
-    pub open: u64,
 }
 
 /// The report of one search.
@@ -144,6 +122,7 @@ impl Exploration {
         };
         let violations: Vec<Found> = report.violations.iter().map(found).collect();
         let closed = report.bound.is_none();
+        let stacks: Vec<String> = report.stacks.iter().map(|(name, _)| name.clone()).collect();
         let verdict = match violations.first() {
             Some(f) => f.verdict.clone(),
             None if closed => "pass".into(),
@@ -165,7 +144,7 @@ impl Exploration {
             max_nesting: report.max_nesting,
             boundaries: report.boundaries,
             covered: report.covered,
-            coverage: report.coverage.iter().map(|(kind, count)| row(report, kind, count)).collect(),
+            coverage: super::coverage::rows(&report.coverage, &stacks),
             stacks: report.stacks.iter().map(|(s, b)| StackUse { stack: s.clone(), bytes: *b }).collect(),
             cross_checked: report.cross_checked,
             disagreements: report.disagreements,
@@ -176,20 +155,6 @@ impl Exploration {
             seconds,
             violations,
         }
-    }
-}
-
-fn row(report: &Report, kind: &Kind, count: &Count) -> CoverageRow {
-    CoverageRow {
-        cpl: kind.cpl,
-        gs: if kind.kernel_gs { "kernel" } else { "user" },
-        rsp: kind.stack.and_then(|i| report.stacks.get(usize::from(i))).map(|(name, _)| name.clone()),
-        blocked: kind.blocked,
-        pending: kind.pending,
-        boundaries: count.boundaries,
-        injected: count.injected,
-        latched: count.latched,
-        open: count.open(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod agree;
 mod columns;
 mod compare;
+mod coverage;
 mod document;
 mod exploration;
 mod junit;
@@ -12,6 +13,7 @@ mod trace;
 pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
 pub use compare::comparison;
+pub use coverage::{CoverageRow, RowCoverage, Unreachable};
 pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
 pub use exploration::Exploration;
 pub use junit::junit;

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use super::coverage::RowCoverage;
 use super::document::{Document, FailureRow, Row, Timing};
 
 /// The whole report.
@@ -37,9 +38,14 @@ fn empty_table() -> Table {
 
 fn table(document: &Document) -> Table {
     let mut table = empty_table();
-    table.set_header(["scheme", "scenario", "mode", "cases", "verdict", "", "shortest failing schedule"]);
+    let covered = document.rows.iter().any(|row| row.coverage.is_some());
+    let mut header = vec!["scheme", "scenario", "mode", "cases", "verdict", "", "shortest failing schedule"];
+    if covered {
+        header.insert(4, "injected + open");
+    }
+    table.set_header(header);
     for row in &document.rows {
-        table.add_row([
+        let mut cells = vec![
             row.scheme.clone(),
             row.scenario.clone(),
             row.mode.to_string(),
@@ -47,7 +53,12 @@ fn table(document: &Document) -> Table {
             verdict(row.verdict, row.invariant.as_deref()),
             mark(row),
             row.schedule.clone().unwrap_or_default(),
-        ]);
+        ];
+        if covered {
+            let of = |c: &RowCoverage| format!("{} + {}", c.injected, c.open);
+            cells.insert(4, row.coverage.as_ref().map(of).unwrap_or_default());
+        }
+        table.add_row(cells);
     }
     table
 }
@@ -120,4 +131,23 @@ fn summary(out: &mut String, document: &Document) {
         let _ = write!(out, ", {} run again in another gear: {} disagreements", s.rechecked, s.disagreed);
     }
     out.push('\n');
+    coverage(out, document);
+}
+
+/// I20, of all rows together.
+fn coverage(out: &mut String, document: &Document) {
+    let rows: Vec<&RowCoverage> = document.rows.iter().filter_map(|row| row.coverage.as_ref()).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let sum = |of: fn(&RowCoverage) -> u64| rows.iter().map(|c| of(c)).sum::<u64>();
+    let (all, injected) = (sum(|c| c.boundaries), sum(|c| c.injected));
+    let (latched, open) = (sum(|c| c.latched), sum(|c| c.open));
+    let _ = write!(out, "I20: boundaries by context {all} = {injected} injected + {latched} latched + {open} open");
+    let closed = rows.iter().filter(|c| c.unreachable.is_some()).count();
+    let _ = match closed {
+        0 => writeln!(out, "; a sample: what was not seen is open, too"),
+        n if n == rows.len() => writeln!(out, "; closed: an unblocked context not seen is unreachable"),
+        n => writeln!(out, "; {n} of {} rows closed: an unblocked context not seen there is unreachable", rows.len()),
+    };
 }

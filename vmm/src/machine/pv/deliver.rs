@@ -43,6 +43,9 @@ impl Pv {
     /// SYSCALL in user mode, which comes to the hypervisor: it bounces it to the guest's
     /// kernel (`lstar_enter`, `switch_to_kernel`). `next` is the instruction behind it.
     pub fn syscall(&mut self, next: u64, state: &mut VcpuState, mem: &mut GuestMemoryMut) -> Delivery {
+        if let Some(fred) = self.fred {
+            return self.syscall_fred(fred, next, state, mem);
+        }
         if self.callbacks.syscall == 0 {
             return Delivery::Crashed("a SYSCALL of user mode, and no callback is registered for it".into());
         }
@@ -80,7 +83,7 @@ impl Pv {
                 let mut in_kernel = *state;
                 in_kernel.sregs.cr3 = cr3;
                 let segments = Segments::load(&in_kernel, &mem.shared(), cs.into(), ss.into());
-                Some(segments.map_err(|why| format!("the kernel's selectors are gone: {why}"))?)
+                Some(segments.map_err(|r| format!("the kernel's selectors are gone: {}", r.why))?)
             }
             None => None,
         };

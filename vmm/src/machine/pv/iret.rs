@@ -3,7 +3,7 @@
 use guest::abi::{self, Frame, IretContext};
 
 use super::selector::Segments;
-use super::{Outcome, Pv, flags_of, is_canonical};
+use super::{Outcome, Pv, Refusal, flags_of, is_canonical};
 use crate::kvm::{VcpuState, rflags};
 use crate::machine::memory::GuestMemory;
 
@@ -30,7 +30,7 @@ impl Pv {
         }
         match check(state, mem, context, to_user) {
             Ok(r) => self.commit(state, r, from),
-            Err(why) => Outcome::Refused(why),
+            Err(why) => Outcome::Refused(Refusal::protection(why)),
         }
     }
 
@@ -83,7 +83,7 @@ fn check(state: &VcpuState, mem: &GuestMemory, context: IretContext, to_user: bo
     let discards = context.flags & abi::VGCF_IN_SYSCALL != 0;
     let segments = match discards && !to_user {
         true => None,
-        false => Some(Segments::load(state, mem, frame.cs, frame.ss)?),
+        false => Some(Segments::load(state, mem, frame.cs, frame.ss).map_err(|r| r.why)?),
     };
     Ok(Return { context, segments, to_user })
 }

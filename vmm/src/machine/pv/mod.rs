@@ -49,7 +49,9 @@ pub struct Pv {
     pub user_root: u64,
     /// The GS base of the half that does not run: the user's while the kernel does.
     pub other_gs: u64,
-    /// In user mode: the kernel's root, code and stack selector, to come back to.
+    /// IA32_STAR, as it was when FRED was switched on: the selectors of both rings.
+    pub star: u64,
+    /// In user mode without FRED: the kernel's root, code and stack selector, to come back to.
     pub kernel: Option<(u64, u16, u16)>,
 }
 
@@ -69,10 +71,28 @@ pub enum Outcome {
         /// The call unmasked NMIs.
         unmasked: bool,
     },
-    /// It raised #GP at the call; registers, mask and memory are unchanged.
-    Refused(&'static str),
+    /// It raised a fault at the call; registers, mask and memory are unchanged.
+    Refused(Refusal),
     /// The domain is killed.
     Crashed(String),
+}
+
+/// A fault that a return raises instead of returning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The fault's vector.
+    pub vector: u8,
+    /// Its error code, 0 where it has none.
+    pub error: u16,
+    /// Why.
+    pub why: &'static str,
+}
+
+impl Refusal {
+    /// #GP(0).
+    pub fn protection(why: &'static str) -> Self {
+        Self { vector: 13, error: 0, why }
+    }
 }
 
 /// `-EPERM`.
@@ -108,9 +128,14 @@ impl Pv {
         Outcome::Returned
     }
 
-    /// Whether the guest's user half runs.
-    pub fn in_user_mode(&self) -> bool {
-        self.kernel.is_some()
+    /// Whether the guest's user half runs, and its SYSCALLs are not the CPU's.
+    pub fn in_user_mode(&self, state: &VcpuState) -> bool {
+        self.kernel.is_some() || self.fred.is_some() && state.sregs.cs.selector & 3 == 3
+    }
+
+    /// Whether there can be a user half.
+    pub fn has_user_mode(&self) -> bool {
+        self.user_root != 0 || self.fred.is_some()
     }
 
     /// An NMI arrives: `test_and_set(nmi_pending)`.

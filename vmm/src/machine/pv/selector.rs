@@ -1,5 +1,6 @@
 //! Code and stack selectors of a frame, looked up in the guest's GDT and LDT.
 
+use super::Refusal;
 use crate::kvm::{Segment, VcpuState};
 use crate::machine::memory::GuestMemory;
 
@@ -17,51 +18,72 @@ const CONFORMING: u64 = 1 << 42;
 const WRITABLE: u64 = 1 << 41;
 const LONG: u64 = 1 << 53;
 const BIG: u64 = 1 << 54;
+/// Of ring 0.
+const STANDARD_CODE: u64 = 0x00af_9b00_0000_ffff;
+/// Of ring 0.
+const STANDARD_DATA: u64 = 0x00cf_9300_0000_ffff;
 
 impl Segments {
     /// Looks both up; the words' low 16 bits count. An error says what an IRET to them
-    /// would raise #GP for (SDM vol. 2, IRET).
-    pub fn load(state: &VcpuState, mem: &GuestMemory, cs: u64, ss: u64) -> Result<Self, &'static str> {
+    /// would raise (SDM vol. 2, IRET).
+    pub fn load(state: &VcpuState, mem: &GuestMemory, cs: u64, ss: u64) -> Result<Self, Refusal> {
         let (cs, ss) = (cs as u16, ss as u16);
+        let of_cs = |why| Refusal { error: cs & !3, ..Refusal::protection(why) };
+        let of_ss = |why| Refusal { error: ss & !3, ..Refusal::protection(why) };
         let ring = cs & 3;
         if cs & !3 == 0 {
-            return Err("CS is null");
+            return Err(Refusal::protection("CS is null"));
         }
         if matches!(ring, 1 | 2) {
-            return Err("CS is of ring 1 or 2");
+            return Err(of_cs("CS is of ring 1 or 2"));
         }
-        let code = descriptor(state, mem, cs).ok_or("CS is in no descriptor table")?;
+        let code = descriptor(state, mem, cs).ok_or(of_cs("CS is in no descriptor table"))?;
         if code & CODE_OR_DATA == 0 || code & EXECUTABLE == 0 {
-            return Err("CS is not a code segment");
+            return Err(of_cs("CS is not a code segment"));
         }
+        let no_code = of_cs("CS is not a present 64-bit code segment");
         // A kernel's code is 64-bit code; a user's may be of either width.
         let wide = if code & LONG != 0 { code & BIG == 0 } else { ring == 3 };
-        if code & PRESENT == 0 || !wide {
-            return Err("CS is not a present 64-bit code segment");
+        if !wide {
+            return Err(no_code);
         }
         let dpl = dpl(code);
         let fits = if code & CONFORMING != 0 { dpl <= ring } else { dpl == ring };
         if !fits {
-            return Err("CS's privilege does not fit its descriptor");
+            return Err(of_cs("CS's privilege does not fit its descriptor"));
+        }
+        if code & PRESENT == 0 {
+            return Err(Refusal { vector: 11, ..no_code });
         }
         if ss & !3 == 0 {
             // A null SS is good for 64-bit code but at CPL3.
             return match ring == 0 && ss == 0 {
                 true => Ok(Self { cs: segment(cs, code), ss: null() }),
-                false => Err("SS is null"),
+                false => Err(Refusal::protection("SS is null")),
             };
         }
         if ss & 3 != ring {
-            return Err("SS's RPL is not CS's");
+            return Err(of_ss("SS's RPL is not CS's"));
         }
-        let data = descriptor(state, mem, ss).ok_or("SS is in no descriptor table")?;
-        if data & CODE_OR_DATA == 0 || data & EXECUTABLE != 0 || data & WRITABLE == 0 || data & PRESENT == 0 {
-            return Err("SS is not a present writable data segment");
+        let data = descriptor(state, mem, ss).ok_or(of_ss("SS is in no descriptor table"))?;
+        let no_data = of_ss("SS is not a present writable data segment");
+        if data & CODE_OR_DATA == 0 || data & EXECUTABLE != 0 || data & WRITABLE == 0 {
+            return Err(no_data);
         }
         if self::dpl(data) != ring {
-            return Err("SS's privilege does not fit its descriptor");
+            return Err(of_ss("SS's privilege does not fit its descriptor"));
+        }
+        if data & PRESENT == 0 {
+            return Err(Refusal { vector: 12, ..no_data });
         }
         Ok(Self { cs: segment(cs, code), ss: segment(ss, data) })
+    }
+
+    /// Flat 64-bit code and data of ring 0 or 3, which SYSCALL, SYSRET and FRED load without
+    /// a look at the descriptors (SDM vol. 2, SYSCALL).
+    pub fn standard(cs: u16, ss: u16) -> Self {
+        let dpl = u64::from(cs & 3) << 45;
+        Self { cs: segment(cs, STANDARD_CODE | dpl), ss: segment(ss, STANDARD_DATA | dpl) }
     }
 
     /// Loads them. A segment whose selector is the current one stays as it is.

@@ -90,6 +90,9 @@ fn a_manifest_that_is_missing_or_wrong() {
     refused(&with("entry=handler", "repeat=start,start+0x2000"), &["repeat=", "executable"]);
     refused(&with("entry=handler", "faults=gp@stack_low"), &["faults=", "executable"]);
     refused(&with("entry=handler", "faults=xx@start"), &["names no exception"]);
+    refused(&with("scenario c arg=start", "scenario c arg=start needs=luck"), &["\"luck\"", "need (ldt-ss16)"]);
+    refused(&with("abi 1", "abi 1\ncode32 low=stack_low high=stack_high"), &["code32: low=", "executable"]);
+    refused(&with("abi 1", "abi 1\nalias low=start"), &["alias needs high"]);
     refused(&with("entry=handler", "colour=red"), &["unknown key", "colour"]);
     refused(&with("scheme s arg=start", "scheme s"), &["scheme s needs arg"]);
     refused(&with("scenario c arg=start", ""), &["at least one scenario"]);

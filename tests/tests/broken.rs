@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 
 use common::{campaign, vmm};
 
-/// The scenarios with user code, or those without, as a campaign lists them.
+/// The scenarios with user code, or those without, as a campaign lists them. Not that of a
+/// 16-bit stack: there every plain return breaks I6, and not every host can show it.
 fn scenarios(ring3: bool) -> String {
     let list = vmm(&["list", "scenarios", "--json"]).exits(0).json();
     let list = list["scenarios"].as_array().unwrap().iter().filter(|s| s["ring3"] == ring3);
+    let list = list.filter(|s| s["scenario"] != "user-ss16");
     list.map(|s| format!("\"{}\"", s["scenario"].as_str().unwrap())).collect::<Vec<_>>().join(", ")
 }
 

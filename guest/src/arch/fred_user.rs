@@ -7,7 +7,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::{gdt, percpu};
+use super::percpu;
 
 /// FRED delivers the events of user mode.
 static IN_USE: AtomicBool = AtomicBool::new(false);
@@ -26,7 +26,7 @@ global_asm!(
     r#"
     .section .text.work, "ax", @progbits
 
-# fred_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS) -> rax. GS is the kernel's.
+# fred_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS, r8: SS) -> rax. GS is the kernel's.
     .globl fred_user.enter
     .type fred_user.enter, @function
 fred_user.enter:
@@ -43,7 +43,7 @@ fred_user.enter:
     # abi::FredFrame, the last word first. The NMI bit is clear: NMIs stay as they are.
     pushq $0
     pushq $0
-    pushq ${user_ds}
+    pushq %r8
     pushq %rsi
     pushq %rdx
     pushq %rcx
@@ -54,7 +54,6 @@ fred_user.enter:
     .text
 "#,
     user_return = const percpu::USER_RETURN,
-    user_ds = const gdt::USER_DS,
     options(att_syntax)
 );
 
@@ -62,11 +61,11 @@ fred_user.enter:
 ///
 /// # Safety
 /// As there.
-pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16) -> u64 {
+pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
     unsafe extern "sysv64" {
         #[link_name = "fred_user.enter"]
-        fn fred_user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64) -> u64;
+        fn fred_user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64, ss: u64) -> u64;
     }
     // SAFETY: the caller vouches for the code.
-    unsafe { fred_user_enter(rip, rsp, rflags, cs.into()) }
+    unsafe { fred_user_enter(rip, rsp, rflags, cs.into(), ss.into()) }
 }

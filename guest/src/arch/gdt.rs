@@ -21,6 +21,12 @@ const TSS_SELECTOR: u16 = 0x28;
 /// User code in a segment that may be taken away, as the CPU shows it.
 pub const GOING_CS: u16 = 0x3b;
 
+const LDT_SELECTOR: u16 = 0x40;
+/// A user's 16-bit stack in the process's LDT, as the CPU shows it.
+pub const LDT_SS_16: u16 = 0x07;
+/// A user's 32-bit code there.
+pub const LDT_CS_32: u16 = 0x0f;
+
 /// Bytes at the top of the main stack for the kernel code that enters user mode.
 pub const BOOT_STACK: u64 = 0x400;
 /// Bytes below for what interrupts user mode (RSP0). While the user runs, they and the
@@ -45,11 +51,21 @@ const TSS_BYTES: u64 = 104;
 /// Present, 64-bit TSS, busy: `ltr` wants it available, and sets busy itself.
 const TSS_AVAILABLE: u64 = 0x89;
 
+/// Present, LDT.
+const LDT_PRESENT: u64 = 0x82;
+
 /// Null, kernel code, kernel data, user data, user code: SYSRET wants the user's
 /// two in this order. All are present and accessed; code is 64-bit.
 const FLAT: [u64; 5] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 
-const ENTRIES: usize = 8;
+/// The process's LDT: a 16-bit stack whose base is the user's page of data, and 32-bit
+/// code. In memory of its own, which nothing writes after *ready*.
+const LOCAL: [u64; 2] = [
+    0x0000_f300_0000_ffff | (layout::USER_DATA & 0xff_ffff) << 16 | (layout::USER_DATA >> 24 & 0xff) << 56,
+    0x00cf_fb00_0000_ffff,
+];
+
+const ENTRIES: usize = 10;
 #[unsafe(no_mangle)]
 static GDT: [AtomicU64; ENTRIES] = [const { AtomicU64::new(0) }; ENTRIES];
 /// Bit 47 of a descriptor: the segment is present.
@@ -137,12 +153,20 @@ pub fn init() {
     set(5, limit | base | TSS_AVAILABLE << 40);
     set(6, tss >> 32);
     set(usize::from(GOING_CS / 8), FLAT[usize::from(USER_CS / 8)]);
+    let ldt = layout::direct(early::page());
+    for (i, &descriptor) in (0..).zip(LOCAL.iter()) {
+        // SAFETY: within the fresh page.
+        unsafe { ((ldt + 8 * i) as *mut u64).write(descriptor) };
+    }
+    let limit = size_of_val(&LOCAL) as u64 - 1;
+    set(8, limit | (ldt & 0xff_ffff) << 16 | LDT_PRESENT << 40 | (ldt >> 24 & 0xff) << 56);
+    set(9, ldt >> 32);
     load(&Pointer::new(&raw const GDT as u64, size_of_val(&GDT)));
 }
 
 fn load(gdt: &Pointer) {
     // SAFETY: the new table holds what each selector loaded here names, the code
-    // segment is like the current one, and the TSS is complete.
+    // segment is like the current one, TSS and LDT are complete.
     unsafe {
         asm!(
             "lgdt [{gdt}]",
@@ -160,11 +184,14 @@ fn load(gdt: &Pointer) {
             "mov gs, {tmp:e}",
             "mov {tmp:e}, {tss}",
             "ltr {tmp:x}",
+            "mov {tmp:e}, {ldt}",
+            "lldt {tmp:x}",
             gdt = in(reg) gdt,
             tmp = out(reg) _,
             cs = const KERNEL_CS,
             ds = const KERNEL_DS,
             tss = const TSS_SELECTOR,
+            ldt = const LDT_SELECTOR,
         );
     }
 }

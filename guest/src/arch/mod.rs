@@ -1,6 +1,7 @@
 //! What the CPU wants: descriptors, gates, and the handlers of its faults.
 
 pub mod cpu;
+pub mod espfix;
 pub mod fault;
 pub mod fred_user;
 pub mod gdt;

@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{cpu, gdt};
+use super::{cpu, espfix, gdt};
 use crate::mm::layout;
 
 /// What a CPU has of its own. Entry code reads and writes it as
@@ -25,6 +25,10 @@ pub struct PerCpu {
     pub thread_sp: AtomicU64,
     /// RSP of the kernel code that entered user mode, and goes on when the user leaves.
     pub user_return: AtomicU64,
+    /// Where a return to a 16-bit stack writes its frame.
+    pub espfix_waddr: AtomicU64,
+    /// Where it reads it: the same memory, at an address whose bits 31:16 may be any.
+    pub espfix_stack: AtomicU64,
 }
 
 /// Offset of [`PerCpu::nmi_nesting`].
@@ -42,6 +46,10 @@ pub const USER_RSP: usize = offset_of!(PerCpu, user_rsp);
 pub const THREAD_SP: usize = offset_of!(PerCpu, thread_sp);
 /// Offset of [`PerCpu::user_return`].
 pub const USER_RETURN: usize = offset_of!(PerCpu, user_return);
+/// Offset of [`PerCpu::espfix_waddr`].
+pub const ESPFIX_WADDR: usize = offset_of!(PerCpu, espfix_waddr);
+/// Offset of [`PerCpu::espfix_stack`].
+pub const ESPFIX_STACK: usize = offset_of!(PerCpu, espfix_stack);
 
 // The manifest names these words by their offsets.
 const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16 && DEFERRED == 24);
@@ -56,6 +64,8 @@ static PERCPU: PerCpu = PerCpu {
     user_rsp: AtomicU64::new(0),
     thread_sp: AtomicU64::new(0),
     user_return: AtomicU64::new(0),
+    espfix_waddr: AtomicU64::new(0),
+    espfix_stack: AtomicU64::new(0),
 };
 
 /// Calls what an NMI left to be called, once.
@@ -71,10 +81,17 @@ pub fn run_deferred() {
     }
 }
 
+/// Returns to 16-bit stacks read their frame at `address` from now on.
+pub fn set_espfix_stack(address: u64) {
+    PERCPU.espfix_stack.store(address, Relaxed);
+}
+
 /// Points GS at this CPU's data. KERNEL_GS_BASE, which `swapgs` would fetch,
 /// holds the user's base while the kernel runs.
 pub fn init() {
     PERCPU.thread_sp.store(gdt::thread_sp(), Relaxed);
+    PERCPU.espfix_waddr.store(espfix::written(), Relaxed);
+    set_espfix_stack(espfix::read_at());
     // SAFETY: nothing has used GS yet.
     unsafe { cpu::write_msr(cpu::GS_BASE, &raw const PERCPU as u64) };
     // SAFETY: as above.

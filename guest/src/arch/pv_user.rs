@@ -44,7 +44,7 @@ global_asm!(
     r#"
     .section .text.work, "ax", @progbits
 
-# pv_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS) -> rax. GS is the kernel's.
+# pv_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS, r8: SS) -> rax. GS is the kernel's.
     .globl pv_user.enter
     .type pv_user.enter, @function
 pv_user.enter:
@@ -59,7 +59,7 @@ pv_user.enter:
     movl %eax, %ds
     movl %eax, %es
     # iret_context, the last word first. Flags 0: NMIs stay as they are.
-    pushq ${user_ds}
+    pushq %r8
     pushq %rsi
     pushq %rdx
     pushq %rcx
@@ -117,7 +117,6 @@ pv_syscall.leave:
     .text
 "#,
     user_return = const percpu::USER_RETURN,
-    user_ds = const gdt::USER_DS,
     in_syscall = const abi::VGCF_IN_SYSCALL,
     options(att_syntax)
 );
@@ -126,11 +125,11 @@ pv_syscall.leave:
 ///
 /// # Safety
 /// As there.
-pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16) -> u64 {
+pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
     unsafe extern "sysv64" {
         #[link_name = "pv_user.enter"]
-        fn pv_user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64) -> u64;
+        fn pv_user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64, ss: u64) -> u64;
     }
     // SAFETY: the caller vouches for the code.
-    unsafe { pv_user_enter(rip, rsp, rflags, cs.into()) }
+    unsafe { pv_user_enter(rip, rsp, rflags, cs.into(), ss.into()) }
 }

@@ -39,26 +39,26 @@ pub fn init() {
 /// Runs user code at `rip` until it makes [`SYS_LEAVE`]; its result.
 ///
 /// # Safety
-/// RIP must be user code, CS a user's code segment. RSP may be anything: the user may
+/// RIP must be user code, CS a user's code segment, SS its stack segment. RSP may be anything: the user may
 /// choose it, too.
-pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16) -> u64 {
+pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
     unsafe extern "sysv64" {
         #[link_name = "user.enter"]
-        fn user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64) -> u64;
+        fn user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64, ss: u64) -> u64;
     }
     let here = 0u64;
     assert!(&raw const here as u64 > gdt::entry_sp() + 128, "the kernel's frames reach into the entry stack");
     if fred_user::in_use() {
         // SAFETY: as below.
-        return unsafe { fred_user::enter(rip, rsp, rflags, cs) };
+        return unsafe { fred_user::enter(rip, rsp, rflags, cs, ss) };
     }
     if pv_user::in_use() {
         // SAFETY: as below.
-        return unsafe { pv_user::enter(rip, rsp, rflags, cs) };
+        return unsafe { pv_user::enter(rip, rsp, rflags, cs, ss) };
     }
     // SAFETY: the caller vouches for the code; what the user does to registers ends at
     // `user.left`, which restores those that the calling convention keeps.
-    unsafe { user_enter(rip, rsp, rflags, cs.into()) }
+    unsafe { user_enter(rip, rsp, rflags, cs.into(), ss.into()) }
 }
 
 /// What [`SYS_MIX`] does.
@@ -71,7 +71,7 @@ global_asm!(
     r#"
     .section .text.work, "ax", @progbits
 
-# user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS) -> rax. GS is the kernel's.
+# user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS, r8: SS) -> rax. GS is the kernel's.
     .globl user.enter
     .type user.enter, @function
 user.enter:
@@ -86,16 +86,23 @@ user.enter:
     xorl %eax, %eax
     movl %eax, %ds
     movl %eax, %es
-    pushq ${user_ds}
+    pushq %r8
     pushq %rsi
     pushq %rdx
     pushq %rcx
     pushq %rdi
+    testb $4, %r8b
+    jnz user.enter_espfix
 user.enter_swapgs:
     swapgs
     # CPL0 with the user's GS.
 user.enter_iretq:
     iretq
+
+# The same frame, with an SS of the LDT.
+user.enter_espfix:
+    swapgs
+    jmp espfix.return
     .size user.enter, . - user.enter
 
 # rax: the user's result; GS is the kernel's; RSP as user.enter kept it.
@@ -164,7 +171,6 @@ syscall.leave:
     user_return = const percpu::USER_RETURN,
     user_rsp = const percpu::USER_RSP,
     thread_sp = const percpu::THREAD_SP,
-    user_ds = const gdt::USER_DS,
     kernel_ds = const gdt::KERNEL_DS,
     options(att_syntax)
 );

@@ -25,7 +25,8 @@
 //! **Known weaknesses.** Besides these: behind the count down to 0 nothing says that
 //! an NMI is live. Where a fault in the body has opened NMIs, one that comes before
 //! the iretq is a first one again, on the stack below: the depth is not bounded by a
-//! constant, but by how often NMIs hit those instructions in a row.
+//! constant, but by how often NMIs hit those instructions in a row. On the small stack of
+//! arch/espfix.rs, which is read-only, there is nowhere to push to: #DF.
 //!
 //! Source: the 32-bit `do_nmi` of Linux, arch/x86/kernel/nmi.c, as described.
 

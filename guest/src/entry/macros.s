@@ -82,6 +82,14 @@
 .Lkeep_gs_\@:
 .endm
 
+# ESPFIX: before an iretq to user code. One whose SS is of the LDT returns by another way,
+# as its stack may be a 16-bit one. In: RSP → frame, two words of room below it; GS and all
+# registers are the interrupted context's. Clobbers RFLAGS, which the frame brings back.
+.macro ESPFIX
+    testb $4, 32(%rsp)
+    jnz espfix.return
+.endm
+
 # NMI_PROLOGUE: all that a correct CPL0-only handler does before its body.
 # In: RSP → frame; registers as interrupted. Out: RSP → CR2, abi::Regs (RSP is
 # 16-byte aligned if the frame is at T-40); DF clear. Clobbers rax, RFLAGS.

@@ -3,7 +3,8 @@
 //! **From user code** the stack of the thread is empty: the frame is copied there, and
 //! the body runs as in any other exception. Whatever the body's faults unmask then
 //! finds the kernel path free, so what keeps bodies apart is a latch of three states
-//! around the body: not running, executing, latched (`exc_nmi` in Linux).
+//! around the body: not running, executing, latched (`exc_nmi` in Linux). A 16-bit
+//! user stack is returned to as from any other exception (arch/espfix.rs).
 //!
 //! **Layout** (from kernel code). Hardware frame T-40; the entry's rdx T-48;
 //! "executing" T-56; the *iret* frame T-96, which the final iret consumes and a
@@ -190,6 +191,7 @@ mainline.user_exit:
     addq $8, %rsp
 mainline.user_swapgs:
     swapgs
+    ESPFIX
 mainline.user_iret:
     iretq
 ",

@@ -15,6 +15,9 @@ const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 pub const VMALLOC: u64 = 0xffff_c900_0000_0000;
 /// Number of slots in the vmalloc area.
 pub const VMALLOC_SLOTS: usize = 2;
+/// The first of the addresses at which the small stack of returns to 16-bit stacks is seen;
+/// 4 GiB of them (as in the linker script).
+pub const ESPFIX: u64 = 0xffff_ff90_0000_0000;
 /// Where each process may see the GDT: a slot for each.
 pub const GDT_WINDOWS: u64 = 0xffff_f000_0000_0000;
 /// What the image's virtual addresses exceed its physical ones by.

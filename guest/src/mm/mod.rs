@@ -8,6 +8,7 @@ pub mod process;
 pub mod table;
 pub mod vmalloc;
 
+use crate::arch::espfix;
 use table::{Access, LARGE_PAGE, PAGE};
 
 unsafe extern "C" {
@@ -38,6 +39,7 @@ pub fn build_reference(ram: u64) {
     image(&raw const rodata_start, &raw const rodata_end, Access::Read);
     image(&raw const data_start, &raw const data_end, Access::Write);
     image(&raw const nmi_stack_low, &raw const image_end, Access::Write);
+    espfix::map(root);
     // In the reference; a process gets them by `process::give_user`.
     let user_text = layout::physical(&raw const user_pages as u64);
     table::map(root, layout::USER_TEXT, user_text, Access::UserExecute);

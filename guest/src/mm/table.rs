@@ -118,6 +118,23 @@ pub fn map_large(root: &'static Table, address: u64, physical: u64) {
     directory.entry(index(address, 1)).store(Access::Write.entry(physical) | LARGE, Relaxed);
 }
 
+/// Maps the page at `physical` for reading at `base`, and at every 64 KiB of the 4 GiB from
+/// there on, by three tables that link to the same next one again and again. At boot.
+pub fn map_at_every_64k(root: &'static Table, base: u64, physical: u64) {
+    let upper = root.next(index(base, 3), false);
+    let middle = upper.next(index(base, 2), false);
+    let leaf = middle.next(0, false);
+    for gigabyte in 1..4 {
+        upper.entry(index(base, 2) + gigabyte).store(upper.entry(index(base, 2)).load(Relaxed), Relaxed);
+    }
+    for entry in 1..512 {
+        middle.entry(entry).store(middle.entry(0).load(Relaxed), Relaxed);
+    }
+    for page in (0..512).step_by(16) {
+        leaf.entry(page).store(Access::Read.entry(physical), Relaxed);
+    }
+}
+
 /// Whether `root` maps `address` by a small page, found through the direct map.
 pub fn is_mapped(root: &Table, address: u64) -> bool {
     let mut entry = root.entry(index(address, 3)).load(Relaxed);

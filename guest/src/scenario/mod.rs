@@ -15,6 +15,7 @@ mod ud_fault;
 mod user;
 mod user_rsp;
 mod user_segment;
+mod user_ss16;
 mod vmalloc_fault;
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};

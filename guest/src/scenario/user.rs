@@ -29,8 +29,12 @@ pub(super) fn run(rsp: u64, cs: u16) -> u64 {
     let [data, answer] = [0, 8].map(word);
     // SAFETY: the user's page of data, which the direct map has, too.
     unsafe { data.write_volatile(SEED) };
+    unsafe extern "C" {
+        #[link_name = "user_code.start"]
+        fn start();
+    }
     // SAFETY: the user code below.
-    let sum = unsafe { user::enter(layout::USER_TEXT, rsp, user::USER_RFLAGS, cs) };
+    let sum = unsafe { user::enter(start as *const () as u64, rsp, user::USER_RFLAGS, cs, gdt::USER_DS) };
     // SAFETY: as above. The user leaves its own answer there, by its own GS.
     let kept = unsafe { answer.read_volatile() };
     assert!(kept == sum && sum != SEED, "user code did not run");
@@ -38,7 +42,7 @@ pub(super) fn run(rsp: u64, cs: u16) -> u64 {
 }
 
 /// A word of the user's data, as the kernel reaches it.
-fn word(offset: u64) -> *mut u64 {
+pub(super) fn word(offset: u64) -> *mut u64 {
     layout::direct(mm::user_data() + offset) as *mut u64
 }
 

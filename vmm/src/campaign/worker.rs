@@ -13,6 +13,7 @@ use super::tally::{Rank, Tally, words};
 use crate::inject::coverage::{Coverage, Watch};
 use crate::inject::{CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
 use crate::kvm::Host;
+use crate::oracle::Verdict;
 
 /// What came of one unit.
 pub struct UnitResult {
@@ -101,6 +102,13 @@ impl Pool<'_> {
             let _ = send.send(Ok(UnitResult { unit: first, tally, took: begin.elapsed(), whole }));
             return Ok(self.take());
         }
+        if let Work::HostLimit(why) = &cell.work {
+            let mut tally = Tally::default();
+            let rank = Rank { events: 0, unit: first, index: 0 };
+            tally.add(&Verdict::HostLimit { why: why.clone() }, rank, String::new);
+            let _ = send.send(Ok(UnitResult { unit: first, tally, took: Duration::ZERO, whole: true }));
+            return Ok(self.take());
+        }
         let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
         if !matches!(cell.work, Work::Schedules(_)) && Sweep::units(&session) as u64 != cell.units {
             let why = "its run without NMIs is not the same at each boot".to_owned();
@@ -152,7 +160,9 @@ impl<'a> Runner<'a> {
                 let first = drawn.iter().map(|cases| !cases.is_empty()).collect();
                 Limits { depth: 1, recheck, later: Arc::new(Places::All), first }
             }
-            Work::Closure(_) => Limits { depth: 1, recheck, later: Arc::new(Places::All), first: vec![] },
+            Work::Closure(_) | Work::HostLimit(_) => {
+                Limits { depth: 1, recheck, later: Arc::new(Places::All), first: vec![] }
+            }
         };
         Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
     }

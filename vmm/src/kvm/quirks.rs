@@ -14,6 +14,10 @@ pub struct Quirks {
     /// SYSCALL from ring 3 loads RIP, RCX, R11 and RFLAGS but stays at CPL 3, and faults at
     /// LSTAR (kvm_pvm). The VMM completes it. Probe `ring3-syscall`.
     pub half_syscall: bool,
+    /// An iretq to a stack segment of an LDT raises #GP (kvm_pvm), or gives back all of a
+    /// 16-bit stack's RSP: scenarios that need such a stack are not shown. Probes
+    /// `ring3-iretq-ldt`, `ring3-iretq-ldt-rsp`.
+    pub no_ldt_ss16: bool,
     /// A call through the Xen hypercall page that KVM writes leaves exactly, so that PV
     /// guests may use it in place of port I/O. Probe `hypercall-transport`.
     pub xen_page: bool,

@@ -81,6 +81,9 @@ fn code_places(image: &Image) -> Result<(), Error> {
             check(format!("scheme {}: a place in faults=", s.name), *addr)?;
         }
     }
+    for range in &image.declared.code32 {
+        check("code32: low=".to_owned(), range.start)?;
+    }
     if let Some(addr) = image.declared.hypercalls {
         let what = || "hypercalls: page=".to_owned();
         check(what(), addr)?;

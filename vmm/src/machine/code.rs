@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code as Opcode, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction,
-    Mnemonic, OpKind, Register,
+    Code as Opcode, CodeSize, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter,
+    Instruction, Mnemonic, OpKind, Register,
 };
 
 use guest::abi;
@@ -55,6 +55,9 @@ impl Decoded {
             FlowControl::Next if insn.has_rep_prefix() && insn.is_string_instruction() => Flow::Repeat,
             FlowControl::Next if insn.has_repne_prefix() && insn.is_string_instruction() => Flow::Repeat,
             FlowControl::Next if insn.code() == Opcode::Hlt => Flow::Halt,
+            FlowControl::UnconditionalBranch if insn.op0_kind() == OpKind::FarBranch32 => {
+                Flow::To(insn.far_branch32().into())
+            }
             FlowControl::UnconditionalBranch => Flow::To(near()),
             FlowControl::Call if insn.code() == Opcode::Syscall => Flow::Syscall,
             FlowControl::Call if insn.is_call_near() => Flow::To(near()),
@@ -96,6 +99,11 @@ impl Decoded {
     /// that look at RCX.
     pub fn taken(&self, rflags: u64) -> Option<bool> {
         holds(self.insn.condition_code(), rflags)
+    }
+
+    /// Whether it was decoded as code of a segment of `bits` bits.
+    pub fn is_of(&self, bits: u32) -> bool {
+        (self.insn.code_size() == CodeSize::Code64) == (bits == 64)
     }
 
     /// AT&T syntax, as kernel sources are written.
@@ -174,7 +182,8 @@ impl Code {
         for (i, start) in starts.iter().enumerate() {
             let limit = starts.get(i + 1).copied().unwrap_or(u64::MAX);
             let Some(bytes) = image.code_at(*start) else { continue };
-            let mut decoder = Decoder::with_ip(64, bytes, *start, DecoderOptions::NONE);
+            let bits = if image.declared.code32.iter().any(|r| r.contains(start)) { 32 } else { 64 };
+            let mut decoder = Decoder::with_ip(bits, bytes, *start, DecoderOptions::NONE);
             while decoder.can_decode() && decoder.ip() < limit {
                 let insn = decoder.decode();
                 if insn.is_invalid() {
@@ -235,9 +244,9 @@ impl Code {
         None
     }
 
-    /// Decodes bytes that are not among the image's known instructions.
-    pub fn decode(bytes: &[u8], addr: u64) -> Option<Decoded> {
-        let insn = Decoder::with_ip(64, bytes, addr, DecoderOptions::NONE).decode();
+    /// Decodes bytes that are not among the image's known instructions; `bits` is 64 or 32.
+    pub fn decode(bits: u32, bytes: &[u8], addr: u64) -> Option<Decoded> {
+        let insn = Decoder::with_ip(bits, bytes, addr, DecoderOptions::NONE).decode();
         (!insn.is_invalid()).then(|| Decoded::new(insn))
     }
 
@@ -259,5 +268,18 @@ impl Code {
     /// Every instruction, by address.
     pub fn iter(&self) -> impl Iterator<Item = &Decoded> {
         self.insns.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_far_jump_of_32_bit_code_leads_to_its_offset_and_is_no_64_bit_code() {
+        let bytes = [0xea, 0x88, 0, 0, 0x40, 0x23, 0]; // ljmp $0x23, $0x40000088
+        let d = Code::decode(32, &bytes, 0x4000_0080).unwrap();
+        assert_eq!((d.flow, d.is_of(32), d.is_of(64)), (Flow::To(0x4000_0088), true, false));
+        assert!(Code::decode(64, &bytes, 0x4000_0080).is_none());
     }
 }

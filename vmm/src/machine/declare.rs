@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use guest::abi;
 
+pub use super::host_needs::Need;
 use super::manifest::{Line, Mode};
 use super::symbols::Symbols;
 use super::vectors::vector_number;
@@ -20,7 +21,8 @@ pub enum Error {
     },
     /// An unknown keyword.
     #[error(
-        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, scratch, slot, hypercalls)"
+        "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, alias, scratch, code32, slot, \
+         hypercalls)"
     )]
     UnknownKeyword(String),
     /// An unknown key.
@@ -103,6 +105,8 @@ pub struct Scenario {
     pub ring3: bool,
     /// It is about the CPU's own iret, and makes no sense in mode pv.
     pub native: bool,
+    /// What not every host's KVM has, and it cannot be shown without.
+    pub needs: Vec<Need>,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
     /// One line about it.
@@ -154,8 +158,12 @@ pub struct Declarations {
     pub scenarios: Vec<Scenario>,
     /// By address.
     pub stacks: Vec<Stack>,
+    /// Where memory is seen again, read-only, for RSP to point into for an iret.
+    pub aliases: Vec<Range<u64>>,
     /// By address.
     pub scratch: Vec<Scratch>,
+    /// Code that runs in 32-bit code segments.
+    pub code32: Vec<Range<u64>>,
     /// One a mode at most.
     pub slots: Vec<Slot>,
     /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
@@ -170,6 +178,8 @@ impl Declarations {
             schemes: vec![],
             scenarios: vec![],
             stacks: vec![],
+            aliases: vec![],
+            code32: vec![],
             scratch: vec![],
             slots: vec![],
             hypercalls: None,
@@ -186,6 +196,10 @@ impl Declarations {
                 "scratch" => {
                     r.known(&["low", "high", "scheme"])?;
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });
+                }
+                "alias" | "code32" => {
+                    r.known(&["low", "high"])?;
+                    if line.keyword == "alias" { &mut out.aliases } else { &mut out.code32 }.push(r.range()?);
                 }
                 "slot" => out.slots.push(r.slot()?),
                 "hypercalls" => {
@@ -382,7 +396,9 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self) -> Result<Scenario, Error> {
-        self.known(&["arg", "faults", "summary"])?;
+        self.known(&["arg", "faults", "needs", "summary"])?;
+        let need =
+            |name: &str| Need::of(name).ok_or_else(|| self.bad(name, "is nothing that a scenario can need (ldt-ss16)"));
         let vector = |name: &str| {
             vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };
@@ -398,6 +414,7 @@ impl Resolver<'_> {
             redzone: flag("redzone"),
             ring3: flag("ring3"),
             native: flag("native"),
+            needs: self.list("needs").map(need).collect::<Result<_, _>>()?,
             faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })

@@ -38,6 +38,9 @@ pub enum Error {
     /// This KVM did something that the lab has no answer to.
     #[error("this KVM cannot run the guest exactly: {0}")]
     Host(String),
+    /// This KVM cannot run this scenario at all: what every case of it is, `host-limit`.
+    #[error("this KVM cannot show it: {0}")]
+    Limit(String),
 }
 
 /// Where the architecture leaves a choice, or a host differs from it.
@@ -108,6 +111,9 @@ impl Machine {
         knobs: Knobs,
     ) -> Result<Self, Error> {
         let image = &guest.image;
+        if let Some(why) = scenario.not_shown(host.quirks()) {
+            return Err(Error::Limit(format!("{}: {why}", scenario.name)));
+        }
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
         let transport = Transport::choose(host, guest, scheme.mode)?;

@@ -11,6 +11,7 @@ mod deliver;
 mod elf;
 pub mod fault;
 mod guest_image;
+mod host_needs;
 mod idt;
 pub mod image;
 mod lab;

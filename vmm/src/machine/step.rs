@@ -115,13 +115,14 @@ impl Machine {
         // KVM's stubs are not those of the image.
         let page = self.guest.image.declared.hypercalls.filter(|_| self.transport() == Transport::Xen);
         let stub = page.is_some_and(|page| rip.wrapping_sub(page) < 4096);
-        if let Some(d) = self.guest.code.at(rip).filter(|_| !stub) {
+        let bits = if self.state().sregs.cs.l == 0 { 32 } else { 64 };
+        if let Some(d) = self.guest.code.at(rip).filter(|d| !stub && d.is_of(bits)) {
             return Some(*d);
         }
         let mut bytes = [0; 15];
         let cr3 = self.state().sregs.cr3;
         let len = (1..=15).rev().find(|n| self.memory().read(cr3, rip, &mut bytes[..*n]))?;
-        Code::decode(&bytes[..len], rip)
+        Code::decode(bits, &bytes[..len], rip)
     }
 
     /// Executes one instruction, or takes the exception that it raises.

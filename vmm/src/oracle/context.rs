@@ -5,7 +5,7 @@ use guest::abi::{Frame, Regs};
 use crate::kvm::VcpuState;
 
 /// Names of the words of [`Context`], in order.
-const NAMES: [&str; 35] = [
+const NAMES: [&str; 36] = [
     "RAX",
     "RBX",
     "RCX",
@@ -38,6 +38,7 @@ const NAMES: [&str; 35] = [
     "CR4",
     "EFER",
     "TR",
+    "LDTR",
     "GDTR",
     "IDTR",
     "KERNEL_GS_BASE",
@@ -99,6 +100,7 @@ impl Context {
             s.cr4,
             s.efer,
             s.tr.selector.into(),
+            s.ldt.selector.into(),
             s.gdt.base,
             s.idt.base,
             state.kernel_gs,

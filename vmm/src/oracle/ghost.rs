@@ -23,6 +23,8 @@ pub struct Ghost {
     pub bodies: u8,
     /// The context that the outermost live NMI interrupted.
     pub outer: Option<Context>,
+    /// A body has begun in this episode, which began in user code (I15).
+    pub served: bool,
     /// Frames not yet returned from (I8).
     pub frames: Frames,
     /// #DB and #GP seen in the interrupted code (I16).
@@ -41,6 +43,7 @@ impl Ghost {
     pub fn body_begins(&mut self) -> bool {
         self.owed = false;
         self.bodies = self.bodies.saturating_add(1);
+        self.served = self.outer.is_some_and(|outer| outer.cpl() == 3);
         match self.slack {
             0 => return false,
             MANY => {}
@@ -53,6 +56,7 @@ impl Ghost {
     pub fn end_episode(&mut self) {
         self.outer = None;
         self.slack = 0;
+        self.served = false;
         self.frames.end_episode();
     }
 }

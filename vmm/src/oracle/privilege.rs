@@ -21,9 +21,10 @@ impl Oracle {
     }
 
     /// At the return of an outermost NMI: where it interrupted user code, a body has run
-    /// since it came. No NMI can have been live then, so nothing excuses that.
+    /// since it came. No NMI can have been live then, so nothing excuses that. (One that came
+    /// to the kernel's code later, and was not served, is I3's.)
     pub(super) fn check_served(&mut self, machine: &Machine, outer: &Context) {
-        if outer.cpl() == 3 && self.ghost.owed && !machine.pending() {
+        if outer.cpl() == 3 && self.ghost.owed && !self.ghost.served && !machine.pending() {
             self.breaks(Invariant::I15, |r| {
                 let at = r.names().show(outer.rip());
                 format!("an NMI that interrupted user code at {at} was taken for a nested one: no body ran")

@@ -7,6 +7,8 @@ use kvm_bindings::{kvm_regs, kvm_segment};
 use crate::kvm::{Error, Exit, Host, VcpuState, Vm, rflags};
 
 const GDT: u64 = 0x1000;
+/// Code and stack segments of a process's own.
+const LDT: u64 = 0x1400;
 const TSS: u64 = 0x1800;
 const IDT: u64 = 0x2000;
 const TABLES: u64 = 0x3000;
@@ -44,9 +46,20 @@ pub const CODE_NOT_PRESENT: u64 = 0x40;
 pub const DATA_NOT_PRESENT: u64 = 0x48 | 3;
 /// A 16-bit stack segment for ring 3.
 pub const SS_16: u64 = 0x50 | 3;
+/// The LDT's own descriptor, for LLDT.
+pub const LDTR: u64 = 0x58;
+/// 32-bit code for ring 3, from the LDT.
+pub const LDT_CS_32: u64 = 4 | 3;
+/// A 16-bit stack segment for ring 3, from the LDT.
+pub const LDT_SS_16: u64 = 8 | 4 | 3;
 const TR: u16 = 0x30;
 
-const DESCRIPTORS: [u64; 11] = [
+const LOCAL_DESCRIPTORS: [u64; 2] = [
+    0x00cf_fb00_0000_ffff, // user code, 32-bit
+    0x0000_f300_0000_ffff, // user data, 16-bit
+];
+
+const DESCRIPTORS: [u64; 13] = [
     0,
     0x00af_9b00_0000_ffff, // kernel code, 64-bit
     0x00cf_9300_0000_ffff, // kernel data
@@ -58,6 +71,8 @@ const DESCRIPTORS: [u64; 11] = [
     0x00af_1b00_0000_ffff, // kernel code, not present
     0x00cf_7300_0000_ffff, // user data, not present
     0x0000_f300_0000_ffff, // user data, 16-bit
+    0x0000_8200_0000_000f | LDT << 16,
+    0,
 ];
 
 const MSR_STAR: u32 = 0xc000_0081;
@@ -139,6 +154,9 @@ impl Bench {
         ram[GDT as usize..HANDLERS as usize].fill(0);
         for (i, descriptor) in DESCRIPTORS.into_iter().enumerate() {
             bench.poke(GDT + 8 * i as u64, descriptor);
+        }
+        for (i, descriptor) in LOCAL_DESCRIPTORS.into_iter().enumerate() {
+            bench.poke(LDT + 8 * i as u64, descriptor);
         }
         bench.write_tables();
         bench.poke(TSS + 4, RSP0);

@@ -19,6 +19,8 @@ pub struct Facts {
     pub ring3: bool,
     /// SYSCALL arrives at CPL 0.
     pub syscall: bool,
+    /// An iretq to a 16-bit stack of an LDT arrives, with the kernel's bits 31:16 in RSP.
+    pub ldt_ss16: bool,
     /// An iretq checks the types of the segments it loads.
     pub checked_iretq: bool,
     /// Whether an iretq that faults unmasks NMIs; `None` where it does not fault, or not
@@ -46,19 +48,21 @@ const REAL_LATCH: &[&str] = &[
 const BREAKPOINTS: &[&str] = &["breakpoint", "breakpoint-resume"];
 const RING3: &[&str] = &["ring3-iretq", "ring3-sysretq", "ring3-state", "ring3-nmi"];
 const SYSCALL: &[&str] = &["ring3-syscall"];
+const LDT_SS16: &[&str] = &["ring3-iretq-ldt", "ring3-iretq-ldt-rsp"];
 const CHECKED_IRETQ: &[&str] = &["iretq-cs-data", "iretq-ss-code"];
 const FAULTING: &[&str] = &["iretq-cs-null", "iretq-cs-not-present", "iretq-stack-unmapped"];
 const PUSH_FAULT_CR2: &[&str] = &["nmi-push-fault"];
 const INT3: &[&str] = &["int3"];
 
 #[cfg(test)]
-const ALL: [&[&str]; 10] = [
+const ALL: [&[&str]; 11] = [
     Facts::EXACT_NMI,
     EVENTS_NMI,
     REAL_LATCH,
     BREAKPOINTS,
     RING3,
     SYSCALL,
+    LDT_SS16,
     CHECKED_IRETQ,
     FAULTING,
     PUSH_FAULT_CR2,
@@ -79,6 +83,7 @@ impl Facts {
             breakpoints: all(BREAKPOINTS),
             ring3: all(RING3),
             syscall: all(SYSCALL),
+            ldt_ss16: all(LDT_SS16),
             checked_iretq: all(CHECKED_IRETQ),
             faulting_iret_unblocks: unblocks(report),
             push_fault_cr2: all(PUSH_FAULT_CR2),
@@ -93,6 +98,7 @@ impl Facts {
             no_int3: !self.int3,
             no_event_nmi: !self.events_nmi,
             half_syscall: !self.syscall,
+            no_ldt_ss16: !self.ldt_ss16,
             xen_page: self.xen_page,
         }
     }
@@ -136,7 +142,8 @@ mod tests {
             report("kvm_amd", ALL.into_iter().flatten().map(|id| row(id, &["right"], answer)).collect())
         };
         assert_eq!(Facts::of(&rows(Some("right"))).quirks(), Quirks::default());
-        let unknown = Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, xen_page: false };
+        let unknown =
+            Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, no_ldt_ss16: true, xen_page: false };
         assert_eq!(Facts::of(&rows(None)).quirks(), unknown);
     }
 

@@ -1,8 +1,8 @@
 //! Ring 3: ways there and back, and stops.
 
 use super::bench::{
-    Bench, CODE, Came, FAULT_STACK, Fail, Frame, NMI_STACK, SS_16, SYSCALL_ENTRY, USER, USER_CS, handler, tell,
-    unexpected,
+    Bench, CODE, Came, FAULT_STACK, Fail, Frame, LDT_CS_32, LDT_SS_16, LDTR, NMI_STACK, SS_16, SYSCALL_ENTRY, USER,
+    USER_CS, handler, tell, unexpected,
 };
 use super::code::*;
 use super::spec::{Answer, Probe, source};
@@ -37,6 +37,31 @@ pub const PROBES: &[Probe] = &[
             bench.push_frame(Frame { ss: SS_16, ..Frame::user(USER) });
             let (answer, frame) = arrives(&mut bench)?;
             Ok(if frame.ss == SS_16 { answer } else { Answer::with("with another SS", format!("{:#x}", frame.ss)) })
+        },
+    },
+    Probe {
+        id: "ring3-iretq-ldt",
+        property: "an iretq to 32-bit code with a 16-bit stack segment, both from the LDT",
+        right: &["arrives"],
+        source: source::IRET,
+        lab: "host-limit for scenarios with such a segment where it does not arrive",
+        measure: |host| Ok(to_ldt(host)?.0),
+    },
+    Probe {
+        id: "ring3-iretq-ldt-rsp",
+        property: "bits 31:16 of RSP behind that iretq (what espfix is about)",
+        right: &["the kernel's"],
+        source: source::ESPFIX,
+        lab: "host-limit for scenarios with such a segment unless they are the kernel's",
+        measure: |host| {
+            let (answer, frame) = to_ldt(host)?;
+            let rsp = format!("RSP {:#x}", frame.rsp);
+            Ok(match () {
+                () if answer.text != "arrives" => answer,
+                () if frame.rsp >> 16 & 0xffff == STACK_16 >> 16 => Answer::with("the frame's", rsp),
+                () if frame.rsp & 0xffff == STACK_16 & 0xffff => Answer::with("the kernel's", rsp),
+                () => Answer::with("something else", rsp),
+            })
         },
     },
     Probe {
@@ -176,13 +201,35 @@ pub const PROBES: &[Probe] = &[
     },
 ];
 
+/// A stack pointer whose bits 31:16 are not the kernel's.
+const STACK_16: u64 = 0x5a5a_1000;
+
+/// Returns to [`USER`], as 32-bit code on a 16-bit stack.
+fn to_ldt(host: &Host) -> Result<(Answer, Frame), Fail> {
+    let mut bench = Bench::new(host)?;
+    bench.put(CODE, &[LLDT, IRETQ].concat());
+    bench.push_frame(Frame { cs: LDT_CS_32, rsp: STACK_16, ss: LDT_SS_16, ..Frame::user(USER) });
+    bench.vm.state_mut().regs.rax = LDTR;
+    let (answer, frame) = arrives_as(&mut bench, LDT_CS_32)?;
+    Ok(if answer.text != "arrives" || frame.ss == LDT_SS_16 {
+        (answer, frame)
+    } else {
+        (Answer::with("with another SS", format!("{:#x}", frame.ss)), frame)
+    })
+}
+
 /// Whether ring 3 is reached at [`USER`], where a HLT is.
 fn arrives(bench: &mut Bench) -> Result<(Answer, Frame), Fail> {
+    arrives_as(bench, USER_CS)
+}
+
+/// The same, in the code segment `cs`.
+fn arrives_as(bench: &mut Bench, cs: u64) -> Result<(Answer, Frame), Fail> {
     let came = bench.run()?;
     // Below the frame lies the #GP's error code.
     let frame = bench.frame_on(FAULT_STACK);
     let answer = match came {
-        Came::Handler(13) if frame.rip == USER && frame.cs == USER_CS => "arrives".into(),
+        Came::Handler(13) if frame.rip == USER && frame.cs == cs => "arrives".into(),
         Came::Handler(_) => Answer::with(tell(came), format!("the frame's RIP {:#x}, CS {:#x}", frame.rip, frame.cs)),
         _ => tell(came).into(),
     };

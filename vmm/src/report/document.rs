@@ -56,6 +56,8 @@ pub struct Summary {
     pub unexpected: usize,
     /// Not known yet.
     pub open: usize,
+    /// Not to be known here: this host lacks what the scenario needs.
+    pub host_limit: usize,
     /// Cases in all rows.
     pub cases: u64,
     /// Cases that were run again in another gear.
@@ -80,7 +82,8 @@ pub struct Row {
     pub verdict: &'static str,
     /// The verdict expected, as `violation(I5)`.
     pub expected: String,
-    /// Whether the verdict is as expected; not known while more cases could change it.
+    /// Whether the verdict is as expected; not known while more cases could change it, nor
+    /// where this host cannot show the scenario.
     pub as_expected: Option<bool>,
     /// The invariant broken.
     pub invariant: Option<String>,
@@ -143,6 +146,11 @@ pub struct Timing {
 }
 
 impl Row {
+    /// Whether this host could not show it at all: neither as expected nor not.
+    pub fn host_limited(&self) -> bool {
+        self.as_expected.is_none() && self.verdict == "host-limit"
+    }
+
     /// The row of a single run.
     pub fn of_run(replay: &Replay, verdict: &Verdict, gears: usize, disagreements: Vec<Disagreement>) -> Self {
         let failure = (!verdict.is_pass()).then(|| FailureRow {
@@ -178,10 +186,12 @@ impl Summary {
     /// Counts rows.
     pub fn of(rows: &[Row]) -> Self {
         let count = |what: Option<bool>| rows.iter().filter(|r| r.as_expected == what).count();
+        let limited = rows.iter().filter(|r| r.host_limited()).count();
         Self {
             expected: count(Some(true)),
             unexpected: count(Some(false)),
-            open: count(None),
+            open: count(None) - limited,
+            host_limit: limited,
             cases: rows.iter().map(|r| r.cases).sum(),
             rechecked: rows.iter().map(|r| r.rechecked).sum(),
             disagreed: rows.iter().map(|r| r.disagreements.len() as u64).sum(),

@@ -36,7 +36,8 @@ fn case(out: &mut String, row: &Row) {
     let (class, name) = (escape(&row.scheme), escape(&format!("{} ({})", row.scenario, row.mode)));
     let _ = write!(out, "  <testcase classname=\"{class}\" name=\"{name}\"");
     if row.as_expected.is_none() {
-        let _ = writeln!(out, "><skipped message=\"not all cases were run\"/></testcase>");
+        let why = if row.host_limited() { "this host cannot show it (host-limit)" } else { "not all cases were run" };
+        let _ = writeln!(out, "><skipped message=\"{why}\"/></testcase>");
     } else if failed(row) {
         let message = match row.disagreements.len() {
             0 => format!("{} instead of {}", row.verdict, row.expected),

@@ -73,6 +73,7 @@ fn verdict(word: &str, invariant: Option<&str>) -> String {
 
 fn mark(row: &Row) -> String {
     match row.as_expected {
+        None if row.host_limited() => format!("! not shown here, expected {}", row.expected),
         Some(true) => "✓".into(),
         Some(false) => format!("✗ expected {}", row.expected),
         None => "… not all run".into(),
@@ -85,6 +86,10 @@ fn details(out: &mut String, row: &Row) {
         return;
     }
     let _ = writeln!(out, "{} / {} / {}", row.scheme, row.scenario, row.mode);
+    if row.host_limited() {
+        let _ = writeln!(out, "  host-limit, not run: {}\n", row.detail.as_deref().unwrap_or_default());
+        return;
+    }
     let worst = |f: &&FailureRow| row.replay.as_ref() != Some(&f.replay);
     let (others, first): (Vec<&FailureRow>, Vec<&FailureRow>) = row.failures.iter().partition(worst);
     for f in first.into_iter().chain(others) {
@@ -117,6 +122,9 @@ fn summary(out: &mut String, document: &Document) {
     let _ = write!(out, "{} as expected, {} not", s.expected, s.unexpected);
     if s.open > 0 {
         let _ = write!(out, ", {} not known yet", s.open);
+    }
+    if s.host_limit > 0 {
+        let _ = write!(out, ", {} NOT SHOWN BY THIS HOST (host-limit)", s.host_limit);
     }
     let _ = write!(out, " · {} cases", s.cases);
     if s.rechecked > 0 {

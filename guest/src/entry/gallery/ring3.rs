@@ -1,5 +1,5 @@
-//! Three bugs of Linux that need user code, one less from each to the next. All run the
-//! body of an NMI from user code on the NMI stack, as Linux did until 4.2.
+//! Four bugs of Linux that need user code, the first three one less from each to the next.
+//! All run the body of an NMI from user code on the NMI stack, as Linux did until 4.2.
 //!
 //! - `bug-no-cpl-check`: RSP within the NMI stack is taken for a nested NMI before CS is
 //!   looked at: user code with such an RSP has its NMIs lost (45d5a1683c04).
@@ -11,6 +11,13 @@
 //!   fault's frame lands on the outermost frame, and the next NMI repeats from it
 //!   (CVE-2015-5157, fix 9b6e6a8334d5: NMIs from user code leave the NMI stack). Its twin
 //!   is `mainline`.
+//!
+//! - `bug-espfix`: the same with a return to 16-bit stacks (arch/espfix.rs), which reads the
+//!   frame word by word. Meanwhile "executing" is clear, and a nested NMI that the body's
+//!   fault has let in is known by RSP: it makes the frame one to `repeat`, of which a part has
+//!   been read already (CVE-2015-3290, the same fix). Between RIP and CS: the user's RIP with
+//!   the kernel's CS. And that return's own two words lie on the outermost frame's SS and RSP
+//!   (T-104, T-112). Its twin is `mainline`, which does the same on the thread's stack.
 //!
 //! **Layout.** As `mainline`: hardware frame T-40, rdx T-48, "executing" T-56, iret frame
 //! T-96, outermost frame T-136, error word, `abi::Regs` T-264, CR2 T-272.
@@ -33,10 +40,16 @@ lab_note!(
     "repeat=bug_user_nmi_stack.repeat idle=nmi_stack_low+0xfc8:8 gallery=CVE-2015-5157 "
     "summary=\"CS first, RSP with DF; returns to user code from the NMI stack\""
 );
+lab_note!(
+    "scheme bug-espfix mode=native arg=SCHEME_BUG_ESPFIX entry=bug_espfix.entry prefix=bug_espfix. "
+    "repeat=bug_espfix.repeat idle=nmi_stack_low+0xfc8:8 gallery=CVE-2015-3290 "
+    "summary=\"returns to a 16-bit user stack word by word from the NMI stack\""
+);
 
 scheme!(SCHEME_BUG_NO_CPL_CHECK = Scheme::native(bug_no_cpl_check));
 scheme!(SCHEME_BUG_SYSCALL_GAP = Scheme::native(bug_syscall_gap));
 scheme!(SCHEME_BUG_USER_NMI_STACK = Scheme::native(bug_user_nmi_stack));
+scheme!(SCHEME_BUG_ESPFIX = Scheme::native(bug_espfix));
 
 unsafe extern "C" {
     #[link_name = "bug_no_cpl_check.entry"]
@@ -45,13 +58,16 @@ unsafe extern "C" {
     fn bug_syscall_gap();
     #[link_name = "bug_user_nmi_stack.entry"]
     fn bug_user_nmi_stack();
+    #[link_name = "bug_espfix.entry"]
+    fn bug_espfix();
 }
 
 scheme_asm! {r"
-# MAINLINE p, cpl, df: mainline's scheme on one stack, with labels p.….
-# cpl=1: an NMI from user code is never nested; df=1: RSP counts with DF only.
+# MAINLINE p, cpl, df, espfix: mainline's scheme on one stack, with labels p.….
+# cpl=1: an NMI from user code is never nested; df=1: RSP counts with DF only;
+# espfix=1: a return to a stack segment of the LDT leads to espfix.return.
 # In: RSP = T-40 → hardware frame; all registers the interrupted context's.
-.macro MAINLINE p, cpl, df
+.macro MAINLINE p, cpl, df, espfix
     .globl \p\().entry
 \p\().entry:
     pushq %rdx
@@ -133,13 +149,18 @@ scheme_asm! {r"
     std
 \p\().exit_clear:
     movq $0, 40(%rsp)
+    .if \espfix
+\p\().exit_espfix:
+    ESPFIX
+    .endif
 \p\().exit_iret:
     iretq
 .endm
 
-    MAINLINE bug_no_cpl_check, 0, 0
-    MAINLINE bug_syscall_gap, 1, 0
-    MAINLINE bug_user_nmi_stack, 1, 1
+    MAINLINE bug_no_cpl_check, 0, 0, 0
+    MAINLINE bug_syscall_gap, 1, 0, 0
+    MAINLINE bug_user_nmi_stack, 1, 1, 0
+    MAINLINE bug_espfix, 1, 1, 1
 ",
     stack_size = gdt::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,

@@ -20,7 +20,7 @@ impl Pc {
         let mut bytes = [0; 15];
         let cr3 = self.state().sregs.cr3;
         let len = (1..=15).rev().find(|n| self.memory().read(cr3, addr, &mut bytes[..*n]))?;
-        Code::decode(&bytes[..len], addr)
+        Code::decode(64, &bytes[..len], addr)
     }
 
     /// A register's part of an address: for a segment register its base.

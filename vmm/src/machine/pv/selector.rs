@@ -42,7 +42,9 @@ impl Segments {
             return Err(of_cs("CS is not a code segment"));
         }
         let no_code = of_cs("CS is not a present 64-bit code segment");
-        if code & LONG == 0 || code & BIG != 0 {
+        // A kernel's code is 64-bit code; a user's may be of either width.
+        let wide = if code & LONG != 0 { code & BIG == 0 } else { ring == 3 };
+        if !wide {
             return Err(no_code);
         }
         let dpl = dpl(code);

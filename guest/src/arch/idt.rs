@@ -28,6 +28,7 @@ unsafe extern "C" {
 
 /// Vector of the NMI.
 const NMI: usize = 2;
+const DEBUG: usize = 1;
 const BREAKPOINT: usize = 3;
 const INVALID_OPCODE: usize = 6;
 const DOUBLE_FAULT: usize = 8;
@@ -47,6 +48,7 @@ pub fn init(scheme: &Scheme) {
         let (target, ist) = match vector {
             // In mode pv the CPU never delivers an NMI: the hypervisor calls.
             NMI if scheme.pv.is_none() => (scheme.entry as *const () as u64, scheme.ist),
+            DEBUG => (faults.debug as *const () as u64, 0),
             BREAKPOINT => (faults.breakpoint as *const () as u64, 0),
             INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
             DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),

@@ -65,7 +65,7 @@ pub struct Scheme {
     pub pv: Option<Register>,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
-    /// The handlers of #BP, #UD and #PF.
+    /// The handlers of #DB, #BP, #UD, #NP and #PF.
     pub faults: Handlers,
     /// The stack of the NMI's gate; 0: the interrupted one.
     pub ist: u8,

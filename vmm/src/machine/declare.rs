@@ -105,6 +105,9 @@ pub struct Scenario {
     pub native: bool,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
+    /// The #DBs and #GPs that each body takes, in order: vector, and the RIP pushed.
+    /// Empty: bodies are not asked.
+    pub traps: Vec<(u8, u64)>,
     /// One line about it.
     pub summary: String,
 }
@@ -382,7 +385,7 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self) -> Result<Scenario, Error> {
-        self.known(&["arg", "faults", "summary"])?;
+        self.known(&["arg", "faults", "traps", "summary"])?;
         let vector = |name: &str| {
             vector_number(name).ok_or_else(|| self.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };
@@ -399,6 +402,7 @@ impl Resolver<'_> {
             ring3: flag("ring3"),
             native: flag("native"),
             faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
+            traps: self.list("traps").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })
     }

@@ -26,6 +26,7 @@ pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
 mod transport;
+mod trap_flag;
 mod user;
 pub mod vectors;
 

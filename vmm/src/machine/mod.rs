@@ -19,6 +19,7 @@ pub mod link;
 pub mod linux;
 pub mod manifest;
 pub mod memory;
+mod nmi_window;
 pub mod paging;
 pub mod pv;
 mod ready;

@@ -69,6 +69,8 @@ pub struct Scheme {
     pub faults: Handlers,
     /// The stack of the NMI's gate; 0: the interrupted one.
     pub ist: u8,
+    /// The stack of the #DB's gate; 0: the interrupted one.
+    pub debug_ist: u8,
 }
 
 impl Scheme {
@@ -82,6 +84,7 @@ impl Scheme {
             policy: Policy::Lazy,
             faults: fault::NATIVE,
             ist: gdt::IST_NMI,
+            debug_ist: 0,
         }
     }
 

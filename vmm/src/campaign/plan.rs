@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::error::Error;
 use super::expect::Expectation;
 use super::file::{Campaign, Located, Names};
-use super::generate::{Generate, Random, Window, draw, fits};
+use super::generate::{Generate, Window, draw, fits};
 use crate::inject::{Names as Labels, Places, Schedule, Session};
 use crate::kvm::Host;
 use crate::machine::declare::{Declarations, Scenario, Scheme};
-use crate::machine::{Guest, Knobs};
+use crate::machine::{self, Guest, Knobs};
 use crate::target::{Target, TargetError, find_scenario, find_scheme, fit, wrong_mode};
 
 /// One scheme and scenario of a campaign.
@@ -47,6 +47,8 @@ pub enum Work {
     Schedules(Vec<Schedule>),
     /// One unit: the explorer's search.
     Closure,
+    /// One unit: this host cannot run any case, and why.
+    HostLimit(String),
 }
 
 /// A campaign, ready to be run.
@@ -74,12 +76,19 @@ impl Plan {
                 let target = Target { scheme: scheme.clone(), scenario: (*scenario).clone() };
                 let expected = resolve.expected(&target);
                 let first_unit = cells.last().map_or(0, |c| c.first_unit + c.units);
-                let work = resolve.work(&target, cells.len() as u64, host)?;
+                let golden = match golden_len(&target, guest, host, campaign.knobs) {
+                    Err(Error::Machine { why: machine::Error::Limit(why), .. }) => Err(why),
+                    other => Ok(other?),
+                };
+                let (work, golden) = match golden {
+                    Ok(golden) => (resolve.work(&target, cells.len() as u64, golden)?, golden),
+                    Err(why) => (Work::HostLimit(why), 0),
+                };
                 let units = match &work {
                     Work::Schedules(list) => list.len() as u64,
                     Work::Random(list) => list.len() as u64,
-                    Work::Closure => 1,
-                    Work::Sweep { .. } => golden_len(&target, guest, host, campaign.knobs)? as u64,
+                    Work::Closure | Work::HostLimit(_) => 1,
+                    Work::Sweep { .. } => golden as u64,
                 };
                 cells.push(Cell { target, expected, first_unit, units, work });
             }
@@ -269,7 +278,7 @@ impl<'a> Resolve<'a> {
         }
     }
 
-    fn work(&self, target: &Target, cell: u64, host: &Host) -> Result<Work, Error> {
+    fn work(&self, target: &Target, cell: u64, golden: usize) -> Result<Work, Error> {
         let everywhere = Window { first: vec![], first_every: 1, around: vec![], within: 0 };
         let window = self.campaign.window.as_ref().map_or(&everywhere, |w| &w.value);
         Ok(match &self.campaign.generate.value {
@@ -280,7 +289,7 @@ impl<'a> Resolve<'a> {
                 later: Arc::new(self.restricted(&target.scheme, &window.around, window.within)),
             },
             Generate::Closure => Work::Closure,
-            Generate::Random(random) => Work::Random(self.random(random, target, cell, host)?),
+            Generate::Random(random) => Work::Random(draw(random, cell, golden)),
             Generate::Schedules(list) => {
                 let names = Labels::new(self.guest, &target.scheme.prefix);
                 let parse = |text: &String| {
@@ -292,10 +301,6 @@ impl<'a> Resolve<'a> {
                 Work::Schedules(list.iter().map(parse).collect::<Result<_, _>>()?)
             }
         })
-    }
-
-    fn random(&self, random: &Random, target: &Target, cell: u64, host: &Host) -> Result<Vec<Vec<Vec<u32>>>, Error> {
-        Ok(draw(random, cell, golden_len(target, self.guest, host, self.campaign.knobs)?))
     }
 }
 

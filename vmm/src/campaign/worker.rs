@@ -12,6 +12,7 @@ use super::plan::{Cell, Plan, Work, open};
 use super::tally::{Rank, Tally, words};
 use crate::inject::{CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
 use crate::kvm::Host;
+use crate::oracle::Verdict;
 
 /// What came of one unit.
 pub struct UnitResult {
@@ -100,6 +101,13 @@ impl Pool<'_> {
             let _ = send.send(Ok(UnitResult { unit: first, tally, took: begin.elapsed(), whole }));
             return Ok(self.take());
         }
+        if let Work::HostLimit(why) = &cell.work {
+            let mut tally = Tally::default();
+            let rank = Rank { events: 0, unit: first, index: 0 };
+            tally.add(&Verdict::HostLimit { why: why.clone() }, rank, String::new);
+            let _ = send.send(Ok(UnitResult { unit: first, tally, took: Duration::ZERO, whole: true }));
+            return Ok(self.take());
+        }
         let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
         if !matches!(cell.work, Work::Schedules(_)) && Sweep::units(&session) as u64 != cell.units {
             let why = "its run without NMIs is not the same at each boot".to_owned();
@@ -140,7 +148,9 @@ impl<'a> Runner<'a> {
         let limits = match &cell.work {
             Work::Schedules(_) => return Runner::Schedules { cell, session, recheck },
             Work::Sweep { depth, later, .. } => Limits { depth: *depth, recheck, later: Arc::clone(later) },
-            Work::Random(_) | Work::Closure => Limits { depth: 1, recheck, later: Arc::new(Places::All) },
+            Work::Random(_) | Work::Closure | Work::HostLimit(_) => {
+                Limits { depth: 1, recheck, later: Arc::new(Places::All) }
+            }
         };
         Runner::Sweep { cell, sweep: Box::new(Sweep::new(session, limits)) }
     }
@@ -182,7 +192,7 @@ impl<'a> Runner<'a> {
                         }
                         sweep.unit(boundary, &mut on_case)
                     }
-                    Work::Schedules(_) | Work::Closure => Ok(ControlFlow::Continue(())),
+                    Work::Schedules(_) | Work::Closure | Work::HostLimit(_) => Ok(ControlFlow::Continue(())),
                 }
             }
         }

@@ -151,7 +151,10 @@ impl Session {
                 _ => {}
             }
             if let Some(verdict) = self.observe(&stop, None) {
-                return Err(Error::NotReady(format!("its run without NMIs fails: {verdict}")));
+                return Err(match verdict {
+                    Verdict::HostLimit { why } => Error::Limit(why.clone()),
+                    verdict => Error::NotReady(format!("its run without NMIs fails: {verdict}")),
+                });
             }
             if golden.visits.len() > GOLDEN_STEPS {
                 return Err(Error::NotReady(format!(

@@ -14,6 +14,7 @@ use super::manifest::Mode;
 use super::memory::GuestMemory;
 use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
+use super::trap_flag;
 use super::user::UserMode;
 use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
@@ -38,6 +39,9 @@ pub enum Error {
     /// This KVM did something that the lab has no answer to.
     #[error("this KVM cannot run the guest exactly: {0}")]
     Host(String),
+    /// This KVM cannot run this scenario at all: what every case of it is, `host-limit`.
+    #[error("this KVM cannot show it: {0}")]
+    Limit(String),
 }
 
 /// Where the architecture leaves a choice, or a host differs from it.
@@ -107,6 +111,9 @@ impl Machine {
         scenario: &Scenario,
         knobs: Knobs,
     ) -> Result<Self, Error> {
+        if host.quirks().tf.wrong && scenario.traps.iter().any(|(vector, _)| *vector == trap_flag::DB) {
+            return Err(Error::Limit(trap_flag::no_truth("tf-hlt-stop")));
+        }
         let image = &guest.image;
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;

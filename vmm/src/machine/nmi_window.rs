@@ -9,10 +9,8 @@
 use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::manifest::Mode;
+use super::trap_flag::DB;
 use crate::kvm::rflags;
-
-/// Vector of #DB.
-const DB: u8 = 1;
 
 impl Machine {
     /// Whether an NMI that arrives here falls between the two tests.

@@ -69,7 +69,7 @@ impl Oracle {
     pub fn body_ends(&mut self) {
         let (took, declared) = (usize::from(self.ghost.body_traps), self.rules.scenario.traps.len());
         self.ghost.body_traps = 0;
-        if declared > 0 && took != declared {
+        if declared > 0 && took != declared && self.ghost.bodies > 0 {
             self.breaks(Invariant::I16, |_| format!("the body took {took} traps; the scenario says {declared}"));
         }
         match self.ghost.bodies.checked_sub(1) {

@@ -143,7 +143,25 @@ pub const PROBES: &[Probe] = &[
         lab: TAKEN,
         measure: stretch,
     },
+    Probe {
+        id: "guest-breakpoint",
+        property: "an instruction breakpoint that the guest sets in DR0 and DR7: #DB at it",
+        right: &["right before it"],
+        source: source::BREAKPOINT,
+        lab: "no guest of the lab uses debug registers",
+        measure: |host| {
+            let mut bench = Bench::new(host)?;
+            bench.put(CODE, &then_nops(&[MOV_TO_DR0, MOV_TO_DR7].concat(), 8));
+            let regs = &mut bench.vm.state_mut().regs;
+            (regs.rax, regs.rbx) = (CODE + 8, DR7_EXECUTE_0);
+            let answer = behind(&mut bench, CODE + 8)?;
+            Ok(if answer.text == "right behind it" { "right before it".into() } else { answer })
+        },
+    },
 ];
+
+/// Breakpoint 0, on execution, one byte; bit 10 is always set (SDM vol. 3, 17.2.4).
+const DR7_EXECUTE_0: u64 = 0x402;
 
 const TF: u64 = rflags::FIXED | rflags::TF;
 

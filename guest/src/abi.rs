@@ -37,7 +37,8 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
-/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…] [summary="…"]
+/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…]
+///          [traps=db@SYMBOL,…] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
 /// hypercalls page=SYMBOL

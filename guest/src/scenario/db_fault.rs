@@ -1,8 +1,8 @@
 //! `db-fault`, `short-db-fault`: every body single-steps one instruction. Its #DB has no
-//! stack of its own, as on FreeBSD and in a PV guest; Linux's has one, which is what
+//! stack of its own, as in a PV guest; Linux's has one, which is what
 //! `bug-debug-undo` is about.
 //!
-//! By the trap flag only: no host at hand shows a debug register of the guest's own.
+//! By the trap flag only: debug registers are in no state of the lab.
 
 use core::arch::global_asm;
 

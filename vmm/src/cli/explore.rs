@@ -56,6 +56,9 @@ pub struct Explore {
     /// Check: tell states apart by dead stack words, too
     #[arg(long, help_heading = "Reductions off, to check them")]
     pub dead_words: bool,
+    /// Check: search what NMIs do to every interrupted context, not once for all that are alike
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub every_episode: bool,
     /// Check: keep every state whole, and count different states with equal hashes
     /// (needs --dead-words)
     #[arg(long, help_heading = "Reductions off, to check them", requires = "dead_words")]
@@ -99,6 +102,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
             reduce: !args.all_arrivals,
             unmask: args.events.contains(&EventArg::Unmask),
             merge_dead: !args.dead_words,
+            merge_episodes: !args.every_episode,
         },
         keep_going: args.keep_going,
         check_hashes: args.check_hashes,

@@ -26,6 +26,16 @@ pub struct Config {
     pub graph: bool,
 }
 
+impl Config {
+    /// Whether interruptions that are alike are looked at once. Not where the search is to
+    /// find every violation or to draw every state, nor where a reduction that this one
+    /// builds on is switched off.
+    pub fn by_episodes(&self) -> bool {
+        let m = self.moves;
+        m.merge_episodes && m.skips_blocked() && m.merge_dead && !self.keep_going && !self.graph && !self.check_hashes
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -97,10 +107,23 @@ pub struct Report {
     pub collisions: Option<u64>,
     /// How often the search was made until no more words were found to be live.
     pub rounds: u32,
+    /// Interruptions of contexts with no NMI live, where like ones were looked at once.
+    pub episodes: Option<Episodes>,
     /// Bytes of memory for visited states, the frontier apart.
     pub visited_bytes: u64,
     /// The graph as DOT (`graph`).
     pub dot: Option<String>,
+}
+
+/// Interruptions of a context with no NMI live, from the delivery to the return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Episodes {
+    /// All of them.
+    pub all: u64,
+    /// Those that were searched; the others are like one of these.
+    pub searched: u64,
+    /// Ways that one of them ends, run from each context that is like it.
+    pub endings: u64,
 }
 
 /// Why a search could not be made.

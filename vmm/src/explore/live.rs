@@ -100,16 +100,22 @@ pub struct Liveness {
     stacks: Vec<(u64, u64, usize)>,
     edges: HashMap<Point, Vec<Edge>>,
     live: HashMap<Point, Words>,
+    /// Live at the delivery of an NMI that finds none live, wherever it comes.
+    entered: Words,
     /// An edge was seen that `live` does not know.
     dirty: bool,
     info: InstructionInfoFactory,
     /// Words that the oracle reads at any time.
     always: Words,
+    /// Only what an NMI's own code reads counts, not what the code that it returns to does.
+    episodes: bool,
 }
 
 impl Liveness {
-    /// With nothing seen; `None` where the stacks are too large for it.
-    pub fn new(rules: &Rules) -> Option<Self> {
+    /// With nothing seen; `None` where the stacks are too large for it. With `episodes` each
+    /// interruption is looked at by itself: at a point with an NMI live, words that only
+    /// the interrupted code reads are not live.
+    pub fn new(rules: &Rules, episodes: bool) -> Option<Self> {
         let mut next = 0;
         let mut stacks = Vec::new();
         for s in &rules.guest.image.declared.stacks {
@@ -122,9 +128,11 @@ impl Liveness {
             stacks,
             edges: HashMap::new(),
             live: HashMap::new(),
+            entered: Words::NONE,
             dirty: false,
             info: InstructionInfoFactory::new(),
             always: Words::NONE,
+            episodes,
         };
         if next > BLOCKS * 64 {
             return None;
@@ -135,6 +143,21 @@ impl Liveness {
             }
         }
         Some(out)
+    }
+
+    /// Whether `addr` lies in a declared stack.
+    pub fn is_stack(&self, addr: u64) -> bool {
+        self.word(addr).is_some()
+    }
+
+    /// Whether an NMI that finds none live may read the word at `addr` before it writes it.
+    pub fn is_entered_with(&self, addr: u64) -> bool {
+        self.word(addr).is_some_and(|word| self.always.has(word) || self.entered.has(word))
+    }
+
+    /// Whether it may read any word of `range` so.
+    pub fn is_entered_with_any(&self, range: &std::ops::Range<u64>) -> bool {
+        range.clone().step_by(8).any(|addr| self.word(addr).is_some_and(|word| self.entered.has(word)))
     }
 
     /// The number of the stack word at `addr`.
@@ -282,7 +305,8 @@ impl Liveness {
                 let before = now;
                 for e in edges {
                     now.union(&e.reads);
-                    if let Some(out) = live.get(&e.to) {
+                    let ends = self.episodes && from.nmis > 0 && e.to.nmis == 0;
+                    if let Some(out) = live.get(&e.to).filter(|_| !ends) {
                         now.union(&out.minus(&e.writes));
                     }
                 }
@@ -293,6 +317,13 @@ impl Liveness {
             }
             if !grew {
                 break;
+            }
+        }
+        self.entered = Words::NONE;
+        for (_, edges) in self.edges.iter().filter(|(from, _)| from.nmis == 0) {
+            for e in edges.iter().filter(|e| e.to.nmis > 0) {
+                let at = live.get(&e.to).map_or(Words::NONE, |out| out.minus(&e.writes));
+                self.entered.union(&at);
             }
         }
         let more = live.iter().any(|(p, words)| !words.within(self.live.get(p).unwrap_or(&Words::NONE)));
@@ -311,8 +342,18 @@ pub struct Here<'a> {
 impl Here<'_> {
     /// Whether the word at `addr` is live. What is no stack word is.
     pub fn is_live(&self, addr: u64) -> bool {
+        self.is_kept(addr) || self.is_read(addr)
+    }
+
+    /// Whether the word at `addr` belongs to the interrupted work's part of a stack.
+    pub fn is_kept(&self, addr: u64) -> bool {
+        self.kept.contains(&addr)
+    }
+
+    /// Whether the word at `addr` may still be read. What is no stack word may.
+    pub fn is_read(&self, addr: u64) -> bool {
         let Some(word) = self.all.word(addr) else { return true };
-        self.kept.contains(&addr) || self.all.always.has(word) || self.live.is_some_and(|live| live.has(word))
+        self.all.always.has(word) || self.live.is_some_and(|live| live.has(word))
     }
 }
 

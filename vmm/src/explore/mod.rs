@@ -6,25 +6,29 @@
 //! and scenario. States are searched by ascending number of arrivals and, among
 //! those, of edges: the first violation found has a shortest schedule.
 //!
-//! Three reductions, each with a switch to check it. An arrival while NMIs are blocked
+//! Four reductions, each with a switch to check it. An arrival while NMIs are blocked
 //! is kept until they are not, so it equals an arrival at the boundary where they
 //! are unblocked; only unblocked boundaries branch. And since nothing can arrive at
 //! a blocked one, a chain of them is run freely instead of stepped. Stack words that
-//! nothing will read do not tell states apart (see `live.rs`).
+//! nothing will read do not tell states apart (see `live.rs`). And contexts that an NMI's
+//! code cannot tell apart are interrupted once for all (see `episodes.rs`).
 
 mod config;
 mod confirm;
 mod coverage;
 mod dot;
+mod episodes;
 mod live;
+mod needs;
 mod packed;
 mod path;
 mod progress;
 mod search;
 mod states;
+mod uses;
 mod worker;
 
-pub use config::{Bound, Config, Error, Found, Report};
+pub use config::{Bound, Config, Episodes, Error, Found, Report};
 pub use coverage::{Count, Kind};
 pub use path::Moves;
 pub use progress::Progress;

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::live::{Liveness, Point};
+use super::needs::Needs;
 use crate::inject::Session;
 use crate::kvm::VcpuState;
 use crate::machine::Mode;
@@ -61,6 +62,14 @@ impl Packed {
     /// Whether the boundary lies in a one-instruction shadow.
     pub fn in_shadow(&self) -> bool {
         self.vcpu.events.interrupt.shadow != 0
+    }
+
+    /// The same state in its twin's registers: see [`Needs::twin`].
+    pub fn twin(&self, needs: &mut Needs, session: &Session) -> Self {
+        let mut out = self.clone();
+        let (cpl, rip) = (self.vcpu.sregs.cs.selector as u8 & 3, self.vcpu.regs.rip);
+        needs.twin(&mut out.vcpu.regs, cpl, session.machine().idt().vector_of(rip), session.rules());
+        out
     }
 
     /// Whether no NMI is live.
@@ -153,6 +162,41 @@ impl Packer {
         }
     }
 
+    /// The hash of a state of an interruption that is looked at by itself: of its memory,
+    /// what the NMI's own code reads, or has changed where it must not.
+    pub fn hash_episode(&mut self, session: &Session, live: &Liveness, needs: &Needs) -> u128 {
+        let m = session.machine();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let hash = digest(&mut bytes, |h| {
+            Context::of(m.state()).hash(h);
+            (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
+            session.oracle().ghost.hash(h);
+            self.hash_read(session, live, needs, h);
+        });
+        self.bytes = bytes;
+        hash
+    }
+
+    fn hash_read(&self, session: &Session, live: &Liveness, needs: &Needs, h: &mut impl Hasher) {
+        let (rsp, outer) = (session.machine().state().regs.rsp, session.oracle().ghost.outer);
+        let keep = outer.map_or(rsp, |outer| outer.rsp());
+        let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
+        let captured = self.capture.as_ref().map(|(words, _)| words.as_slice());
+        both(captured.unwrap_or(&self.words), &self.words, |index, was, is| {
+            let addr = watched.vaddr(index as usize * 8);
+            let stack = addr.is_some_and(|addr| live.is_stack(addr));
+            let may_read = |addr| if outer.is_some() { here.is_read(addr) } else { live.is_entered_with(addr) };
+            let read = needs.has_word(index as usize) || stack && addr.is_some_and(may_read);
+            let must_stay = !stack || addr.is_some_and(|addr| here.is_kept(addr));
+            if read || must_stay && was != is {
+                (index, is).hash(h);
+            }
+            if needs.has_word(index as usize) {
+                (index, was).hash(h);
+            }
+        });
+    }
+
     /// A hash of which words are not what they were in `before`.
     pub fn change_since(&mut self, before: &Packed) -> u64 {
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -162,23 +206,11 @@ impl Packer {
     }
 
     fn hash_changes(&self, before: &Packed, h: &mut impl Hasher) {
-        let (mut a, mut b) = (before.words.iter().peekable(), self.words.iter().peekable());
-        loop {
-            let changed = match (a.peek(), b.peek()) {
-                (None, None) => return,
-                (Some(x), Some(y)) if x.index == y.index => {
-                    let changed = (x.value != y.value).then_some(x.index);
-                    a.next();
-                    b.next();
-                    changed
-                }
-                (Some(x), y) if y.is_none_or(|y| x.index < y.index) => a.next().map(|w| w.index),
-                _ => b.next().map(|w| w.index),
-            };
-            if let Some(index) = changed {
+        both(&before.words, &self.words, |index, was, is| {
+            if was != is {
                 h.write_u32(index);
             }
-        }
+        });
     }
 
     /// Episodes share their capture: it is packed anew only where it is another.
@@ -259,6 +291,18 @@ impl Packer {
     pub fn lowest_change(&self, range: &std::ops::Range<usize>) -> Option<usize> {
         let from = self.words.partition_point(|w| (w.index as usize * 8) < range.start);
         self.words.get(from).map(|w| w.index as usize * 8).filter(|at| *at < range.end)
+    }
+}
+
+/// Every word that is in either list, with its value in each; `None` is the value at *ready*.
+fn both(was: &[Word], is: &[Word], mut each: impl FnMut(u32, Option<u64>, Option<u64>)) {
+    let (mut was, mut is) = (was.iter().peekable(), is.iter().peekable());
+    loop {
+        let next = [&was.peek(), &is.peek()].into_iter().flatten().map(|w| w.index).min();
+        let Some(index) = next else { return };
+        let a = was.next_if(|w| w.index == index);
+        let b = is.next_if(|w| w.index == index);
+        each(index, a.map(|w| w.value), b.map(|w| w.value));
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::live::Liveness;
 use super::packed::Packed;
 use super::states::Edge;
+use super::uses::Uses;
 use crate::inject::{Advance, At, Event, Kind, Schedule, Session};
 use crate::machine::{Error, Mode, Raise};
 
@@ -19,11 +20,14 @@ pub struct Moves {
     pub unmask: bool,
     /// Stack words that nothing will read do not tell states apart.
     pub merge_dead: bool,
+    /// What an NMI does is looked at once for all interrupted contexts that are alike to it
+    /// (see `episodes.rs`).
+    pub merge_episodes: bool,
 }
 
 impl Default for Moves {
     fn default() -> Self {
-        Self { collapse: true, reduce: true, unmask: false, merge_dead: true }
+        Self { collapse: true, reduce: true, unmask: false, merge_dead: true, merge_episodes: true }
     }
 }
 
@@ -31,6 +35,23 @@ impl Moves {
     /// Whether blocked chains may be skipped: not where something can happen there.
     pub fn skips_blocked(self) -> bool {
         self.collapse && self.reduce && !self.unmask
+    }
+}
+
+/// Who looks at each instruction that is stepped.
+#[derive(Default)]
+pub struct Lookout {
+    /// At what it reads and writes of the stacks (`merge_dead`).
+    pub live: Option<Liveness>,
+    /// At what it does with values of the interrupted context (`merge_episodes`).
+    pub uses: Option<Uses>,
+    /// Whether `uses` looks now: the context is a twin's.
+    pub twin: bool,
+}
+
+impl Lookout {
+    fn uses(&mut self) -> Option<&mut Uses> {
+        self.uses.as_mut().filter(|_| self.twin)
     }
 }
 
@@ -46,50 +67,70 @@ pub fn exists(state: &Packed, mode: Mode, edge: Edge, moves: Moves) -> bool {
 
 /// Follows an edge to the next state, or to a verdict. Returns how many NMIs were
 /// live after its first move.
-pub fn follow(session: &mut Session, edge: Edge, moves: Moves, mut live: Option<&mut Liveness>) -> Result<u32, Error> {
-    tracked(session, live.as_deref_mut(), |session| begin(session, edge))?;
+pub fn follow(session: &mut Session, edge: Edge, moves: Moves, look: &mut Lookout) -> Result<u32, Error> {
+    look.uses().into_iter().for_each(Uses::forget);
+    tracked(session, look, |session| begin(session, edge))?;
     let nesting = session.oracle().ghost.frames.nmis();
     while skip(session, moves) {
         let m = session.machine();
         match (m.blocked(), m.in_shadow()) {
             (true, false) => session.advance(Advance::To(&[]))?,
             (true, true) => session.advance(Advance::Step)?,
-            _ => tracked(session, live.as_deref_mut(), |session| session.advance(Advance::Step))?,
+            _ => tracked(session, look, |session| session.advance(Advance::Step))?,
         }
     }
     Ok(nesting)
 }
 
-/// Follows an edge by single steps, and tells `live` of each.
-pub fn follow_closely(
-    session: &mut Session,
-    edge: Edge,
-    moves: Moves,
-    mut live: Option<&mut Liveness>,
-) -> Result<(), Error> {
-    tracked(session, live.as_deref_mut(), |session| begin(session, edge))?;
+/// Follows an edge by single steps, each of them looked at.
+pub fn follow_closely(session: &mut Session, edge: Edge, moves: Moves, look: &mut Lookout) -> Result<(), Error> {
+    look.uses().into_iter().for_each(Uses::forget);
+    tracked(session, look, |session| begin(session, edge))?;
     while skip(session, moves) {
-        tracked(session, live.as_deref_mut(), |session| session.advance(Advance::Step))?;
+        tracked(session, look, |session| session.advance(Advance::Step))?;
+    }
+    if let Some(uses) = look.uses().filter(|_| session.verdict().is_none()) {
+        uses.at_state(session);
     }
     Ok(())
 }
 
-/// Makes one move, and tells `live` what it touched.
+/// Goes on with nothing more arriving, to where no NMI is live.
+pub fn leave(session: &mut Session) -> Result<(), Error> {
+    while session.verdict().is_none() && session.oracle().ghost.outer.is_some() {
+        match session.deliverable() {
+            true => session.deliver(Raise::Events)?,
+            false => session.advance(Advance::To(&[]))?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes one move, and has it looked at.
 fn tracked(
     session: &mut Session,
-    live: Option<&mut Liveness>,
+    look: &mut Lookout,
     go: impl FnOnce(&mut Session) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let Some(live) = live else { return go(session) };
-    let access = live.before(session);
-    let nmis = session.machine().blocked();
+    let access = look.live.as_mut().map(|live| live.before(session));
+    let (nmis, outermost) = (session.machine().blocked(), session.oracle().ghost.outer.is_none());
+    if let Some(uses) = look.uses() {
+        uses.before(session);
+    }
     go(session)?;
     let m = session.machine();
     // Only a delivery blocks NMIs; an arrival that is kept moves nothing.
-    if !nmis && m.blocked() {
-        live.delivered(access.point(), session);
-    } else {
-        live.after(access, session);
+    let delivered = !nmis && m.blocked();
+    match (look.live.as_mut(), access) {
+        (Some(live), Some(access)) if delivered => live.delivered(access.point(), session),
+        (Some(live), Some(access)) => live.after(access, session),
+        _ => {}
+    }
+    if let Some(uses) = look.uses() {
+        match delivered && outermost {
+            true => uses.interrupted(session),
+            false => uses.after(session),
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::config::{Bound, Config, Error, Report};
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Stand};
 use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
@@ -26,6 +26,12 @@ pub fn explore(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
+    if config.by_episodes() {
+        let session = Session::new(host, guest, scheme, scenario, knobs)?;
+        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
+            return Ok(report);
+        }
+    }
     let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.moves));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
     // What is live in a handler hardly depends on what it interrupted: it is learned
@@ -59,10 +65,10 @@ const LEARN_FROM: u32 = 61;
 /// live that the search took for dead.
 fn more_is_live(workers: &mut [Worker]) -> bool {
     let (first, rest) = workers.split_at_mut(1);
-    let Some(live) = first[0].live.as_mut() else { return false };
-    rest.iter().filter_map(|w| w.live.as_ref()).for_each(|other| live.absorb(other));
+    let Some(live) = first[0].look.live.as_mut() else { return false };
+    rest.iter().filter_map(|w| w.look.live.as_ref()).for_each(|other| live.absorb(other));
     let more = live.settle();
-    rest.iter_mut().filter_map(|w| w.live.as_mut()).for_each(|other| other.adopt(live));
+    rest.iter_mut().filter_map(|w| w.look.live.as_mut()).for_each(|other| other.adopt(live));
     more
 }
 
@@ -71,9 +77,9 @@ pub(super) struct Search {
     pub config: Config,
     pub states: States,
     /// Unexpanded states by `(arrivals, edges)`.
-    waves: BTreeMap<(u32, u32), Vec<(Id, Packed)>>,
-    frontier_bytes: usize,
-    frontier: usize,
+    pub waves: BTreeMap<(u32, u32), Vec<(Id, Packed)>>,
+    pub frontier_bytes: usize,
+    pub frontier: usize,
     /// Whole states, by number (`check_hashes`).
     whole: Vec<Packed>,
     collisions: u64,
@@ -88,10 +94,10 @@ pub(super) struct Search {
 }
 
 impl Search {
-    fn begin(worker: &mut Worker, config: Config) -> Self {
+    pub fn begin(worker: &mut Worker, config: Config) -> Self {
         worker.session.reset();
         worker.packer.look(&worker.session);
-        let hash = worker.packer.hash(&worker.session, worker.live.as_ref());
+        let hash = worker.hash();
         let root = worker.packer.pack(&worker.session);
         let mut out = Self {
             config,
@@ -115,7 +121,7 @@ impl Search {
         out
     }
 
-    fn keep(&mut self, id: Id, at: (u32, u32), state: Packed) {
+    pub fn keep(&mut self, id: Id, at: (u32, u32), state: Packed) {
         if self.config.check_hashes {
             self.whole.push(state.clone());
         }
@@ -153,7 +159,7 @@ impl Search {
         Ok(())
     }
 
-    fn bound_hit(&self, stop: &AtomicBool) -> Option<Bound> {
+    pub fn bound_hit(&self, stop: &AtomicBool) -> Option<Bound> {
         if stop.load(Relaxed) {
             Some(Bound::Interrupted)
         } else if !self.found.is_empty() && !self.config.keep_going {
@@ -198,15 +204,30 @@ impl Search {
         })
     }
 
-    fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
-        let Reached { from, edge, to, rip, stand, nesting } = reached;
+    /// Notes what an edge shows besides where it leads.
+    pub fn note(&mut self, reached: &Reached) {
+        self.count(reached);
+        self.stands(reached.rip, reached.stand, reached.edge);
+    }
+
+    /// The same, where it begins in a context that is not one of the guest's.
+    pub fn count(&mut self, reached: &Reached) {
         self.report.edges += 1;
-        self.report.max_nesting = self.report.max_nesting.max(nesting);
+        self.report.max_nesting = self.report.max_nesting.max(reached.nesting);
+    }
+
+    /// Execution stood at `rip` before it went on by `edge`.
+    pub fn stands(&mut self, rip: u64, stand: Stand, edge: Edge) {
         self.stood.insert(rip);
         self.coverage.note(stand, edge == Edge::Nmi);
         if edge == Edge::Nmi {
             self.injected.insert(rip);
         }
+    }
+
+    pub fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
+        self.note(&reached);
+        let Reached { from, edge, to, nesting, .. } = reached;
         let hash = match to {
             To::Ends(verdict) => return self.ends(from, edge, verdict),
             To::Known(hash) | To::New(hash, _) => hash,
@@ -239,7 +260,7 @@ impl Search {
         }
     }
 
-    fn ends(&mut self, from: Id, edge: Edge, verdict: Verdict) {
+    pub fn ends(&mut self, from: Id, edge: Edge, verdict: Verdict) {
         if edge == Edge::Step {
             self.states.set_next(from, if verdict.is_pass() { Next::End } else { Next::Fails });
         }
@@ -252,7 +273,7 @@ impl Search {
         self.found.push((verdict, path));
     }
 
-    fn finish(mut self, workers: &mut [Worker]) -> Result<Report, Error> {
+    pub fn finish(mut self, workers: &mut [Worker]) -> Result<Report, Error> {
         if let Some(id) = self.states.first_on_cycle().filter(|_| !self.has_livelock()) {
             let detail = String::new();
             self.found.push((Verdict::Livelock { detail }, self.states.path(id)));

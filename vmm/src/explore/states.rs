@@ -62,6 +62,8 @@ impl Hasher for Low64 {
 pub struct States {
     ids: HashMap<u128, Id, BuildHasherDefault<Low64>>,
     nodes: Vec<Node>,
+    /// Edges from their parents to states that were reached by several.
+    ways: HashMap<Id, Box<[Edge]>>,
 }
 
 impl States {
@@ -88,6 +90,13 @@ impl States {
         }
     }
 
+    /// Adds a state that several edges lead to from `parent`; `None` where it is known.
+    pub fn add_by(&mut self, hash: u128, parent: Id, way: &[Edge]) -> Option<Id> {
+        let id = self.add(hash, parent, *way.first()?)?;
+        self.ways.insert(id, way.into());
+        Some(id)
+    }
+
     /// Sets where a state's instruction edge leads.
     pub fn set_next(&mut self, id: Id, next: Next) {
         self.nodes[id as usize].next = next;
@@ -98,7 +107,10 @@ impl States {
         let mut out = Vec::new();
         while id != 0 {
             let node = &self.nodes[id as usize];
-            out.push(node.edge);
+            match self.ways.get(&id) {
+                Some(way) => out.extend(way.iter().rev()),
+                None => out.push(node.edge),
+            }
             id = node.parent;
         }
         out.reverse();
@@ -147,7 +159,8 @@ impl States {
     /// Bytes of memory that the set takes.
     pub fn bytes(&self) -> usize {
         // A control byte and the pair for each slot; the table holds a power of two.
-        self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1) + self.nodes.capacity() * size_of::<Node>()
+        let ways = self.ways.values().map(|way| size_of_val(&**way) + size_of::<(Id, Box<[Edge]>)>()).sum::<usize>();
+        self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1) + self.nodes.capacity() * size_of::<Node>() + ways
     }
 }
 
@@ -180,5 +193,7 @@ mod tests {
         let id = s.add(9, 1, Edge::Step).unwrap();
         assert_eq!(s.path(id), [Edge::Nmi, Edge::Step]);
         assert_eq!(s.add(9, 1, Edge::Nmi), None);
+        let far = s.add_by(10, id, &[Edge::Step, Edge::Nmi]).unwrap();
+        assert_eq!(s.path(far), [Edge::Nmi, Edge::Step, Edge::Step, Edge::Nmi]);
     }
 }

@@ -6,7 +6,7 @@ use super::config::Error;
 use super::coverage::Stand;
 use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
-use super::path::{self, Moves};
+use super::path::{self, Lookout, Moves};
 use super::states::{Edge, Id, States};
 use crate::inject::Session;
 use crate::oracle::Verdict;
@@ -15,11 +15,11 @@ use crate::oracle::Verdict;
 pub(super) struct Worker {
     pub session: Session,
     pub packer: Packer,
-    /// Which stack words are dead (`merge_dead`).
-    pub live: Option<Liveness>,
-    /// Freely run chains that were stepped once: where they begin and end, and what
-    /// they change.
-    chains: HashSet<(Point, Point, u64)>,
+    /// Which stack words are dead, and what matters of an interrupted context.
+    pub look: Lookout,
+    /// Freely run chains that were stepped once: where they begin and end, what they
+    /// change, and whether their context was a twin's.
+    chains: HashSet<(Point, Point, u64, bool)>,
     /// One in so many states of the interrupted code has arrivals (1: all).
     pub sample: u32,
     /// Offsets of the declared stacks in the writable pages.
@@ -43,6 +43,8 @@ pub(super) struct Reached {
     pub rip: u64,
     pub stand: Stand,
     pub nesting: u32,
+    /// No NMI is live where it has led.
+    pub outermost: bool,
 }
 
 impl Worker {
@@ -56,8 +58,19 @@ impl Worker {
         };
         let stacks: Vec<_> = stacks.iter().map(range).collect();
         let deepest = stacks.iter().map(|s| s.end).collect();
-        let live = if moves.merge_dead { Liveness::new(session.rules()) } else { None };
-        Self { session, packer, live, chains: HashSet::new(), sample: 1, stacks, deepest }
+        let live = if moves.merge_dead { Liveness::new(session.rules(), false) } else { None };
+        let look = Lookout { live, ..Lookout::default() };
+        Self { session, packer, look, chains: HashSet::new(), sample: 1, stacks, deepest }
+    }
+
+    /// The hash of the state that was looked at last.
+    pub fn hash(&mut self) -> u128 {
+        match &self.look {
+            Lookout { live: Some(live), uses: Some(uses), twin: true } => {
+                self.packer.hash_episode(&self.session, live, &uses.needs)
+            }
+            Lookout { live, .. } => self.packer.hash(&self.session, live.as_ref()),
+        }
     }
 
     /// Follows one edge from `state`. `None` where the edge does not exist there.
@@ -85,7 +98,7 @@ impl Worker {
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {
-                let hash = self.packer.hash(&self.session, self.live.as_ref());
+                let hash = self.hash();
                 self.note_stacks();
                 match known.get(hash) {
                     Some(_) => To::Known(hash),
@@ -93,7 +106,8 @@ impl Worker {
                 }
             }
         };
-        Ok(Some(Reached { from: id, edge, to, rip: from, stand, nesting }))
+        let outermost = self.session.oracle().ghost.outer.is_none();
+        Ok(Some(Reached { from: id, edge, to, rip: from, stand, nesting, outermost }))
     }
 
     /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
@@ -101,7 +115,8 @@ impl Worker {
         let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
         if self.session.nest_at_once()? {
             self.packer.look(&self.session);
-            if self.chains.contains(&(start, Point::of(&self.session), self.packer.change_since(state))) {
+            let chain = (start, Point::of(&self.session), self.packer.change_since(state), self.look.twin);
+            if self.chains.contains(&chain) {
                 return Ok(nesting);
             }
         }
@@ -113,15 +128,15 @@ impl Worker {
     /// stepped, unless one like it was before.
     fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
         let start = Point::of(&self.session);
-        let nesting = path::follow(&mut self.session, edge, moves, self.live.as_mut())?;
+        let nesting = path::follow(&mut self.session, edge, moves, &mut self.look)?;
         self.packer.look(&self.session);
-        if edge == Edge::Step || !moves.skips_blocked() {
+        if edge == Edge::Step && !self.look.twin || !moves.skips_blocked() {
             return Ok(nesting);
         }
-        let key = (start, Point::of(&self.session), self.packer.change_since(state));
+        let key = (start, Point::of(&self.session), self.packer.change_since(state), self.look.twin);
         if self.chains.insert(key) {
             self.packer.unpack(state, &mut self.session);
-            path::follow_closely(&mut self.session, edge, moves, self.live.as_mut())?;
+            path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
             self.packer.look(&self.session);
         }
         Ok(nesting)

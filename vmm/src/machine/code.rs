@@ -95,27 +95,7 @@ impl Decoded {
     /// Whether a conditional branch is taken with these flags; `None` for those
     /// that look at RCX.
     pub fn taken(&self, rflags: u64) -> Option<bool> {
-        let flag = |bit: u32| rflags >> bit & 1 != 0;
-        let (cf, pf, zf, sf, of) = (flag(0), flag(2), flag(6), flag(7), flag(11));
-        Some(match self.insn.condition_code() {
-            ConditionCode::None => return None,
-            ConditionCode::o => of,
-            ConditionCode::no => !of,
-            ConditionCode::b => cf,
-            ConditionCode::ae => !cf,
-            ConditionCode::e => zf,
-            ConditionCode::ne => !zf,
-            ConditionCode::be => cf || zf,
-            ConditionCode::a => !(cf || zf),
-            ConditionCode::s => sf,
-            ConditionCode::ns => !sf,
-            ConditionCode::p => pf,
-            ConditionCode::np => !pf,
-            ConditionCode::l => sf != of,
-            ConditionCode::ge => sf == of,
-            ConditionCode::le => zf || sf != of,
-            ConditionCode::g => !zf && sf == of,
-        })
+        holds(self.insn.condition_code(), rflags)
     }
 
     /// AT&T syntax, as kernel sources are written.
@@ -129,6 +109,31 @@ impl Decoded {
         formatter.format(&self.insn, &mut out);
         out
     }
+}
+
+/// Whether a condition holds with these flags; `None` where it is none.
+pub fn holds(condition: ConditionCode, rflags: u64) -> Option<bool> {
+    let flag = |bit: u32| rflags >> bit & 1 != 0;
+    let (cf, pf, zf, sf, of) = (flag(0), flag(2), flag(6), flag(7), flag(11));
+    Some(match condition {
+        ConditionCode::None => return None,
+        ConditionCode::o => of,
+        ConditionCode::no => !of,
+        ConditionCode::b => cf,
+        ConditionCode::ae => !cf,
+        ConditionCode::e => zf,
+        ConditionCode::ne => !zf,
+        ConditionCode::be => cf || zf,
+        ConditionCode::a => !(cf || zf),
+        ConditionCode::s => sf,
+        ConditionCode::ns => !sf,
+        ConditionCode::p => pf,
+        ConditionCode::np => !pf,
+        ConditionCode::l => sf != of,
+        ConditionCode::ge => sf == of,
+        ConditionCode::le => zf || sf != of,
+        ConditionCode::g => !zf && sf == of,
+    })
 }
 
 /// All instructions of an image.

@@ -26,6 +26,20 @@ pub fn translate(ram: &[u8], cr3: u64, vaddr: u64) -> Option<u64> {
     None
 }
 
+/// Physical addresses of the entries that the walk for `vaddr` reads, the root's first.
+pub fn walk(ram: &[u8], cr3: u64, vaddr: u64) -> impl Iterator<Item = u64> {
+    let mut table = Some(cr3 & ADDRESS);
+    let mut level = 4;
+    std::iter::from_fn(move || {
+        level = if level == 0 { return None } else { level - 1 };
+        let at = table? + (vaddr >> (12 + 9 * level) & 0x1ff) * 8;
+        let entry = read_u64(ram, at).unwrap_or(0);
+        let goes_on = entry & PRESENT != 0 && (entry & LARGE == 0 || level == 3);
+        table = goes_on.then_some(entry & ADDRESS);
+        Some(at)
+    })
+}
+
 /// Whether code at CPL3 may access `vaddr`: each level says so (SDM vol. 3, 4.6).
 pub fn is_user(ram: &[u8], cr3: u64, vaddr: u64) -> bool {
     let mut table = cr3 & ADDRESS;

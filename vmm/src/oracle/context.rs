@@ -115,6 +115,11 @@ impl Context {
         self.0[RSP]
     }
 
+    /// The flags.
+    pub fn rflags(&self) -> u64 {
+        self.0[RFLAGS]
+    }
+
     /// The privilege level.
     pub fn cpl(&self) -> u8 {
         (self.0[CS] & 3) as u8

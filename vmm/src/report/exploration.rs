@@ -32,6 +32,17 @@ pub struct StackUse {
     pub bytes: u64,
 }
 
+/// Interruptions of a context with no NMI live.
+#[derive(Clone, Debug, Serialize)]
+pub struct EpisodeCounts {
+    /// All of them.
+    pub all: u64,
+    /// Those that were searched; each other is like one of them.
+    pub searched: u64,
+    /// Ways that these end, run from every context that is like one.
+    pub endings: u64,
+}
+
 /// Boundaries where execution stood in one kind of context (I20).
 #[derive(Clone, Debug, Serialize)]
 pub struct CoverageRow {
@@ -102,6 +113,8 @@ pub struct Exploration {
     pub collisions: Option<u64>,
     /// Searches made until no more stack words were found to be live.
     pub rounds: u32,
+    /// Interruptions, where those that are alike were searched once.
+    pub episodes: Option<EpisodeCounts>,
     /// Bytes for a visited state, the frontier apart.
     pub bytes_per_state: f64,
     /// Wall time of everything.
@@ -158,6 +171,7 @@ impl Exploration {
             disagreements: report.disagreements,
             collisions: report.collisions,
             rounds: report.rounds,
+            episodes: report.episodes.map(|e| EpisodeCounts { all: e.all, searched: e.searched, endings: e.endings }),
             bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
             seconds,
             violations,
@@ -207,6 +221,13 @@ impl fmt::Display for Exploration {
             Some(why) => writeln!(f, "verdict      {}, not closed: {why}", self.verdict)?,
         }
         writeln!(f, "states       {} by {} edges ({} led to known states)", self.states, self.edges, self.merged)?;
+        if let Some(e) = &self.episodes {
+            writeln!(
+                f,
+                "episodes     {} interruptions with no NMI live, each like one of {} that were searched",
+                e.all, e.searched
+            )?;
+        }
         writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
         writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;
         for c in &self.coverage {

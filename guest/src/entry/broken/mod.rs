@@ -27,3 +27,4 @@ mod i6;
 mod i7;
 mod i8;
 mod i9;
+mod values;

@@ -37,8 +37,8 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
-/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…] [needs=ldt-ss16]
-///        [summary="…"]
+/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…]
+///        [needs=ldt-ss16] [traps=db@SYMBOL,…] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high
 /// alias low=SYMBOL high=SYMBOL
 /// code32 low=SYMBOL high=SYMBOL

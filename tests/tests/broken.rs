@@ -65,6 +65,7 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
         ("second-nmi-lost", "mainline", "quiet", nested, "I1"),
         ("inverted-test-and-set", "xen-flag", "quiet", nested, "I1"),
         ("failed-iret-leaves-blocked", "mainline", "user-segment", "nmi@user_code.start#1", "I19"),
+        ("nmi-window-sets-tf", "mainline", "db-fault", "nmi@work.flags+0x3#1", "I16"),
     ];
     for (fault, scheme, scenario, schedule, invariant) in cases {
         let args = [

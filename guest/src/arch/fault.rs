@@ -1,6 +1,6 @@
 //! The kernel's faults: #PF brings a root's missing vmalloc entry, #NP a segment that is
 //! not present, #BP and #UD are what the scenarios `bp-fault` and `ud-fault` raise on
-//! purpose.
+//! purpose, #DB is what code takes that single-steps itself.
 //!
 //! All return by `iretq`, as every ordinary exception does: that is the iret
 //! which unmasks NMIs in the middle of an NMI's body. In mode pv there is one set of
@@ -20,6 +20,8 @@ pub type Handler = unsafe extern "C" fn();
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Handlers {
+    /// #DB.
+    pub debug: Handler,
     /// #BP.
     pub breakpoint: Handler,
     /// #UD.
@@ -31,6 +33,16 @@ pub struct Handlers {
 }
 
 unsafe extern "C" {
+    #[link_name = "fault.debug"]
+    fn debug();
+    #[link_name = "pv_fault.debug"]
+    fn pv_debug();
+    #[link_name = "bit31_fault.debug"]
+    fn bit31_debug();
+    #[link_name = "fred_fault.debug"]
+    fn fred_debug();
+    #[link_name = "safe_fault.debug"]
+    fn safe_debug();
     #[link_name = "fred_fault.segment_not_present"]
     fn fred_segment_not_present();
     #[link_name = "bit31_fault.segment_not_present"]
@@ -77,10 +89,14 @@ unsafe extern "C" {
     fn safe_page_fault();
 }
 
+/// RFLAGS: the trap flag.
+pub const RFLAGS_TF: i32 = 1 << 8;
+
 /// Those that return by `iretq`.
-pub const NATIVE: Handlers = Handlers { breakpoint, invalid_opcode, segment_not_present, page_fault };
+pub const NATIVE: Handlers = Handlers { debug, breakpoint, invalid_opcode, segment_not_present, page_fault };
 /// Those that return by hypercall, without its unmask flag.
 pub const PV: Handlers = Handlers {
+    debug: pv_debug,
     breakpoint: pv_breakpoint,
     invalid_opcode: pv_invalid_opcode,
     segment_not_present: pv_segment_not_present,
@@ -88,6 +104,7 @@ pub const PV: Handlers = Handlers {
 };
 /// Those that return by `iretq` unless bit 31 of the saved EFLAGS is set.
 pub const BIT31: Handlers = Handlers {
+    debug: bit31_debug,
     breakpoint: bit31_breakpoint,
     invalid_opcode: bit31_invalid_opcode,
     segment_not_present: bit31_segment_not_present,
@@ -99,6 +116,7 @@ pub const PV_REFUSED: Handler = pv_general_protection;
 pub const BIT31_REFUSED: Handler = bit31_general_protection;
 /// Those that return by ERETS.
 pub const FRED: Handlers = Handlers {
+    debug: fred_debug,
     breakpoint: fred_breakpoint,
     invalid_opcode: fred_invalid_opcode,
     segment_not_present: fred_segment_not_present,
@@ -106,6 +124,7 @@ pub const FRED: Handlers = Handlers {
 };
 /// Those that return without iret to an NMI's body.
 pub const NMI_SAFE: Handlers = Handlers {
+    debug: safe_debug,
     breakpoint: safe_breakpoint,
     invalid_opcode: safe_invalid_opcode,
     segment_not_present: safe_segment_not_present,
@@ -182,6 +201,25 @@ global_asm!(
 
 # FAULTS prefix, return: the handlers, which end in macro \return.
 .macro FAULTS prefix, return
+    # #DB. RSP → frame. A single step of code that steps itself: goes on, with TF as the
+    # frame has it; at one place TF ends, as where a probe has made its one step. Neither
+    # looks at DR6 nor counts. Clobbers only RFLAGS.
+    .globl \prefix\().debug
+\prefix\().debug:
+    cmpq $single_step.first, (%rsp)
+    jb \prefix\().debug_once
+    cmpq $single_step.after, (%rsp)
+    jbe \prefix\().debug_exit
+\prefix\().debug_once:
+    cmpq $db_fault.stepped, (%rsp)
+    je \prefix\().debug_end
+    cmpq $step_fault.stepped, (%rsp)
+    jne fault.unhandled_debug
+\prefix\().debug_end:
+    andl ${not_tf}, 16(%rsp)
+\prefix\().debug_exit:
+    \return \prefix\().debug
+
     # #BP. RSP → frame, whose RIP is behind the int3. Only the one that is there on
     # purpose. Clobbers only RFLAGS.
     .globl \prefix\().breakpoint
@@ -190,15 +228,20 @@ global_asm!(
     jne fault.unhandled_breakpoint
     \return \prefix\().breakpoint
 
-    # #UD. RSP → frame. Skips the one ud2 that is there on purpose; any other is
+    # #UD. RSP → frame. Skips the two ud2 that are there on purpose; any other is
     # undeclared and stops with the frame untouched. Clobbers only RFLAGS, which
     # the frame restores.
     .globl \prefix\().invalid_opcode
 \prefix\().invalid_opcode:
     cmpq $ud_fault.instruction, (%rsp)
-    jne fault.unhandled_invalid_opcode
+    jne \prefix\().invalid_opcode_stepped
+\prefix\().invalid_opcode_skip:
     addq $2, (%rsp)
     \return \prefix\().invalid_opcode
+\prefix\().invalid_opcode_stepped:
+    cmpq $step_fault.instruction, (%rsp)
+    je \prefix\().invalid_opcode_skip
+    jmp fault.unhandled_invalid_opcode
 
     # #NP. RSP → error code, frame. Brings back the one segment that comes and goes
     # (gdt::GOING_CS), and retries what wanted it: with whatever GS, on whatever stack.
@@ -270,6 +313,9 @@ global_asm!(
 
 # Where handlers give up: RSP and all registers but RFLAGS are as at delivery, so
 # the VMM can say what faulted.
+    .globl fault.unhandled_debug
+fault.unhandled_debug:
+    hlt
     .globl fault.unhandled_breakpoint
 fault.unhandled_breakpoint:
     hlt
@@ -295,6 +341,7 @@ fault.unhandled_page_fault:
     REFUSED bit31_fault, RETURN_BIT31
     .text
 "#,
+    not_tf = const !RFLAGS_TF,
     port_erets = const abi::PORT_ERETS,
     bit31 = const crate::entry::XEN_EFLAGS_NMI,
     call = const abi::HYPERCALL_STUB_CALL,

@@ -37,6 +37,8 @@ const ENTRY_STACK: u64 = 0x300;
 pub const IST_NMI: u8 = 1;
 /// Stack of double faults, as a number for gates.
 pub const IST_DOUBLE_FAULT: u8 = 2;
+/// Stack of #DB in schemes that give it one, as a number for gates.
+pub const IST_DEBUG: u8 = 3;
 
 /// Bytes of the NMI stack (as in the linker script).
 pub const NMI_STACK_SIZE: usize = 4096;
@@ -45,6 +47,7 @@ pub const NMI_STACK_SIZE: usize = 4096;
 lab_note!("scratch low=GDT+0x38 high=GDT+0x40");
 lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
 lab_note!("stack df low=df_stack_low high=df_stack_high");
+lab_note!("stack debug low=debug_stack_low high=debug_stack_high");
 lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
 
 const TSS_BYTES: u64 = 104;
@@ -92,6 +95,8 @@ unsafe extern "C" {
     static nmi_stack_low: u8;
     static nmi_stack_high: u8;
     static df_stack_high: u8;
+    static debug_stack_low: u8;
+    static debug_stack_high: u8;
 }
 
 /// Address and bytes of the table.
@@ -102,6 +107,11 @@ pub fn table() -> (u64, usize) {
 /// The NMI stack's lowest byte and its top.
 pub fn nmi_stack() -> (u64, u64) {
     (&raw const nmi_stack_low as u64, &raw const nmi_stack_high as u64)
+}
+
+/// Whether `rsp` points into the stack of [`IST_DEBUG`].
+pub fn is_debug_stack(rsp: u64) -> bool {
+    &raw const debug_stack_low as u64 <= rsp && rsp < &raw const debug_stack_high as u64
 }
 
 /// Where the CPU's stack for entries from user mode begins (RSP0).
@@ -141,6 +151,7 @@ pub fn init() {
     stack(4, entry_sp()); // RSP0
     stack(0x24, &raw const nmi_stack_high as u64); // IST1
     stack(0x2c, &raw const df_stack_high as u64); // IST2
+    stack(0x34, &raw const debug_stack_high as u64); // IST3
     // SAFETY: within the fresh page. No I/O bitmap: its offset is the size.
     unsafe { ((tss + 0x66) as *mut u16).write(TSS_BYTES as u16) };
 

@@ -2,6 +2,7 @@
 //! that any fault nobody declared is an exact stop with a name.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::gdt::{self, Pointer};
 use crate::entry::{Scheme, custom};
@@ -28,6 +29,7 @@ unsafe extern "C" {
 
 /// Vector of the NMI.
 const NMI: usize = 2;
+const DEBUG: usize = 1;
 const BREAKPOINT: usize = 3;
 const INVALID_OPCODE: usize = 6;
 const DOUBLE_FAULT: usize = 8;
@@ -38,8 +40,30 @@ const PAGE_FAULT: usize = 14;
 /// A present 64-bit interrupt gate of privilege 0.
 const INTERRUPT_GATE: u64 = 0x8e;
 
-/// Builds and loads the IDT. It lies in boot memory: nothing writes it later.
+/// Builds and loads the IDT. It lies in boot memory: nothing writes it later. Where #DB has
+/// a stack of its own, there is a second table in which it has none.
 pub fn init(scheme: &Scheme) {
+    let table = build(scheme, scheme.debug_ist);
+    if scheme.debug_ist != 0 {
+        TABLES[0].store(table, Relaxed);
+        TABLES[1].store(build(scheme, 0), Relaxed);
+    }
+    load(table);
+}
+
+/// The two tables: #DB on its own stack, and on the interrupted one; 0: no such scheme.
+static TABLES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// From now on #DB comes on the interrupted stack, or on its own again.
+///
+/// # Safety
+/// The scheme's #DB has a stack of its own.
+#[inline(always)]
+pub unsafe fn debug_on_current_stack(yes: bool) {
+    load(TABLES[usize::from(yes)].load(Relaxed));
+}
+
+fn build(scheme: &Scheme, debug_ist: u8) -> u64 {
     let page = layout::direct(early::page());
     let faults = &scheme.faults;
     for vector in 0..256 {
@@ -47,6 +71,7 @@ pub fn init(scheme: &Scheme) {
         let (target, ist) = match vector {
             // In mode pv the CPU never delivers an NMI: the hypervisor calls.
             NMI if scheme.pv.is_none() => (scheme.entry as *const () as u64, scheme.ist),
+            DEBUG => (faults.debug as *const () as u64, debug_ist),
             BREAKPOINT => (faults.breakpoint as *const () as u64, 0),
             INVALID_OPCODE => (faults.invalid_opcode as *const () as u64, 0),
             DOUBLE_FAULT => (stub, gdt::IST_DOUBLE_FAULT),
@@ -66,7 +91,12 @@ pub fn init(scheme: &Scheme) {
             unsafe { ((page + 16 * vector as u64 + offset) as *mut u64).write(half) };
         }
     }
-    let idt = Pointer::new(page, 4096);
-    // SAFETY: the table is complete, and every gate's target is kernel code.
+    page
+}
+
+#[inline(always)]
+fn load(table: u64) {
+    let idt = Pointer::new(table, 4096);
+    // SAFETY: `build` made it: the table is complete, and every gate's target is kernel code.
     unsafe { asm!("lidt [{}]", in(reg) &idt, options(nostack, preserves_flags)) };
 }

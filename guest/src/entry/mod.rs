@@ -65,12 +65,14 @@ pub struct Scheme {
     pub pv: Option<Register>,
     /// How top-level vmalloc entries reach the roots.
     pub policy: Policy,
-    /// The handlers of #BP, #UD and #PF.
+    /// The handlers of #DB, #BP, #UD, #NP and #PF.
     pub faults: Handlers,
     /// What else it sets up at boot: its way into user mode, and what it does otherwise.
     pub setup: fn(),
     /// The stack of the NMI's gate; 0: the interrupted one.
     pub ist: u8,
+    /// The stack of the #DB's gate; 0: the interrupted one.
+    pub debug_ist: u8,
 }
 
 impl Scheme {
@@ -85,6 +87,7 @@ impl Scheme {
             faults: fault::NATIVE,
             setup: || (),
             ist: gdt::IST_NMI,
+            debug_ist: 0,
         }
     }
 

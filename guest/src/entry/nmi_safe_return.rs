@@ -18,7 +18,7 @@
 //! one that is not, a machine check or an SMI opens NMIs, and then this is `naive`.
 //! Code with a red zone loses 16 bytes of it. `popfq` cannot set RF, so an
 //! instruction breakpoint in the body triggers again; a TF that it sets traps behind
-//! `ret`; with IF set an interrupt comes in between, and its iret unblocks.
+//! `ret` (scenario `step-fault`); with IF set an interrupt comes in between, and its iret unblocks.
 //!
 //! Source: the thread's description (32-bit: push flags, popf, `lret $4`).
 

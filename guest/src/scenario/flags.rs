@@ -1,6 +1,6 @@
 //! `flags`: the interrupted context has AC, DF, ID and NT set, and RF for one
-//! instruction. NT is fatal to an iretq that executes under it. TF is not here: it needs a
-//! #DB handler, and the hosts differ most in it.
+//! instruction. NT is fatal to an iretq that executes under it. TF has a
+//! scenario of its own, `single-step`.
 
 use core::arch::global_asm;
 

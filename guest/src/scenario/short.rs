@@ -28,7 +28,7 @@ static SCENARIO_SHORT_VMALLOC_FAULT: Scenario = Scenario { body: vmalloc_fault::
 #[unsafe(link_section = ".rodata.lab")]
 static SCENARIO_SHORT_UD_FAULT: Scenario = Scenario { body: ud_fault::body, work };
 
-extern "sysv64" fn work() -> u64 {
+pub(super) extern "sysv64" fn work() -> u64 {
     unsafe extern "sysv64" {
         #[link_name = "short.work"]
         fn short_work(seed: u64) -> u64;

@@ -13,6 +13,7 @@ use crate::inject::Session;
 use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
 use crate::machine::declare::{Scenario, Scheme};
+use crate::machine::fault::Fault;
 use crate::machine::{Guest, Knobs};
 use crate::oracle::{Invariant, Verdict};
 
@@ -26,6 +27,11 @@ pub fn explore(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
+    let mut config = config;
+    if knobs.fault == Some(Fault::NmiWindowSetsTf) {
+        // An arrival executes an instruction of what it interrupts, which must be as it is.
+        (config.moves.merge_dead, config.moves.merge_episodes) = (false, false);
+    }
     if config.by_episodes() {
         let session = Session::new(host, guest, scheme, scenario, knobs)?;
         if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {

@@ -75,6 +75,9 @@ pub struct Session {
     advances: u64,
     /// Where the CPU put the last nested NMI's frame.
     nested_frame: NestedFrame,
+    /// The NMI that has just arrived is not delivered before another instruction was
+    /// executed (`--fault nmi-window-sets-tf`).
+    late: bool,
 }
 
 impl Session {
@@ -103,6 +106,7 @@ impl Session {
             stops,
             advances: 0,
             nested_frame: NestedFrame::Unknown,
+            late: false,
         };
         let golden = session.make_golden()?;
         let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
@@ -147,7 +151,10 @@ impl Session {
                 _ => {}
             }
             if let Some(verdict) = self.observe(&stop, None) {
-                return Err(Error::NotReady(format!("its run without NMIs fails: {verdict}")));
+                return Err(match verdict {
+                    Verdict::HostLimit { why } => Error::Limit(why.clone()),
+                    verdict => Error::NotReady(format!("its run without NMIs fails: {verdict}")),
+                });
             }
             if golden.visits.len() > GOLDEN_STEPS {
                 return Err(Error::NotReady(format!(
@@ -225,6 +232,7 @@ impl Session {
 
     /// An NMI arrives at this boundary.
     pub fn arrive(&mut self) {
+        self.late = self.machine.races_with_nmi_window();
         self.oracle.arrived();
         self.machine.latch();
         self.oracle.boundary(&self.machine); // it must be latched now, in every gear
@@ -243,6 +251,13 @@ impl Session {
 
     /// Delivers it.
     pub fn deliver(&mut self, raise: Raise) -> Result<(), Error> {
+        if std::mem::take(&mut self.late) {
+            let iret = self.return_ahead();
+            let stop = self.machine.step_in_nmi_window()?;
+            if self.observe(&stop, iret).is_some() || !self.deliverable() {
+                return Ok(());
+            }
+        }
         let before = Context::of(self.machine.state());
         let stop = self.machine.deliver(raise)?;
         match stop {

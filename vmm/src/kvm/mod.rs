@@ -23,7 +23,7 @@ pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
 pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, MSR_STAR};
-pub use quirks::Quirks;
+pub use quirks::{Quirks, TrapFlag};
 pub use vm::{Segment, VcpuState, Vm};
 pub use watchdog::interrupt_after;
 pub use xen::{XEN_CALL_BYTES, XEN_STUB_BYTES};

@@ -21,4 +21,22 @@ pub struct Quirks {
     /// A call through the Xen hypercall page that KVM writes leaves exactly, so that PV
     /// guests may use it in place of port I/O. Probe `hypercall-transport`.
     pub xen_page: bool,
+    /// A guest's own trap flag.
+    pub tf: TrapFlag,
+}
+
+/// Where a trap flag that the guest itself has set does not do what the architecture
+/// says. Nothing is done about it: a guest that comes there cannot be judged here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrapFlag {
+    /// At all: a stop leaves a #DB that does not belong there (kvm_intel on Bochs), or
+    /// another of the probes `tf-popfq`, `tf-popfq-clear`, `tf-iretq`, `tf-ret`,
+    /// `tf-fault`, `tf-nmi`, `tf-hlt-stop`, `tf-stretch` is wrong.
+    pub wrong: bool,
+    /// Behind a load of SS (kvm_pvm: the shadow does not hold #DB back). Probe `tf-mov-ss`.
+    pub wrong_at_mov_ss: bool,
+    /// Behind STI (kvm_amd on QEMU: #DB is held back). Probe `tf-sti`.
+    pub wrong_at_sti: bool,
+    /// Behind swapgs (kvm_pvm: #DB is one instruction late). Probe `tf-swapgs`.
+    pub wrong_at_swapgs: bool,
 }

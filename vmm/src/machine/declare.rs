@@ -109,6 +109,9 @@ pub struct Scenario {
     pub needs: Vec<Need>,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
+    /// The #DBs and #GPs that each body takes, in order: vector, and the RIP pushed.
+    /// Empty: bodies are not asked.
+    pub traps: Vec<(u8, u64)>,
     /// One line about it.
     pub summary: String,
 }
@@ -396,7 +399,7 @@ impl Resolver<'_> {
     }
 
     fn scenario(&self) -> Result<Scenario, Error> {
-        self.known(&["arg", "faults", "needs", "summary"])?;
+        self.known(&["arg", "faults", "needs", "traps", "summary"])?;
         let need =
             |name: &str| Need::of(name).ok_or_else(|| self.bad(name, "is nothing that a scenario can need (ldt-ss16)"));
         let vector = |name: &str| {
@@ -416,6 +419,7 @@ impl Resolver<'_> {
             native: flag("native"),
             needs: self.list("needs").map(need).collect::<Result<_, _>>()?,
             faults: self.list("faults").map(vector).collect::<Result<_, _>>()?,
+            traps: self.list("traps").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
             summary: self.text("summary"),
         })
     }

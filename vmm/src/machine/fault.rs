@@ -18,16 +18,20 @@ pub enum Fault {
     InvertedTestAndSet,
     /// An iretq that faults leaves NMIs blocked, whatever --faulting-iret says (Xen 99edc6c2a0f5: faulting ERETU)
     FailedIretLeavesBlocked,
+    /// An NMI that arrives at CPL0 while NMIs are open waits for one instruction, which runs with the hypervisor's
+    /// TF where the guest can see it (KVM f86368493ec0: pending between two tests)
+    NmiWindowSetsTf,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::IretKeepsBlocked,
         Self::IretUnblocksEarly,
         Self::SecondNmiLost,
         Self::InvertedTestAndSet,
         Self::FailedIretLeavesBlocked,
+        Self::NmiWindowSetsTf,
     ];
 
     /// Its name on the command line, in campaigns and in replay lines.
@@ -38,6 +42,7 @@ impl Fault {
             Fault::SecondNmiLost => "second-nmi-lost",
             Fault::InvertedTestAndSet => "inverted-test-and-set",
             Fault::FailedIretLeavesBlocked => "failed-iret-leaves-blocked",
+            Fault::NmiWindowSetsTf => "nmi-window-sets-tf",
         }
     }
 

@@ -14,6 +14,7 @@ use super::manifest::Mode;
 use super::memory::GuestMemory;
 use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
+use super::trap_flag;
 use super::user::UserMode;
 use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
 
@@ -110,6 +111,9 @@ impl Machine {
         scenario: &Scenario,
         knobs: Knobs,
     ) -> Result<Self, Error> {
+        if host.quirks().tf.wrong && scenario.traps.iter().any(|(vector, _)| *vector == trap_flag::DB) {
+            return Err(Error::Limit(trap_flag::no_truth("tf-hlt-stop")));
+        }
         let image = &guest.image;
         if let Some(why) = scenario.not_shown(host.quirks()) {
             return Err(Error::Limit(format!("{}: {why}", scenario.name)));

@@ -20,6 +20,7 @@ pub mod link;
 pub mod linux;
 pub mod manifest;
 pub mod memory;
+mod nmi_window;
 pub mod paging;
 pub mod pv;
 mod ready;
@@ -27,6 +28,7 @@ pub(in crate::machine) mod step;
 pub mod symbols;
 mod timed;
 mod transport;
+mod trap_flag;
 mod user;
 pub mod vectors;
 

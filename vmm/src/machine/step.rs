@@ -138,6 +138,9 @@ impl Machine {
         let before = self.state().regs;
         let rip = before.rip;
         let next = d.insn.next_ip();
+        if let Some(why) = self.cannot_trap(&d) {
+            return Ok(Stop::Failed(why));
+        }
         if self.at_user_syscall() {
             return Ok(self.user_syscall(next));
         }

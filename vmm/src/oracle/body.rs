@@ -2,6 +2,7 @@
 
 use guest::abi::{Frame, Regs};
 
+use super::golden::Trap;
 use super::verdict::Invariant;
 use super::watch::Oracle;
 use crate::machine::Machine;
@@ -47,8 +48,30 @@ impl Oracle {
         }
     }
 
+    /// The active body took a #DB or a #GP: it must be the next that the scenario says.
+    pub(super) fn body_trapped(&mut self, trap: Trap) {
+        let declared = &self.rules.scenario.traps;
+        if declared.is_empty() {
+            return;
+        }
+        let expected = declared.get(usize::from(self.ghost.body_traps));
+        let expected = expected.map(|&(vector, rip)| Trap { vector, rip });
+        self.ghost.body_traps = self.ghost.body_traps.saturating_add(1);
+        if expected != Some(trap) {
+            self.breaks(Invariant::I16, |r| {
+                let expected = expected.map_or("none".to_owned(), |t| t.show(r));
+                format!("the body took {}; the scenario says {expected} there", trap.show(r))
+            });
+        }
+    }
+
     /// A body ends.
     pub fn body_ends(&mut self) {
+        let (took, declared) = (usize::from(self.ghost.body_traps), self.rules.scenario.traps.len());
+        self.ghost.body_traps = 0;
+        if declared > 0 && took != declared && self.ghost.bodies > 0 {
+            self.breaks(Invariant::I16, |_| format!("the body took {took} traps; the scenario says {declared}"));
+        }
         match self.ghost.bodies.checked_sub(1) {
             Some(n) => self.ghost.bodies = n,
             None => self.breaks(Invariant::I5, |_| "a body ends that has not begun".to_owned()),

@@ -68,7 +68,10 @@ impl Frames {
         self.lost = false;
     }
 
+    /// Keeps at most the `len` oldest; there are fewer where a return inside an NMI
+    /// consumed a frame from before it.
     fn truncate(&mut self, len: u8) {
+        let len = len.min(self.len);
         self.list[len.into()..self.len.into()].fill(Live::default());
         self.len = len;
     }
@@ -152,6 +155,18 @@ mod tests {
         assert!(f.consume(0x8f00, &frame(3)), "its handler may move RIP");
         assert!(f.consume(0x8123, &frame(1)));
         assert_eq!(f, Frames::default());
+    }
+
+    #[test]
+    fn a_return_by_a_frame_from_before_the_episode_leaves_fewer_than_its_base() {
+        let mut f = Frames::default();
+        f.push(Live { addr: 0x8f00, words: frame(1), vector: 1 });
+        f.begin_episode();
+        f.push(Live { addr: 0x9fd8, words: frame(2), vector: 2 });
+        assert!(f.consume(0x8f00, &frame(1)));
+        f.rewritten(0x9fd8, &frame(2));
+        f.end_episode();
+        assert_eq!((f.nmis(), f.outermost()), (0, None));
     }
 
     #[test]

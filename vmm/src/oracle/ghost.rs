@@ -21,6 +21,8 @@ pub struct Ghost {
     slack: u8,
     /// Bodies that have begun and not ended (I5).
     pub bodies: u8,
+    /// #DB and #GP that the active body has taken (I16).
+    pub body_traps: u8,
     /// The context that the outermost live NMI interrupted.
     pub outer: Option<Context>,
     /// A body has begun in this episode, which began in user code (I15).
@@ -42,6 +44,7 @@ impl Ghost {
     /// A body begins; `false` where no delivery is left that it could answer.
     pub fn body_begins(&mut self) -> bool {
         self.owed = false;
+        self.body_traps = 0;
         self.bodies = self.bodies.saturating_add(1);
         self.served = self.outer.is_some_and(|outer| outer.cpl() == 3);
         match self.slack {

@@ -1,5 +1,8 @@
 //! The run without NMIs that every other run is compared with.
 
+use super::rules::Rules;
+use crate::machine::declare::vector_name;
+
 /// Execution stood at a boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visit {
@@ -20,6 +23,12 @@ pub struct Trap {
     pub vector: u8,
     /// The RIP it pushed.
     pub rip: u64,
+}
+
+impl Trap {
+    pub(super) fn show(&self, rules: &Rules) -> String {
+        format!("{} at {}", vector_name(self.vector), rules.names().show(self.rip))
+    }
 }
 
 /// The golden run of one scheme and scenario.

@@ -175,6 +175,8 @@ impl Oracle {
             if matches!(vector, 1 | 13) && !declared {
                 self.trapped(Trap { vector, rip: words.rip });
             }
+        } else if self.ghost.bodies > 0 && !declared && matches!(vector, 1 | 13) {
+            self.body_trapped(Trap { vector, rip: words.rip });
         } else if self.ghost.bodies == 0 && !declared && !(from_iret && self.rules.scenario.faults.contains(&vector)) {
             let cr2 = machine.state().sregs.cr2;
             self.breaks(Invariant::I18, |r| {
@@ -194,9 +196,8 @@ impl Oracle {
         let expected = self.rules.golden.traps.get(i).copied();
         if expected != Some(trap) {
             self.breaks(Invariant::I16, |r| {
-                let show = |t: Trap| format!("{} at {}", vector_name(t.vector), r.names().show(t.rip));
-                let expected = expected.map_or("none".to_owned(), show);
-                format!("the interrupted code took {}; the golden run takes {expected} there", show(trap))
+                let expected = expected.map_or("none".to_owned(), |t| t.show(r));
+                format!("the interrupted code took {}; the golden run takes {expected} there", trap.show(r))
             });
         }
     }

@@ -19,6 +19,10 @@ pub const SWAPGS: &[u8] = &[0x0f, 0x01, 0xf8];
 pub const MOV_SS: &[u8] = &[0x8e, 0xd0];
 /// `mov %cr2,%rax`
 pub const MOV_FROM_CR2: &[u8] = &[0x0f, 0x20, 0xd0];
+/// `mov %rax,%db0`
+pub const MOV_TO_DR0: &[u8] = &[0x0f, 0x23, 0xc0];
+/// `mov %rbx,%db7`
+pub const MOV_TO_DR7: &[u8] = &[0x0f, 0x23, 0xfb];
 /// `mov (%rbx),%rax`
 pub const LOAD: &[u8] = &[0x48, 0x8b, 0x03];
 /// `mov %rax,(%rbx)`
@@ -73,6 +77,8 @@ mod tests {
             (SWAPGS, Swapgs),
             (MOV_SS, Mov_Sreg_r32m16),
             (MOV_FROM_CR2, Mov_r64_cr),
+            (MOV_TO_DR0, Mov_dr_r64),
+            (MOV_TO_DR7, Mov_dr_r64),
             (LOAD, Mov_r64_rm64),
             (STORE, Mov_rm64_r64),
             (OUT, Out_imm8_AL),

@@ -1,7 +1,7 @@
 //! What code may choose by: each an answer, or a few together.
 
 use super::report::{Report, Row};
-use crate::kvm::Quirks;
+use crate::kvm::{Quirks, TrapFlag};
 
 /// What a host is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Facts {
     pub int3: bool,
     /// Xen's hypercall page can carry a PV guest's hypercalls.
     pub xen_page: bool,
+    /// The guest's own trap flag: what does not hold of it.
+    pub tf: TrapFlag,
 }
 
 const EVENTS_NMI: &[&str] = &["nmi-in-events", "events-settable", "mask-from-outside"];
@@ -53,9 +55,14 @@ const CHECKED_IRETQ: &[&str] = &["iretq-cs-data", "iretq-ss-code"];
 const FAULTING: &[&str] = &["iretq-cs-null", "iretq-cs-not-present", "iretq-stack-unmapped"];
 const PUSH_FAULT_CR2: &[&str] = &["nmi-push-fault"];
 const INT3: &[&str] = &["int3"];
+const TF: &[&str] =
+    &["tf-popfq", "tf-popfq-clear", "tf-iretq", "tf-ret", "tf-fault", "tf-nmi", "tf-hlt-stop", "tf-stretch"];
+const TF_MOV_SS: &[&str] = &["tf-mov-ss"];
+const TF_STI: &[&str] = &["tf-sti"];
+const TF_SWAPGS: &[&str] = &["tf-swapgs"];
 
 #[cfg(test)]
-const ALL: [&[&str]; 11] = [
+const ALL: [&[&str]; 15] = [
     Facts::EXACT_NMI,
     EVENTS_NMI,
     REAL_LATCH,
@@ -67,6 +74,10 @@ const ALL: [&[&str]; 11] = [
     FAULTING,
     PUSH_FAULT_CR2,
     INT3,
+    TF,
+    TF_MOV_SS,
+    TF_STI,
+    TF_SWAPGS,
 ];
 
 impl Facts {
@@ -89,6 +100,12 @@ impl Facts {
             push_fault_cr2: all(PUSH_FAULT_CR2),
             int3: all(INT3),
             xen_page: report.answer("hypercall-transport").is_some_and(|a| a.starts_with("xen")),
+            tf: TrapFlag {
+                wrong: !all(TF),
+                wrong_at_mov_ss: !all(TF_MOV_SS),
+                wrong_at_sti: !all(TF_STI),
+                wrong_at_swapgs: !all(TF_SWAPGS),
+            },
         }
     }
 
@@ -100,6 +117,7 @@ impl Facts {
             half_syscall: !self.syscall,
             no_ldt_ss16: !self.ldt_ss16,
             xen_page: self.xen_page,
+            tf: self.tf,
         }
     }
 }
@@ -142,8 +160,9 @@ mod tests {
             report("kvm_amd", ALL.into_iter().flatten().map(|id| row(id, &["right"], answer)).collect())
         };
         assert_eq!(Facts::of(&rows(Some("right"))).quirks(), Quirks::default());
+        let tf = TrapFlag { wrong: true, wrong_at_mov_ss: true, wrong_at_sti: true, wrong_at_swapgs: true };
         let unknown =
-            Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, no_ldt_ss16: true, xen_page: false };
+            Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, no_ldt_ss16: true, xen_page: false, tf };
         assert_eq!(Facts::of(&rows(None)).quirks(), unknown);
     }
 

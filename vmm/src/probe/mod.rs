@@ -19,6 +19,7 @@ mod ring3;
 mod spec;
 mod stepping;
 mod table;
+mod traps;
 
 pub use compare::Comparison;
 pub use facts::Facts;
@@ -31,7 +32,7 @@ use crate::kvm::Host;
 
 /// The probes that every run makes, in the order of the report.
 pub fn probes() -> impl Iterator<Item = &'static Probe> {
-    [delivery::PROBES, masking::PROBES, irets::PROBES, stepping::PROBES, ring3::PROBES, exits::PROBES]
+    [delivery::PROBES, masking::PROBES, irets::PROBES, stepping::PROBES, traps::PROBES, ring3::PROBES, exits::PROBES]
         .into_iter()
         .flatten()
 }

@@ -10,11 +10,18 @@ use guest::abi;
 
 use crate::arch::gdt;
 use crate::entry::Scheme;
+use crate::scenario;
 
 lab_note!(
     "scheme broken-i5 mode=native arg=SCHEME_BROKEN_I5 entry=broken_i5.entry prefix=broken_i5. "
     "broken=I5 repeat=broken_i5.opened summary=\"opens NMIs inside the body, and nests\""
 );
+
+/// What the scenario wants of a body.
+#[unsafe(no_mangle)]
+extern "sysv64" fn broken_i5_scenario() {
+    (scenario::current().body)();
+}
 
 scheme!(SCHEME_BROKEN_I5 = Scheme::native(entry));
 
@@ -83,6 +90,7 @@ broken_i5.body:
     pushq $broken_i5.opened
     iretq
 broken_i5.opened:
+    call broken_i5_scenario
     outl %eax, ${body_end}
 broken_i5.exit:
     NMI_EPILOGUE

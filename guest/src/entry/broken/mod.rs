@@ -17,6 +17,7 @@ mod i13;
 mod i14;
 mod i15;
 mod i16;
+mod i16_body;
 mod i17;
 mod i18;
 mod i3;

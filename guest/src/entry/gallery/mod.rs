@@ -5,6 +5,7 @@
 //! They are found by injecting everywhere, not by being told where; the campaign
 //! `history.toml` does so. Bugs of hypervisors are in the VMM, behind `--fault`.
 
+mod debug_stack;
 mod gdt_switch;
 mod ist_index;
 mod ring3;

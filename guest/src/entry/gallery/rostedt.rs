@@ -43,10 +43,11 @@ unsafe extern "C" {
 }
 
 scheme_asm! {r"
-# ROSTEDT p, own_frame, cr2: the whole scheme, as in rostedt-2012, with labels p.….
+# ROSTEDT p, own_frame, cr2, body: the whole scheme, as in rostedt-2012, with labels p.….
+# body: the function that is called.
 # own_frame=1: the body has a copy of the saved frame; cr2=1: CR2 is saved.
 # In: RSP = T-40 → hardware frame; all registers the interrupted context's.
-.macro ROSTEDT p, own_frame, cr2
+.macro ROSTEDT p, own_frame, cr2, body=nmi_body
     .globl \p\().entry
 \p\().entry:
     pushq %rdx
@@ -120,7 +121,7 @@ scheme_asm! {r"
 # RSP → [a word,] CR2, abi::Regs. The body may fault.
 \p\().body:
     leaq 8+8*\own_frame(%rsp), %rdi
-    call nmi_body
+    call \body
 \p\().exit:
     LEAVE_KERNEL_GS
     addq $8*\own_frame, %rsp
@@ -142,6 +143,10 @@ scheme_asm! {r"
     ROSTEDT bug_regs_overlap, 0, 1
     ROSTEDT bug_no_cr2, 1, 0
     ROSTEDT twin_rostedt, 1, 1
+    # Of debug_stack.rs.
+    ROSTEDT bug_debug_ist, 1, 1
+    ROSTEDT bug_debug_undo, 1, 1, bug_debug_undo_body
+    ROSTEDT twin_debug_stack, 1, 1, twin_debug_stack_body
 ",
     stack_size = gdt::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,

@@ -351,7 +351,12 @@ impl Uses {
                 }
                 self.needs.memory(session, at);
             }
-            Some(s) if s.range.contains(&(rsp.wrapping_sub(1))) && at >= rsp => {
+            // Of a stack that is scratch all over, nothing belongs to the interrupted code.
+            Some(s)
+                if s.range.contains(&(rsp.wrapping_sub(1)))
+                    && at >= rsp
+                    && session.rules().watched.has_any(&s.range) =>
+            {
                 self.needs.value(Token::Rsp(0));
                 self.needs.memory(session, at);
             }

@@ -19,6 +19,7 @@ mod dot;
 mod episodes;
 mod live;
 mod needs;
+mod operands;
 mod packed;
 mod path;
 mod progress;

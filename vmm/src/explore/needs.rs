@@ -8,8 +8,7 @@ use kvm_bindings::kvm_regs;
 
 use crate::inject::Session;
 use crate::machine::code::holds;
-use crate::machine::paging;
-use crate::oracle::Rules;
+use crate::machine::{Flow, paging};
 
 /// CF, PF, AF, ZF, SF, OF.
 pub const STATUS: u64 = 0x8d5;
@@ -243,7 +242,7 @@ impl Needs {
 
     /// Makes registers those of the context's twin: whatever does not matter is the same
     /// in all twins, and no two such values are equal.
-    pub fn twin(&mut self, regs: &mut kvm_regs, cpl: u8, at_handler: Option<u8>, rules: &Rules) {
+    pub fn twin(&mut self, regs: &mut kvm_regs, cpl: u8, session: &Session) {
         let known = self.registers;
         for (i, register) in registers(regs).into_iter().enumerate().filter(|(i, _)| known >> i & 1 == 0) {
             *register = pattern(i);
@@ -252,16 +251,17 @@ impl Needs {
             regs.rflags = regs.rflags & !STATUS | TWIN_STATUS | ID;
         }
         if !self.rip {
+            let at_handler = session.machine().idt().vector_of(regs.rip);
             let kind = u64::from(cpl) | at_handler.map_or(0, |v| u64::from(v) + 1) << 2;
             let like = (kind, self.outcomes(Token::Rip, regs.rip));
             let known = self.rips.get(&like).copied().filter(|rip| self.tells_rip(*rip));
-            match known {
-                Some(rip) => regs.rip = rip,
-                None if self.tells_rip(regs.rip) => drop(self.rips.insert(like, regs.rip)),
-                None => {}
+            let own = Some(regs.rip).filter(|rip| self.tells_rip(*rip));
+            if let Some(rip) = known.or(own).or_else(|| self.elsewhere(regs.rip, &like.1, session)) {
+                regs.rip = rip;
+                self.rips.insert(like, rip);
             }
         }
-        let stacks = &rules.guest.image.declared.stacks;
+        let stacks = &session.rules().guest.image.declared.stacks;
         let on = stacks.iter().position(|s| s.range.start < regs.rsp && regs.rsp <= s.range.end);
         if let Some(stack) = on.filter(|i| !self.rsp && cpl == 0 && self.rsp_on >> i & 1 == 0) {
             let kind = (stack as u64) << 4 | regs.rsp & 15;
@@ -271,6 +271,19 @@ impl Needs {
             *stand_in = regs.rsp.min(*stand_in);
             regs.rsp = *stand_in;
         }
+    }
+
+    /// Code that no episode executes, for a context that stands in code that they do: in the
+    /// same half of the address space, and no handler's first instruction either.
+    fn elsewhere(&self, rip: u64, outcomes: &[bool], session: &Session) -> Option<u64> {
+        let idt = session.machine().idt();
+        let plain = |other: &u64| (other ^ rip) >> 47 == 0 && idt.vector_of(*other).is_none();
+        if idt.vector_of(rip).is_some() {
+            return None;
+        }
+        let code = session.rules().guest.code.iter().filter(|d| d.flow != Flow::Halt);
+        let mut code = code.map(|d| d.insn.ip()).filter(plain);
+        code.find(|rip| self.tells_rip(*rip) && self.outcomes(Token::Rip, *rip) == outcomes)
     }
 
     fn outcomes(&self, of: Token, value: u64) -> Vec<bool> {

@@ -76,8 +76,7 @@ impl Packed {
     /// The same state in its twin's registers: see [`Needs::twin`].
     pub fn twin(&self, needs: &mut Needs, session: &Session) -> Self {
         let mut out = self.clone();
-        let (cpl, rip) = (self.fixed.vcpu.sregs.cs.selector as u8 & 3, self.fixed.vcpu.regs.rip);
-        needs.twin(&mut out.fixed.vcpu.regs, cpl, session.machine().idt().vector_of(rip), session.rules());
+        needs.twin(&mut out.fixed.vcpu.regs, self.fixed.vcpu.sregs.cs.selector as u8 & 3, session);
         out
     }
 

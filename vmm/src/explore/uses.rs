@@ -18,47 +18,15 @@ use std::ops::Range;
 
 use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits, UsedMemory};
 
-use guest::abi;
-
 use super::live::Liveness;
-use super::needs::{ID, Needs, REGISTERS, STATUS, Test, Token, is_flags, pattern};
+use super::needs::{Needs, REGISTERS, Test, Token, is_flags, pattern};
+use super::operands::{Does, address, ignored, leaves_status, reads, value};
 use crate::inject::Session;
 use crate::machine::{Decoded, Flow, register};
 use crate::oracle::Context;
 
 const STATUS_BITS: u32 =
     RflagsBits::CF | RflagsBits::PF | RflagsBits::AF | RflagsBits::ZF | RflagsBits::SF | RflagsBits::OF;
-
-/// What an instruction does with the values it reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Does {
-    /// Puts them elsewhere.
-    Moves,
-    /// Compares two.
-    Compares { ands: bool },
-    /// Adds a constant to one.
-    Adds,
-    /// Something else.
-    Works,
-}
-
-impl Does {
-    fn of(d: &Decoded) -> Self {
-        let plain = |r: Register| r == Register::None || r.is_gpr();
-        match d.insn.mnemonic() {
-            Mnemonic::Mov if plain(d.insn.op0_register()) && plain(d.insn.op1_register()) => Does::Moves,
-            Mnemonic::Push | Mnemonic::Pop | Mnemonic::Xchg | Mnemonic::Movsq | Mnemonic::Iretq => Does::Moves,
-            Mnemonic::Cmp => Does::Compares { ands: false },
-            Mnemonic::Test => Does::Compares { ands: true },
-            Mnemonic::Lea | Mnemonic::Add | Mnemonic::Sub => Does::Adds,
-            // Rounding a stack pointer down: its twin's lowest bits are its own.
-            Mnemonic::And if d.insn.op1_kind() != OpKind::Register && d.insn.immediate(1) | 15 == u64::MAX => {
-                Does::Adds
-            }
-            _ => Does::Works,
-        }
-    }
-}
 
 /// A value that was compared last, and its flags not yet overwritten.
 #[derive(Clone, Copy)]
@@ -377,57 +345,5 @@ impl Uses {
                 other.into_iter().for_each(|t| self.needs.value(t));
             }
         }
-    }
-}
-
-fn reads(access: OpAccess) -> bool {
-    !matches!(access, OpAccess::None | OpAccess::Write | OpAccess::CondWrite | OpAccess::NoMemAccess)
-}
-
-/// Registers that an OUT hands over and nobody looks at.
-fn ignored(d: &Decoded, full: Register) -> bool {
-    full == Register::RAX && d.insn.mnemonic() == Mnemonic::Out && d.port().is_some_and(|port| port != abi::PORT_PV)
-}
-
-/// An operation with a constant, on flags, that has nothing to do with status and mark.
-fn leaves_status(d: &Decoded) -> bool {
-    if matches!(d.insn.op1_kind(), OpKind::Register | OpKind::Memory) {
-        return false;
-    }
-    let constant = d.insn.immediate(1);
-    let bits = match d.insn.mnemonic() {
-        Mnemonic::Test | Mnemonic::Or | Mnemonic::Xor => constant,
-        Mnemonic::And => !constant,
-        Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr => 1 << (constant & 63),
-        _ => return false,
-    };
-    bits & (STATUS | ID) == 0
-}
-
-fn address(session: &Session, used: &UsedMemory) -> Option<u64> {
-    let state = session.machine().state();
-    used.virtual_address(0, |reg, _, _| match reg {
-        Register::GS => Some(state.sregs.gs.base),
-        Register::FS => Some(state.sregs.fs.base),
-        reg if reg.is_segment_register() => Some(0),
-        reg => register(&state.regs, reg),
-    })
-}
-
-/// The value of a 64-bit operand.
-fn value(session: &Session, d: &Decoded, operand: u32) -> Option<u64> {
-    let state = session.machine().state();
-    match d.insn.op_kind(operand) {
-        OpKind::Register => register(&state.regs, d.insn.op_register(operand)),
-        OpKind::Memory => {
-            let at = d.insn.virtual_address(operand, 0, |reg, _, _| match reg {
-                Register::GS => Some(state.sregs.gs.base),
-                Register::FS => Some(state.sregs.fs.base),
-                reg if reg.is_segment_register() => Some(0),
-                reg => register(&state.regs, reg),
-            })?;
-            session.machine().memory().word(state.sregs.cr3, at)
-        }
-        _ => Some(d.insn.immediate(operand)),
     }
 }

@@ -144,17 +144,24 @@ impl Packer {
 
     /// The state's hash, of which `live` leaves out dead words.
     pub fn hash(&mut self, session: &Session, live: Option<&Liveness>) -> u128 {
+        self.hash_with(session, |packer, h| {
+            match live {
+                None => hash_words(&packer.words, h),
+                Some(live) => packer.hash_live(session, live, h),
+            }
+            packer.capture.as_ref().map(|(_, hash)| *hash).hash(h);
+        })
+    }
+
+    /// A hash of registers, mask, latch and ghost, and of what `memory` feeds.
+    fn hash_with(&mut self, session: &Session, memory: impl FnOnce(&Self, &mut Gather)) -> u128 {
         let m = session.machine();
         let mut bytes = std::mem::take(&mut self.bytes);
         let hash = digest(&mut bytes, |h| {
             Context::of(m.state()).hash(h);
             (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
             session.oracle().ghost.hash(h);
-            match live {
-                None => hash_words(&self.words, h),
-                Some(live) => self.hash_live(session, live, h),
-            }
-            self.capture.as_ref().map(|(_, hash)| *hash).hash(h);
+            memory(self, h);
         });
         self.bytes = bytes;
         hash
@@ -179,16 +186,7 @@ impl Packer {
     /// Without `leftovers`, what lies on stacks is left out: values of the twin's registers may
     /// be among it, for which a context that is like it has its own.
     pub fn hash_episode(&mut self, session: &Session, live: &Liveness, needs: &Needs, leftovers: bool) -> u128 {
-        let m = session.machine();
-        let mut bytes = std::mem::take(&mut self.bytes);
-        let hash = digest(&mut bytes, |h| {
-            Context::of(m.state()).hash(h);
-            (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
-            session.oracle().ghost.hash(h);
-            self.hash_read(session, live, needs, leftovers, h);
-        });
-        self.bytes = bytes;
-        hash
+        self.hash_with(session, |packer, h| packer.hash_read(session, live, needs, leftovers, h))
     }
 
     fn hash_read(&self, session: &Session, live: &Liveness, needs: &Needs, leftovers: bool, h: &mut impl Hasher) {

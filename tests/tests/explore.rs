@@ -94,6 +94,16 @@ fn a_violation_is_found_by_a_shortest_schedule_that_replays() {
     }
 }
 
+/// A second NMI breaks the sketch after fewer instructions than one does: the one counts.
+#[test]
+fn fewer_nmis_come_before_fewer_instructions() {
+    for more in [&[][..], &["--stepped", "--dead-words"]] {
+        let violation = explore("linus-2010", "vmalloc-fault", more).1["violations"][0].clone();
+        assert_eq!(violation["invariant"], "I6", "{violation}");
+        assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 1, "{violation}");
+    }
+}
+
 #[test]
 fn what_needs_three_nmis_is_found() {
     let (code, found) = explore("rostedt-2012", "short-ud-fault", &[]);

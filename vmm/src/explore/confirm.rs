@@ -3,14 +3,14 @@
 
 use super::config::{Error, Found};
 use super::path;
-use super::search::Search;
+use super::search::{Broken, Search};
 use super::states::{Id, Next};
 use crate::inject::{Gear, Session, run};
 
 impl Search {
     /// Runs each violation's path again in every gear: its verdict is what they say.
     pub fn confirm(&mut self, session: &mut Session) -> Result<(), Error> {
-        for (mut verdict, path) in std::mem::take(&mut self.found) {
+        for Broken { mut verdict, path, .. } in std::mem::take(&mut self.found) {
             let schedule = path::schedule(session, &path, self.config.moves)?;
             for gear in [Gear::Step, Gear::Jump, Gear::Arm] {
                 let again = run(session, &schedule, gear, &mut ())?;

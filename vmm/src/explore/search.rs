@@ -78,6 +78,14 @@ fn more_is_live(workers: &mut [Worker]) -> bool {
     more
 }
 
+/// A violation, and the path to it.
+pub(super) struct Broken {
+    pub verdict: Verdict,
+    pub path: Vec<Edge>,
+    /// Its arrivals and edges.
+    cost: (u32, u32),
+}
+
 /// A search under way.
 pub(super) struct Search {
     pub config: Config,
@@ -93,7 +101,7 @@ pub(super) struct Search {
     places: Vec<(u64, u32)>,
     links: HashSet<(Id, Id, Edge)>,
     coverage: Coverage,
-    pub found: Vec<(Verdict, Vec<Edge>)>,
+    pub found: Vec<Broken>,
     pub report: Report,
 }
 
@@ -139,6 +147,11 @@ impl Search {
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(), Error> {
         while let Some((at, wave)) = self.waves.pop_first() {
+            if self.stops_before(at) {
+                self.report.bound = Some(Bound::Violation);
+                self.report.frontier = self.frontier as u64;
+                return Ok(());
+            }
             self.frontier -= wave.len();
             self.frontier_bytes -= wave.iter().map(|(_, s)| s.bytes()).sum::<usize>();
             // A long wave is taken in parts, so that bounds and Ctrl-C are seen in time.
@@ -164,11 +177,21 @@ impl Search {
         Ok(())
     }
 
+    /// Whether what was found is a shortest: no state with fewer arrivals, or with as many
+    /// and fewer edges, is left. Then those that are not are dropped.
+    fn stops_before(&mut self, next: (u32, u32)) -> bool {
+        let Some(least) = self.found.iter().map(|f| f.cost).min().filter(|_| !self.config.keep_going) else {
+            return false;
+        };
+        if next >= least {
+            self.found.retain(|f| f.cost == least);
+        }
+        next >= least
+    }
+
     pub fn bound_hit(&self, stop: &AtomicBool) -> Option<Bound> {
         if stop.load(Relaxed) {
             Some(Bound::Interrupted)
-        } else if !self.found.is_empty() && !self.config.keep_going {
-            Some(Bound::Violation)
         } else if self.states.len() > self.config.max_states {
             Some(Bound::States)
         } else if self.states.bytes() + self.frontier_bytes > self.config.max_memory {
@@ -230,7 +253,7 @@ impl Search {
         self.note(&reached);
         let Reached { from, edge, to, nesting, .. } = reached;
         let hash = match to {
-            To::Ends(verdict) => return self.ends(from, edge, verdict),
+            To::Ends(verdict) => return self.ends(from, edge, verdict, (arrivals, edges)),
             To::Known(hash) | To::New(hash, _) => hash,
         };
         let arrivals = arrivals + u32::from(edge != Edge::Step);
@@ -261,17 +284,25 @@ impl Search {
         }
     }
 
-    pub fn ends(&mut self, from: Id, edge: Edge, verdict: Verdict) {
+    fn ends(&mut self, from: Id, edge: Edge, verdict: Verdict, (arrivals, edges): (u32, u32)) {
         if edge == Edge::Step {
             self.states.set_next(from, if verdict.is_pass() { Next::End } else { Next::Fails });
         }
-        let kind = |v: &Verdict| (v.word(), v.invariant());
-        if verdict.is_pass() || self.found.iter().any(|(v, _)| kind(v) == kind(&verdict)) {
+        if verdict.is_pass() {
             return;
         }
-        let mut path = self.states.path(from);
-        path.push(edge);
-        self.found.push((verdict, path));
+        let cost = (arrivals + u32::from(edge != Edge::Step), edges + 1);
+        let kind = |v: &Verdict| (v.word(), v.invariant());
+        let known = self.found.iter().position(|f| kind(&f.verdict) == kind(&verdict));
+        if known.is_some_and(|i| self.found[i].cost <= cost) {
+            return;
+        }
+        let path = self.states.path(from).into_iter().chain([edge]).collect();
+        let new = Broken { verdict, path, cost };
+        match known {
+            Some(i) => self.found[i] = new, // an arrival's edge ends later than it begins
+            None => self.found.push(new),
+        }
     }
 
     /// The report. Unless all is `settled` that the search took for dead or for alike, states
@@ -279,7 +310,8 @@ impl Search {
     pub fn finish(mut self, workers: &mut [Worker], settled: bool) -> Result<Report, Error> {
         if let Some(id) = self.states.first_on_cycle().filter(|_| settled && !self.has_livelock()) {
             let detail = String::new();
-            self.found.push((Verdict::Livelock { detail }, self.states.path(id)));
+            let (verdict, path) = (Verdict::Livelock { detail }, self.states.path(id));
+            self.found.push(Broken { verdict, path, cost: (0, 0) });
         }
         let deepest = |i: usize| workers.iter().map(|w| w.stacks[i].end - w.deepest[i]).max().unwrap_or(0) as u64;
         let stacks = &workers[0].session.rules().guest.image.declared.stacks;
@@ -300,6 +332,6 @@ impl Search {
         Ok(self.report)
     }
     fn has_livelock(&self) -> bool {
-        self.found.iter().any(|(v, _)| v.invariant() == Some(Invariant::I17))
+        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::I17))
     }
 }

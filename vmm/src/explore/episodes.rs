@@ -66,8 +66,11 @@ pub fn explore(
     let Some(live) = Liveness::new(worker.session.rules(), true) else { return Ok(None) };
     worker.look.live = Some(live);
     worker.look.uses = Some(Uses::new(&worker.session));
+    // What a chain looks at may depend on its episode: on the page table, on a pointer in memory.
+    // So the last round steps the chains of each episode anew; those before only learn.
+    let mut thorough = false;
     for round in 1..=MOST_ROUNDS {
-        let mut search = ByEpisodes::begin(&mut worker, config);
+        let mut search = ByEpisodes::begin(&mut worker, config, thorough);
         let ended = search.run(&mut worker, stop, on_progress)?;
         let more = match (&mut worker.look.live, &mut worker.look.uses) {
             (Some(live), Some(uses)) => live.settle() | uses.settle(live),
@@ -83,6 +86,7 @@ pub fn explore(
             }
             Ended::Bound => return Ok(None), // what the whole search finds within the same bounds counts
             _ if more => {}
+            Ended::Closed if !thorough => thorough = true,
             Ended::Closed if search.states.first_on_cycle().is_some() => return Ok(None),
             Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Some),
             Ended::Broke(why) => {
@@ -100,11 +104,14 @@ struct ByEpisodes {
     /// How episodes end, by the twin and the edge that begins them.
     known: HashMap<(u128, Edge), Vec<Ending>>,
     episodes: Episodes,
+    /// Each episode's chains are stepped, whether chains like them were before or not.
+    thorough: bool,
 }
 
 impl ByEpisodes {
-    fn begin(worker: &mut Worker, config: Config) -> Self {
-        Self { search: Search::begin(worker, config), known: HashMap::new(), episodes: Episodes::default() }
+    fn begin(worker: &mut Worker, config: Config, thorough: bool) -> Self {
+        let search = Search::begin(worker, config);
+        Self { search, known: HashMap::new(), episodes: Episodes::default(), thorough }
     }
 
     fn run(
@@ -222,6 +229,9 @@ impl ByEpisodes {
         stop: &AtomicBool,
     ) -> Result<Result<Vec<Ending>, Ended>, Error> {
         let moves = self.search.config.moves;
+        if self.thorough {
+            worker.forget_chains();
+        }
         let mut endings: Vec<Ending> = Vec::new();
         let mut waves = BTreeMap::from([((0, 0), vec![(root, twin)])]);
         while let Some(((arrivals, edges), wave)) = waves.pop_first() {

@@ -151,6 +151,11 @@ impl Worker {
         }
     }
 
+    /// Steps every chain anew when it comes again.
+    pub fn forget_chains(&mut self) {
+        self.chains.clear();
+    }
+
     fn note_stacks(&mut self) {
         for (range, deepest) in self.stacks.iter().zip(&mut self.deepest) {
             if let Some(at) = self.packer.lowest_change(range) {

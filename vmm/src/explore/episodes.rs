@@ -24,7 +24,7 @@ use super::live::Liveness;
 use super::packed::Packed;
 use super::path;
 use super::progress::Progress;
-use super::search::Search;
+use super::search::{LEARN_FROM, Search};
 use super::states::{Edge, Id, Next, States};
 use super::uses::Uses;
 use super::worker::{To, Worker};
@@ -66,27 +66,40 @@ pub fn explore(
     let Some(live) = Liveness::new(worker.session.rules(), true) else { return Ok(None) };
     worker.look.live = Some(live);
     worker.look.uses = Some(Uses::new(&worker.session));
-    // What a chain looks at may depend on its episode: on the page table, on a pointer in memory.
-    // So the last round steps the chains of each episode anew; those before only learn.
-    let mut thorough = false;
+    // A few interrupted contexts show most of what there is to learn; then all are looked at.
+    worker.sample = LEARN_FROM;
     for round in 1..=MOST_ROUNDS {
-        let mut search = ByEpisodes::begin(&mut worker, config, thorough);
+        let mut search = ByEpisodes::begin(&mut worker, config);
         let ended = search.run(&mut worker, stop, on_progress)?;
         let more = match (&mut worker.look.live, &mut worker.look.uses) {
-            (Some(live), Some(uses)) => live.settle() | uses.settle(live),
+            (Some(live), Some(uses)) => {
+                let (more_live, more_used) = (live.settle(), uses.settle(live));
+                if more_used {
+                    worker.forget_chains(); // what stepping one shows depends on what is known to matter
+                }
+                more_live || more_used
+            }
             _ => false,
         };
         let ByEpisodes { mut search, episodes, .. } = search;
-        log::info!("round {round}: {episodes:?}, {} states; more matters: {more}", search.states.len());
+        log::info!(
+            "round {round}: arrivals in 1 of {} contexts; {episodes:?}, {} states; more matters: {more}",
+            worker.sample,
+            search.states.len()
+        );
         search.report.rounds = round;
         search.report.episodes = Some(episodes);
+        if worker.strayed {
+            log::info!("by episodes it is not proved: a chain ended otherwise than one like it");
+            return Ok(None);
+        }
         match ended {
             Ended::Bound if search.report.bound == Some(Bound::Interrupted) => {
                 return search.finish(std::slice::from_mut(&mut worker), false).map(Some);
             }
             Ended::Bound => return Ok(None), // what the whole search finds within the same bounds counts
             _ if more => {}
-            Ended::Closed if !thorough => thorough = true,
+            Ended::Closed if worker.sample > 1 => worker.sample = 1,
             Ended::Closed if search.states.first_on_cycle().is_some() => return Ok(None),
             Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Some),
             Ended::Broke(why) => {
@@ -104,14 +117,12 @@ struct ByEpisodes {
     /// How episodes end, by the twin and the edge that begins them.
     known: HashMap<(u128, Edge), Vec<Ending>>,
     episodes: Episodes,
-    /// Each episode's chains are stepped, whether chains like them were before or not.
-    thorough: bool,
 }
 
 impl ByEpisodes {
-    fn begin(worker: &mut Worker, config: Config, thorough: bool) -> Self {
+    fn begin(worker: &mut Worker, config: Config) -> Self {
         let search = Search::begin(worker, config);
-        Self { search, known: HashMap::new(), episodes: Episodes::default(), thorough }
+        Self { search, known: HashMap::new(), episodes: Episodes::default() }
     }
 
     fn run(
@@ -190,6 +201,9 @@ impl ByEpisodes {
         let key = (worker.hash(), edge);
         worker.look.twin = false;
         if !self.known.contains_key(&key) {
+            if edge == Edge::Nmi && !id.is_multiple_of(worker.sample) {
+                return Ok(None); // this round only learns
+            }
             self.episodes.searched += 1;
             worker.look.twin = true;
             let found = self.search_twin(worker, (id, twin), edge, stop);
@@ -229,9 +243,6 @@ impl ByEpisodes {
         stop: &AtomicBool,
     ) -> Result<Result<Vec<Ending>, Ended>, Error> {
         let moves = self.search.config.moves;
-        if self.thorough {
-            worker.forget_chains();
-        }
         let mut endings: Vec<Ending> = Vec::new();
         let mut waves = BTreeMap::from([((0, 0), vec![(root, twin)])]);
         while let Some(((arrivals, edges), wave)) = waves.pop_first() {
@@ -291,7 +302,7 @@ impl ByEpisodes {
         worker.packer.unpack(state, &mut worker.session);
         let last = ending.way.iter().rposition(|e| *e == Edge::Nmi).unwrap_or(0);
         for edge in &ending.way[..=last] {
-            path::follow(&mut worker.session, *edge, self.search.config.moves, &mut worker.look)?;
+            path::follow(&mut worker.session, *edge, self.search.config.moves, Some(&mut worker.look))?;
             if worker.session.verdict().is_some() {
                 break;
             }

@@ -15,16 +15,18 @@
 //! seen: then every read that was executed was of a live word, so states that differ
 //! in dead words only have equal futures. Until then the search is run again. Chains
 //! that were run freely are stepped once for each way they begin, end and change
-//! memory; the fully stepped search leaves nothing to that.
+//! memory, in a search by episodes once for each footprint (`footprint.rs`); the fully
+//! stepped search leaves nothing to that.
 
 use std::collections::HashMap;
 
-use guest::abi;
+use guest::abi::Frame;
 use iced_x86::{InstructionInfoFactory, OpAccess, Register};
 
+use super::operands::beyond_operands;
 use crate::inject::Session;
+use crate::machine::Mode;
 use crate::machine::declare::has_error_code;
-use crate::machine::{Flow, Mode};
 use crate::oracle::Rules;
 
 /// Stack words that can be told apart: 32 KiB of declared stacks.
@@ -43,6 +45,14 @@ impl Words {
 
     fn has(&self, word: usize) -> bool {
         self.0[word / 64] >> (word % 64) & 1 != 0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0
+            .iter()
+            .enumerate()
+            .filter(|(_, bits)| **bits != 0)
+            .flat_map(|(i, bits)| (0..64).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| i * 64 + bit))
     }
 
     fn union(&mut self, other: &Self) {
@@ -101,6 +111,8 @@ pub struct Liveness {
     /// Those of which the oracle compares memory: not all is scratch.
     watched: Vec<bool>,
     edges: HashMap<Point, Vec<Edge>>,
+    /// The points of `edges`, in the order they were found.
+    order: Vec<Point>,
     live: HashMap<Point, Words>,
     /// Live at the delivery of an NMI that finds none live, wherever it comes.
     entered: Words,
@@ -109,6 +121,10 @@ pub struct Liveness {
     info: InstructionInfoFactory,
     /// Words that the oracle reads at any time.
     always: Words,
+    /// Since [`Self::begin_chain`]: words that were read before they were written, and those
+    /// that were written.
+    read: Words,
+    written: Words,
     /// Only what an NMI's own code reads counts, not what the code that it returns to does.
     episodes: bool,
 }
@@ -131,11 +147,14 @@ impl Liveness {
             stacks,
             watched,
             edges: HashMap::new(),
+            order: Vec::new(),
             live: HashMap::new(),
             entered: Words::NONE,
             dirty: false,
             info: InstructionInfoFactory::new(),
             always: Words::NONE,
+            read: Words::NONE,
+            written: Words::NONE,
             episodes,
         };
         if next > BLOCKS * 64 {
@@ -147,6 +166,19 @@ impl Liveness {
             }
         }
         Some(out)
+    }
+
+    /// A chain begins: what it reads is to be known.
+    pub fn begin_chain(&mut self) {
+        (self.read, self.written) = (self.always, Words::NONE);
+    }
+
+    /// Addresses of stack words that the chain read before it wrote them.
+    pub fn read_by_chain(&self) -> impl Iterator<Item = u64> {
+        self.read.iter().filter_map(|word| {
+            let (start, _, first) = self.stacks.iter().rfind(|(_, _, first)| *first <= word)?;
+            Some(start + (word - first) as u64 * 8)
+        })
     }
 
     /// Whether `addr` lies in a declared stack.
@@ -206,8 +238,7 @@ impl Liveness {
     pub fn before(&mut self, session: &Session) -> Access {
         let m = session.machine();
         let state = m.state();
-        let rsp = state.regs.rsp;
-        let mut out = Access { from: Point::of(session), reads: Words::NONE, writes: Words::NONE };
+        let mut out = Access { from: Point::of(session), reads: Words::NONE, writes: Words::NONE, back_to: None };
         let Some(d) = m.next_instruction() else { return out };
         let info = self.info.info(&d.insn);
         let mut uses: [(u64, u64, bool, bool); 8] = [(0, 0, false, false); 8];
@@ -236,27 +267,22 @@ impl Liveness {
                 out.writes.union(&self.range(*addr, *bytes, true));
             }
         }
-        // What the CPU or the VMM reads beyond the operands.
-        match d.flow {
-            Flow::Iret => out.reads.union(&self.range(rsp, 40, false)),
-            _ => match d.port() {
-                Some(abi::PORT_BODY_BEGIN) => {
-                    out.reads.union(&self.range(state.regs.rdi, size_of::<abi::Regs>() as u64, false))
-                }
-                Some(abi::PORT_PV) => out.reads.union(&self.range(rsp, size_of::<abi::IretContext>() as u64, false)),
-                Some(abi::PORT_ERETS | abi::PORT_ERETU) => out.reads.union(&self.range(rsp, 48, false)),
-                _ => {}
-            },
+        if let Some((addr, bytes)) = beyond_operands(&d, &state.regs) {
+            out.reads.union(&self.range(addr, bytes, false));
+            let frame = m.memory().words::<5>(state.sregs.cr3, addr + bytes - size_of::<Frame>() as u64);
+            out.back_to = frame.map(|[rip, .., rsp, _]| (rip, rsp));
         }
         out
     }
 
     /// The instruction was executed and led here. A fault's handler has a frame
-    /// written for it.
+    /// written for it; not so where a return led to its first instruction, at which an
+    /// NMI had interrupted it.
     pub fn after(&mut self, mut access: Access, session: &Session) {
         let m = session.machine();
         let to = Point::of(session);
-        if let Some(vector) = m.idt().vector_of(to.rip).filter(|v| *v != 2) {
+        let landed = access.back_to == Some((to.rip, to.rsp));
+        if let Some(vector) = m.idt().vector_of(to.rip).filter(|v| *v != 2 && !landed) {
             let bytes = if has_error_code(vector) { 48 } else { 40 };
             access.writes = self.range(to.rsp, bytes, true); // the instruction itself wrote nothing
         }
@@ -268,12 +294,17 @@ impl Liveness {
         let m = session.machine();
         let to = Point::of(session);
         let bytes = if m.mode() == Mode::Pv { m.pv().frame_bytes() } else { 40 };
-        self.see(Access { from, reads: Words::NONE, writes: self.range(to.rsp, bytes, true) }, to);
+        self.see(Access { from, reads: Words::NONE, writes: self.range(to.rsp, bytes, true), back_to: None }, to);
     }
 
     fn see(&mut self, access: Access, to: Point) {
-        let Access { from, reads, writes } = access;
-        let edges = self.edges.entry(from).or_default();
+        let Access { from, reads, writes, .. } = access;
+        self.read.union(&reads.minus(&self.written));
+        self.written.union(&writes);
+        let edges = self.edges.entry(from).or_insert_with(|| {
+            self.order.push(from);
+            Vec::new()
+        });
         match edges.iter_mut().find(|e| e.to == to) {
             None => {
                 edges.push(Edge { to, reads, writes });
@@ -292,7 +323,7 @@ impl Liveness {
     pub fn absorb(&mut self, other: &Self) {
         for (from, edges) in &other.edges {
             for e in edges {
-                self.see(Access { from: *from, reads: e.reads, writes: e.writes }, e.to);
+                self.see(Access { from: *from, reads: e.reads, writes: e.writes, back_to: None }, e.to);
             }
         }
     }
@@ -311,9 +342,10 @@ impl Liveness {
             return false;
         }
         let mut live = HashMap::<Point, Words>::with_capacity(self.edges.len());
+        // What is live flows backwards, and points were found forwards.
         loop {
             let mut grew = false;
-            for (from, edges) in &self.edges {
+            for (from, edges) in self.order.iter().rev().filter_map(|p| self.edges.get_key_value(p)) {
                 let mut now = live.get(from).copied().unwrap_or(Words::NONE);
                 let before = now;
                 for e in edges {
@@ -383,4 +415,6 @@ pub struct Access {
     from: Point,
     reads: Words,
     writes: Words,
+    /// RIP and RSP in the frame that it returns by, where it is a return.
+    back_to: Option<(u64, u64)>,
 }

@@ -17,6 +17,7 @@ mod config;
 mod confirm;
 mod dot;
 mod episodes;
+mod footprint;
 mod live;
 mod needs;
 mod operands;

@@ -4,8 +4,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use iced_x86::ConditionCode;
-use kvm_bindings::kvm_regs;
+use kvm_bindings::{kvm_regs, kvm_segment};
 
+use super::footprint::{WordSet, has, insert};
 use crate::inject::Session;
 use crate::machine::code::holds;
 use crate::machine::{Flow, paging};
@@ -103,7 +104,12 @@ pub struct Needs {
     /// Stacks, by number, on which the interrupted RSP matters.
     rsp_on: u64,
     /// Words of the writable pages.
-    words: Vec<u64>,
+    words: WordSet,
+    /// What the CPU and the oracle read without being asked to: the descriptor tables, and words
+    /// that are declared idle.
+    always: WordSet,
+    /// Those, and what was read or written since [`Self::begin_chain`], stacks apart.
+    touched: WordSet,
     tests: BTreeSet<Test>,
     grew: bool,
     /// Instructions that episodes execute. A context that stands at one keeps its RIP: it
@@ -115,8 +121,7 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Nothing known but what the CPU and the oracle read without being asked to: the
-    /// descriptor tables, and words that are declared idle.
+    /// Nothing known but what is always read.
     pub fn new(session: &Session) -> Self {
         let words = session.machine().pages().len() * 512 / 64;
         let mut out = Self {
@@ -126,6 +131,8 @@ impl Needs {
             flags: false,
             rsp_on: 0,
             words: vec![0; words],
+            always: vec![0; words],
+            touched: vec![0; words],
             tests: BTreeSet::new(),
             grew: false,
             executed: HashSet::new(),
@@ -134,17 +141,30 @@ impl Needs {
         };
         let (rules, sregs) = (session.rules(), &session.machine().state().sregs);
         let table = |base: u64, limit: u64| base..base + limit + 1;
+        let segment = |s: &kvm_segment| (s.unusable == 0).then(|| table(s.base, s.limit.into()));
         let tables = [
-            table(sregs.gdt.base, sregs.gdt.limit.into()),
-            table(sregs.idt.base, sregs.idt.limit.into()),
-            table(sregs.tr.base, sregs.tr.limit.into()),
+            Some(table(sregs.gdt.base, sregs.gdt.limit.into())),
+            Some(table(sregs.idt.base, sregs.idt.limit.into())),
+            segment(&sregs.tr),
+            segment(&sregs.ldt),
         ];
-        for range in tables.into_iter().chain(rules.scheme.idle.iter().cloned()) {
+        for range in tables.into_iter().flatten().chain(rules.scheme.idle.iter().cloned()) {
             for addr in range.step_by(8) {
                 out.memory(session, addr);
             }
         }
+        out.always.clone_from(&out.touched);
         out
+    }
+
+    /// A chain begins: what it touches is to be known.
+    pub fn begin_chain(&mut self) {
+        self.touched.clone_from(&self.always);
+    }
+
+    /// Words that the chain read or wrote, those of stacks apart, and those that are always read.
+    pub fn touched(&self) -> &WordSet {
+        &self.touched
     }
 
     /// Whether anything was added since the last call.
@@ -230,14 +250,13 @@ impl Needs {
     fn physical(&mut self, pages: &[u64], paddr: u64) {
         let Some(page) = pages.iter().position(|p| *p == paddr & !4095) else { return };
         let word = page * 512 + (paddr & 4095) as usize / 8;
-        let bit = 1 << (word % 64);
-        self.grew |= self.words[word / 64] & bit == 0;
-        self.words[word / 64] |= bit;
+        self.grew |= insert(&mut self.words, word);
+        insert(&mut self.touched, word);
     }
 
     /// Whether a word of the writable pages matters.
     pub fn has_word(&self, index: usize) -> bool {
-        self.words[index / 64] >> (index % 64) & 1 != 0
+        has(&self.words, index)
     }
 
     /// Makes registers those of the context's twin: whatever does not matter is the same

@@ -1,12 +1,13 @@
 //! What an instruction does with its operands, as far as `uses.rs` asks.
 
 use iced_x86::{Mnemonic, OpAccess, OpKind, Register, UsedMemory};
+use kvm_bindings::kvm_regs;
 
 use guest::abi;
 
 use super::needs::{ID, STATUS};
 use crate::inject::Session;
-use crate::machine::{Decoded, register};
+use crate::machine::{Decoded, Flow, register};
 
 /// What an instruction does with the values it reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,21 @@ pub fn leaves_status(d: &Decoded) -> bool {
         _ => return false,
     };
     bits & (STATUS | ID) == 0
+}
+
+/// What the CPU or the VMM reads beyond the operands: its address, and how many bytes. The last
+/// five words of it are a frame.
+pub fn beyond_operands(d: &Decoded, regs: &kvm_regs) -> Option<(u64, u64)> {
+    if d.flow == Flow::Iret {
+        return Some((regs.rsp, size_of::<abi::Frame>() as u64));
+    }
+    match d.port()? {
+        abi::PORT_BODY_BEGIN => Some((regs.rdi, size_of::<abi::Regs>() as u64)),
+        abi::PORT_PV => Some((regs.rsp, size_of::<abi::IretContext>() as u64)),
+        // FRED's frame, from the error code on up to SS.
+        abi::PORT_ERETS | abi::PORT_ERETU => Some((regs.rsp, 48)),
+        _ => None,
+    }
 }
 
 /// A memory operand's address.

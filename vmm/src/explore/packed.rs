@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::footprint::{Start, has};
 use super::live::{Liveness, Point};
 use super::needs::Needs;
 use crate::inject::Session;
@@ -211,6 +212,21 @@ impl Packer {
                 (index, was).hash(h);
             }
         });
+    }
+
+    /// A hash of the session's state without its memory.
+    pub fn hash_registers(&mut self, session: &Session) -> u128 {
+        self.hash_with(session, |_, _| {})
+    }
+
+    /// A hash of how a chain begins in `state`, as far as the words in `read` show it.
+    pub fn hash_footprint(&mut self, state: &Packed, start: Start, number: u32, read: &[u64]) -> u128 {
+        digest(&mut self.bytes, |h| {
+            (start.rip, start.edge, start.hash, number).hash(h);
+            for w in state.words.iter().filter(|w| has(read, w.index as usize)) {
+                (w.index, w.value).hash(h);
+            }
+        })
     }
 
     /// A hash of which words are not what they were in `before`.

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::footprint::{WordSet, insert};
 use super::live::Liveness;
 use super::packed::Packed;
 use super::states::Edge;
 use super::uses::Uses;
 use crate::inject::{Advance, At, Event, Kind, Schedule, Session};
 use crate::machine::{Error, Mode, Raise};
+use crate::oracle::Rules;
 
 /// Which moves a search makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,23 @@ pub struct Lookout {
 }
 
 impl Lookout {
+    /// A chain begins that is stepped from end to end.
+    pub fn begin_chain(&mut self) {
+        self.live.iter_mut().for_each(Liveness::begin_chain);
+        self.uses().into_iter().for_each(|uses| uses.needs.begin_chain());
+    }
+
+    /// What the chain read before it wrote it: words of the writable pages.
+    pub fn read_by_chain(&self, rules: &Rules) -> WordSet {
+        let mut out = self.uses.as_ref().map_or_else(Vec::new, |uses| uses.needs.touched().clone());
+        for addr in self.live.iter().flat_map(Liveness::read_by_chain) {
+            if let Some(at) = rules.watched.offset(addr) {
+                insert(&mut out, at / 8);
+            }
+        }
+        out
+    }
+
     fn uses(&mut self) -> Option<&mut Uses> {
         self.uses.as_mut().filter(|_| self.twin)
     }
@@ -65,34 +84,34 @@ pub fn exists(state: &Packed, mode: Mode, edge: Edge, moves: Moves) -> bool {
     }
 }
 
-/// Follows an edge to the next state, or to a verdict. Returns how many NMIs were
-/// live after its first move.
-pub fn follow(session: &mut Session, edge: Edge, moves: Moves, look: &mut Lookout) -> Result<u32, Error> {
-    look.uses().into_iter().for_each(Uses::forget);
-    tracked(session, look, |session| begin(session, edge))?;
+/// Follows an edge to the next state, or to a verdict, and has what is not run freely
+/// looked at. Returns how many NMIs were live after its first move.
+pub fn follow(session: &mut Session, edge: Edge, moves: Moves, mut look: Option<&mut Lookout>) -> Result<u32, Error> {
+    tracked(session, look.as_deref_mut(), |session| begin(session, edge))?;
     let nesting = session.oracle().ghost.frames.nmis();
     while skip(session, moves) {
         let m = session.machine();
         match (m.blocked(), m.in_shadow()) {
             (true, false) => session.advance(Advance::To(&[]))?,
             (true, true) => session.advance(Advance::Step)?,
-            _ => tracked(session, look, |session| session.advance(Advance::Step))?,
+            _ => tracked(session, look.as_deref_mut(), |session| session.advance(Advance::Step))?,
         }
     }
     Ok(nesting)
 }
 
-/// Follows an edge by single steps, each of them looked at.
-pub fn follow_closely(session: &mut Session, edge: Edge, moves: Moves, look: &mut Lookout) -> Result<(), Error> {
+/// The same by single steps, each of them looked at.
+pub fn follow_closely(session: &mut Session, edge: Edge, moves: Moves, look: &mut Lookout) -> Result<u32, Error> {
     look.uses().into_iter().for_each(Uses::forget);
-    tracked(session, look, |session| begin(session, edge))?;
+    tracked(session, Some(look), |session| begin(session, edge))?;
+    let nesting = session.oracle().ghost.frames.nmis();
     while skip(session, moves) {
-        tracked(session, look, |session| session.advance(Advance::Step))?;
+        tracked(session, Some(look), |session| session.advance(Advance::Step))?;
     }
     if let Some(uses) = look.uses().filter(|_| session.verdict().is_none()) {
         uses.at_state(session);
     }
-    Ok(())
+    Ok(nesting)
 }
 
 /// Goes on with nothing more arriving, to where no NMI is live.
@@ -109,9 +128,10 @@ pub fn leave(session: &mut Session) -> Result<(), Error> {
 /// Makes one move, and has it looked at.
 fn tracked(
     session: &mut Session,
-    look: &mut Lookout,
+    look: Option<&mut Lookout>,
     go: impl FnOnce(&mut Session) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let Some(look) = look else { return go(session) };
     let access = look.live.as_mut().map(|live| live.before(session));
     let (nmis, outermost) = (session.machine().blocked(), session.oracle().ghost.outer.is_none());
     if let Some(uses) = look.uses() {

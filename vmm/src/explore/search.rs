@@ -65,7 +65,7 @@ pub fn explore(
 }
 
 /// While liveness is learned, one in so many interrupted contexts is.
-const LEARN_FROM: u32 = 61;
+pub(super) const LEARN_FROM: u32 = 61;
 
 /// Brings together what the workers have seen of the stacks. `true` where words are
 /// live that the search took for dead.

@@ -20,7 +20,7 @@ use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, Rfl
 
 use super::live::Liveness;
 use super::needs::{Needs, REGISTERS, Test, Token, is_flags, pattern};
-use super::operands::{Does, address, ignored, leaves_status, reads, value};
+use super::operands::{Does, address, beyond_operands, ignored, leaves_status, reads, value};
 use crate::inject::Session;
 use crate::machine::{Decoded, Flow, register};
 use crate::oracle::Context;
@@ -139,6 +139,9 @@ impl Uses {
         self.flags(&d);
         self.registers(session, &d, &tokens);
         self.memory(session, &d, &tokens);
+        if let Some((addr, bytes)) = beyond_operands(&d, &m.state().regs) {
+            (addr & !7..addr + bytes).step_by(8).for_each(|at| self.place(session, at, &tokens));
+        }
         let word = |at: u64| m.memory().word(m.state().sregs.cr3, at);
         let (target, flags) = match d.flow {
             Flow::Iret => (word(rsp), word(rsp.wrapping_add(16))),

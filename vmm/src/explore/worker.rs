@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::config::Error;
+use super::footprint::{Footprints, Start};
 use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Lookout, Moves};
@@ -17,9 +18,13 @@ pub(super) struct Worker {
     pub packer: Packer,
     /// Which stack words are dead, and what matters of an interrupted context.
     pub look: Lookout,
-    /// Freely run chains that were stepped once: where they begin and end, what they
-    /// change, and whether their context was a twin's.
-    chains: HashSet<(Point, Point, u64, bool)>,
+    /// Freely run chains of real contexts that were stepped once: where they begin and end, and
+    /// what they change.
+    chains: HashSet<(Point, Point, u64)>,
+    /// Chains of twins that were stepped.
+    footprints: Footprints,
+    /// One that was run freely has not ended as one like it: what it depends on is not known.
+    pub strayed: bool,
     /// One in so many states of the interrupted code has arrivals (1: all).
     pub sample: u32,
     /// Offsets of the declared stacks in the writable pages.
@@ -59,7 +64,17 @@ impl Worker {
         let deepest = stacks.iter().map(|s| s.end).collect();
         let live = if moves.merge_dead { Liveness::new(session.rules(), false) } else { None };
         let look = Lookout { live, ..Lookout::default() };
-        Self { session, packer, look, chains: HashSet::new(), sample: 1, stacks, deepest }
+        Self {
+            session,
+            packer,
+            look,
+            chains: HashSet::new(),
+            footprints: Footprints::default(),
+            strayed: false,
+            sample: 1,
+            stacks,
+            deepest,
+        }
     }
 
     /// The hash of the state that was looked at last.
@@ -88,10 +103,11 @@ impl Worker {
         let outermost = state.outermost();
         let stand = Stand::of(&self.session);
         let nesting = match edge {
+            _ if self.look.twin => self.walk_twin(state, edge, moves)?,
             Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
             _ => self.walk(state, edge, moves)?,
         };
-        if edge == Edge::Nmi && outermost && !id.is_multiple_of(self.sample) {
+        if edge == Edge::Nmi && outermost && !self.look.twin && !id.is_multiple_of(self.sample) {
             return Ok(None); // its entry was looked at; the rest is like a sampled one's
         }
         let to = match self.session.take_verdict() {
@@ -114,7 +130,7 @@ impl Worker {
         let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
         if self.session.nest_at_once()? {
             self.packer.look(&self.session);
-            let chain = (start, Point::of(&self.session), self.packer.change_since(state), self.look.twin);
+            let chain = (start, Point::of(&self.session), self.packer.change_since(state));
             if self.chains.contains(&chain) {
                 return Ok(nesting);
             }
@@ -124,21 +140,53 @@ impl Worker {
     }
 
     /// Follows an edge, and looks at where it led. A chain that was run freely is
-    /// stepped, unless one like it was before.
+    /// stepped, unless one that begins and ends like it was before.
     fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
         let start = Point::of(&self.session);
-        let nesting = path::follow(&mut self.session, edge, moves, &mut self.look)?;
+        let nesting = path::follow(&mut self.session, edge, moves, Some(&mut self.look))?;
         self.packer.look(&self.session);
-        if edge == Edge::Step && !self.look.twin || !moves.skips_blocked() {
+        if edge == Edge::Step || !moves.skips_blocked() {
             return Ok(nesting);
         }
-        let key = (start, Point::of(&self.session), self.packer.change_since(state), self.look.twin);
-        if self.chains.insert(key) {
+        let chain = (start, Point::of(&self.session), self.packer.change_since(state));
+        if self.chains.insert(chain) {
             self.packer.unpack(state, &mut self.session);
             path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
             self.packer.look(&self.session);
         }
         Ok(nesting)
+    }
+
+    /// Follows an edge of a twin's. A chain is run freely where one like it was stepped.
+    fn walk_twin(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
+        let start = Start { rip: state.rip(), edge, hash: self.packer.hash_registers(&self.session) };
+        let (packer, chains) = (&mut self.packer, &mut self.footprints);
+        if let Some(end) = chains.find(start, |start, i, read| packer.hash_footprint(state, start, i, read)) {
+            let nesting = self.run(state, edge, moves)?;
+            self.packer.look(&self.session);
+            self.strayed |= self.session.verdict().is_none() && end != self.packer.hash_registers(&self.session);
+            return Ok(nesting);
+        }
+        self.look.begin_chain();
+        let nesting = path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
+        self.packer.look(&self.session);
+        let read = self.look.read_by_chain(self.session.rules());
+        let packer = &mut self.packer;
+        let end = packer.hash_registers(&self.session);
+        self.footprints.add(start, &read, end, |start, i, read| packer.hash_footprint(state, start, i, read));
+        Ok(nesting)
+    }
+
+    /// Follows an edge freely, a nested NMI's in one run where it comes back.
+    fn run(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
+        if edge == Edge::Nmi && !state.outermost() {
+            let nesting = self.session.oracle().ghost.frames.nmis() + 1;
+            if self.session.nest_at_once()? {
+                return Ok(nesting);
+            }
+            self.packer.unpack(state, &mut self.session);
+        }
+        Ok(path::follow(&mut self.session, edge, moves, None)?)
     }
 
     /// The same of a twin's state behind its episode, without what is left on stacks.
@@ -151,9 +199,9 @@ impl Worker {
         }
     }
 
-    /// Steps every chain anew when it comes again.
+    /// Steps every chain of twins anew when it comes again.
     pub fn forget_chains(&mut self) {
-        self.chains.clear();
+        self.footprints = Footprints::default();
     }
 
     fn note_stacks(&mut self) {

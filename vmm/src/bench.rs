@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 
 use crate::explore::{self, Config, Moves, explore};
@@ -64,8 +66,11 @@ pub struct Bench {
     /// Hashing everything a run's future depends on.
     pub hash_ns: u64,
     /// The fully stepped search: mean time of an edge, of the CPU's time and not the
-    /// clock's, so that what else runs on the machine counts less.
+    /// clock's, so that what else runs on the machine counts less. What comes before the
+    /// first edge (booting, the golden run) is left out.
     pub explore_stepped_ns_per_edge: u64,
+    /// How much of it was spent in the kernel, which is in KVM_RUN.
+    pub explore_stepped_kernel_ns_per_edge: u64,
     /// The search as it is made by default: the same.
     pub explore_ns_per_edge: u64,
     /// States a second of the default search, by jobs.
@@ -97,7 +102,7 @@ pub fn bench(
         for _ in 0..101 {
             let begin = Instant::now();
             run(&mut session, &case, gear, &mut ())?;
-            times.push(nanos(begin));
+            times.push(nanos(begin.elapsed()));
         }
         Ok(median(times))
     };
@@ -107,7 +112,7 @@ pub fn bench(
     for _ in 0..session.rules().golden.visits.len() / 2 {
         let begin = Instant::now();
         session.advance(crate::inject::Advance::Step)?;
-        steps.push(nanos(begin));
+        steps.push(nanos(begin.elapsed()));
     }
     let mut saved = session.saved();
     let checkpoint_ns = per_call(&mut || session.save(&mut saved));
@@ -120,17 +125,18 @@ pub fn bench(
     let mut search = |moves: Moves, jobs: usize, max_states: usize| -> Result<Searched, Error> {
         tell(&format!("search with {jobs} job(s)"));
         let config = Config { moves, jobs, max_states, cross_check: 0, keep_going: true, ..Config::default() };
-        let (begin, cpu) = (Instant::now(), cpu_time());
+        let (begin, before) = (Instant::now(), CpuTime::now());
         let report = explore(host, guest, (scheme, scenario), knobs, config, &AtomicBool::new(false), &mut |_| {})?;
-        Ok(Searched { seconds: begin.elapsed().as_secs_f64(), cpu: cpu_time() - cpu, report })
+        Ok(Searched { seconds: begin.elapsed().as_secs_f64(), cpu: CpuTime::now().less(before), report })
     };
     let plain = Moves { merge_dead: false, ..Moves::default() };
     let rate = |s: &Searched| (s.report.states as f64 / s.seconds) as u64;
-    let edge = |s: &Searched| (s.cpu.as_nanos() / u128::from(s.report.edges.max(1))) as u64;
+    let setup = search(stepped, 1, 0)?.cpu;
+    let edge = |s: &Searched| s.cpu.less(setup).per(s.report.edges);
     let (s1, s2) = (search(stepped, 1, 40_000)?, search(stepped, 2, 40_000)?);
     let (c1, c2) = (search(plain, 1, 20_000)?, search(plain, 2, 20_000)?);
     let by_jobs = |one: u64, two: u64| BTreeMap::from([("1".to_owned(), one), ("2".to_owned(), two)]);
-    let explore_stepped_ns_per_edge = edge(&s1);
+    let stepped_edge = edge(&s1);
     Ok(Bench {
         host: host.id().clone(),
         scheme: scheme.name.clone(),
@@ -143,26 +149,50 @@ pub fn bench(
         checkpoint_ns,
         restore_ns,
         hash_ns,
-        explore_stepped_ns_per_edge,
-        explore_ns_per_edge: edge(&c1),
+        explore_stepped_ns_per_edge: nanos(stepped_edge.all()),
+        explore_stepped_kernel_ns_per_edge: nanos(stepped_edge.system),
+        explore_ns_per_edge: nanos(edge(&c1).all()),
         states_per_second: by_jobs(rate(&c1), rate(&c2)),
         stepped_states_per_second: by_jobs(rate(&s1), rate(&s2)),
         bytes_per_state: s1.report.visited_bytes as f64 / s1.report.states.max(1) as f64,
-        stepped_edge_per_kvm_run: explore_stepped_ns_per_edge as f64 / kvm_run_ns.max(1) as f64,
+        stepped_edge_per_kvm_run: nanos(stepped_edge.all()) as f64 / kvm_run_ns.max(1) as f64,
     })
 }
 
 /// A search and what it took.
 struct Searched {
     seconds: f64,
-    cpu: Duration,
+    cpu: CpuTime,
     report: explore::Report,
 }
 
-/// The CPU time that this process has used; zero where the kernel does not tell.
-fn cpu_time() -> Duration {
-    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
-    clock.now().map_or(Duration::ZERO, Duration::from)
+/// CPU time of this process: all zero where the kernel does not tell.
+#[derive(Clone, Copy, Default)]
+struct CpuTime {
+    user: Duration,
+    system: Duration,
+}
+
+impl CpuTime {
+    fn now() -> Self {
+        let micros = |t: TimeVal| Duration::from_micros(u64::try_from(t.num_microseconds()).unwrap_or(0));
+        getrusage(UsageWho::RUSAGE_SELF)
+            .map_or(Self::default(), |used| Self { user: micros(used.user_time()), system: micros(used.system_time()) })
+    }
+
+    fn less(self, before: Self) -> Self {
+        let Self { user, system } = self;
+        Self { user: user.saturating_sub(before.user), system: system.saturating_sub(before.system) }
+    }
+
+    fn per(self, edges: u64) -> Self {
+        let edges = edges.max(1) as f64;
+        Self { user: self.user.div_f64(edges), system: self.system.div_f64(edges) }
+    }
+
+    fn all(self) -> Duration {
+        self.user + self.system
+    }
 }
 
 /// A HLT in real mode, again and again.
@@ -176,7 +206,7 @@ fn kvm_run(host: &Host) -> Result<u64, Error> {
         vm.state_mut().regs.rip = AT;
         let begin = Instant::now();
         let exit = vm.run()?;
-        times.push(nanos(begin));
+        times.push(nanos(begin.elapsed()));
         if exit != Exit::Hlt {
             return Err(machine::Error::Host(format!("a HLT in real mode ended in {exit:?}")).into());
         }
@@ -190,13 +220,13 @@ fn per_call(call: &mut dyn FnMut()) -> u64 {
         for _ in 0..20 {
             call();
         }
-        nanos(begin) / 20
+        nanos(begin.elapsed()) / 20
     });
     median(times.collect())
 }
 
-fn nanos(begin: Instant) -> u64 {
-    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn median(mut times: Vec<u64>) -> u64 {
@@ -224,6 +254,7 @@ impl std::fmt::Display for Bench {
         row("restore", self.restore_ns)?;
         row("hash of a state", self.hash_ns)?;
         row("explorer: an edge, stepped", self.explore_stepped_ns_per_edge)?;
+        row("  of it in the kernel", self.explore_stepped_kernel_ns_per_edge)?;
         row("explorer: an edge, chains run freely", self.explore_ns_per_edge)?;
         let rates = |r: &BTreeMap<String, u64>| {
             let parts: Vec<_> = r.iter().map(|(jobs, n)| format!("{n} with {jobs}")).collect();

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod campaign;
 pub mod cli;
 pub mod compare;
+pub mod cpu;
 pub mod explore;
 pub mod host_id;
 pub mod inject;

@@ -2,6 +2,4 @@
 
 mod state;
 
-pub use state::{
-    Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags,
-};
+pub use state::{Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags};

@@ -3,7 +3,7 @@
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO,
     KVM_EXIT_SHUTDOWN, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
-    kvm_regs, kvm_sregs, kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
+    kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
 };
 use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
 use std::sync::Arc;
@@ -13,33 +13,37 @@ use super::host::SYNC_ALL;
 use super::ram::Ram;
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
+use crate::cpu::{Events, Regs, Sregs};
 
 /// Registers, system registers and events of a vCPU, which the sync-regs area holds,
 /// and one register that it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct VcpuState {
     /// General registers, RIP, RFLAGS.
-    pub regs: kvm_regs,
+    pub regs: Regs,
     /// Segments, tables, control registers.
-    pub sregs: kvm_sregs,
+    pub sregs: Sregs,
     /// Events pending, injected, masked.
-    pub events: kvm_vcpu_events,
+    pub events: Events,
     /// IA32_KERNEL_GS_BASE, where it is carried: see [`Vm::carry_kernel_gs`].
     pub kernel_gs: u64,
 }
 
 impl VcpuState {
     pub(super) fn store(&self, area: &mut kvm_sync_regs) {
-        (area.regs, area.sregs, area.events) = (self.regs, self.sregs, self.events);
+        (area.regs, area.sregs) = (self.regs.into(), self.sregs.into());
+        area.events = loaded(self.events);
     }
 
     pub(super) fn load(&mut self, area: &kvm_sync_regs) {
-        (self.regs, self.sregs, self.events) = (area.regs, area.sregs, area.events);
+        (self.regs, self.sregs, self.events) = (area.regs.into(), area.sregs.into(), area.events.into());
     }
 }
 
-/// A segment register as the CPU caches it.
-pub type Segment = kvm_bindings::kvm_segment;
+/// Events as they are loaded: a pending NMI and the shadow are theirs to say.
+fn loaded(events: Events) -> kvm_vcpu_events {
+    kvm_vcpu_events { flags: KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW, ..events.into() }
+}
 
 /// A virtual machine: RAM from guest-physical 0 up, one vCPU, no devices and no
 /// interrupt controller.
@@ -83,9 +87,9 @@ impl Vm {
             vcpu.set_sync_valid_reg(reg);
         }
         let state = VcpuState {
-            regs: vcpu.get_regs().map_err(Error::ioctl("KVM_GET_REGS"))?,
-            sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?,
-            events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?,
+            regs: vcpu.get_regs().map_err(Error::ioctl("KVM_GET_REGS"))?.into(),
+            sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?.into(),
+            events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?.into(),
             kernel_gs: 0,
         };
         let (watch, kernel_gs) = (Watch::new(), KernelGs::default());
@@ -160,8 +164,7 @@ impl Vm {
     /// one more. The events must not be changed between here and the run.
     pub fn raise_nmi(&mut self) -> Result<(), Error> {
         if !self.nmi_raised {
-            self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-            self.vcpu.set_vcpu_events(&self.state.events).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+            self.vcpu.set_vcpu_events(&loaded(self.state.events)).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
         }
         self.vcpu.nmi().map_err(Error::ioctl("KVM_NMI"))?;
         self.nmi_raised = true;
@@ -174,7 +177,6 @@ impl Vm {
     pub fn run(&mut self) -> Result<Exit, Error> {
         let dirty =
             if std::mem::take(&mut self.nmi_raised) { SYNC_ALL & !kvm_bindings::KVM_SYNC_X86_EVENTS } else { SYNC_ALL };
-        self.state.events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
         self.load_kernel_gs()?;
         self.state.store(self.vcpu.sync_regs_mut());
         let exit = self.enter(dirty)?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::lab::{Lab, LabError};
 use super::site::Site;
+use crate::cpu::rflags;
 use crate::inject::{Event, Kind};
-use crate::kvm::rflags;
 use crate::machine::Raise;
 use crate::machine::linux::{Stop, user};
 use crate::oracle::{Invariant, Verdict};
@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
         if regs != want {
             return Some(context(differences(&regs, &want)));
         }
-        let bases = |s: &kvm_bindings::kvm_sregs| (s.fs.base, s.gs.base, s.cr3, s.cr2);
+        let bases = |s: &crate::cpu::Sregs| (s.fs.base, s.gs.base, s.cr3, s.cr2);
         if bases(&now.sregs) != bases(&then.sregs) {
             return Some(context(format!(
                 "FS base, GS base, CR3, CR2 {:x?}, not {:x?}",
@@ -339,8 +339,8 @@ fn context(what: String) -> Verdict {
     violation(Invariant::I6, format!("the interrupted context differs: {what}"))
 }
 
-fn differences(now: &kvm_bindings::kvm_regs, want: &kvm_bindings::kvm_regs) -> String {
-    let list = |r: &kvm_bindings::kvm_regs| {
+fn differences(now: &crate::cpu::Regs, want: &crate::cpu::Regs) -> String {
+    let list = |r: &crate::cpu::Regs| {
         [
             ("rax", r.rax),
             ("rbx", r.rbx),

@@ -16,7 +16,8 @@ use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
 use super::trap_flag;
 use super::user::UserMode;
-use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES, rflags};
+use crate::cpu::rflags;
+use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;

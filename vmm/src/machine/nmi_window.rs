@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::manifest::Mode;
 use super::trap_flag::DB;
-use crate::kvm::rflags;
+use crate::cpu::rflags;
 
 impl Machine {
     /// Whether an NMI that arrives here falls between the two tests.

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
 use super::transport::Transport;
-use crate::kvm::{SHADOW_MOV_SS, SHADOW_STI, rflags};
+use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 
 const HLT: u8 = 0xf4;
 /// Vectors of the two faults that stand for something else where user code runs.
@@ -195,7 +195,7 @@ impl Machine {
 
     /// Whether a return ended in a fault's handler rather than at its target. Where
     /// the target is itself a handler's first instruction, RSP tells: a fault pushes.
-    fn faulted(&self, target: Option<u64>, before: &kvm_bindings::kvm_regs, flow: Flow) -> bool {
+    fn faulted(&self, target: Option<u64>, before: &crate::cpu::Regs, flow: Flow) -> bool {
         let at_handler = self.idt.vector_of(self.rip()).is_some_and(|v| v != 2);
         let returned = flow == Flow::Iret && target == Some(self.rip()) && {
             self.memory().word(self.state().sregs.cr3, before.rsp.wrapping_add(24)) == Some(self.state().regs.rsp)
@@ -381,7 +381,7 @@ impl Machine {
 }
 
 /// The value of a 64-bit general register.
-pub fn register(regs: &kvm_bindings::kvm_regs, register: iced_x86::Register) -> Option<u64> {
+pub fn register(regs: &crate::cpu::Regs, register: iced_x86::Register) -> Option<u64> {
     use iced_x86::Register::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
     Some(match register {
         RAX => regs.rax,

@@ -7,7 +7,7 @@
 
 use super::code::{Decoded, Flow};
 use super::lab::Machine;
-use crate::kvm::rflags;
+use crate::cpu::rflags;
 
 /// Vector of #DB.
 pub(super) const DB: u8 = 1;

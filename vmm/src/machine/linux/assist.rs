@@ -3,7 +3,8 @@
 
 use super::pc::{Pc, Stop};
 use super::user;
-use crate::kvm::{MSR_LSTAR, rflags};
+use crate::cpu::rflags;
+use crate::kvm::MSR_LSTAR;
 
 /// Whether, and how often, the host needed help.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -101,7 +102,7 @@ impl Pc {
         }
         let state = self.vm.state_mut();
         let kernel_cs = state.sregs.cs.selector & !3;
-        state.sregs.ss = kvm_bindings::kvm_segment {
+        state.sregs.ss = crate::cpu::Segment {
             limit: 0xffff_ffff,
             selector: kernel_cs + 8, // SYSCALL loads SS with STAR's selector and 8
             type_: 3,
@@ -136,18 +137,11 @@ impl Pc {
             (0xef, user::HEARTBEAT) => Stop::Heartbeat(regs.rax as u32),
             _ => return None,
         };
-        let segment = kvm_bindings::kvm_segment {
-            limit: 0xffff_ffff,
-            type_: 3,
-            present: 1,
-            dpl: 3,
-            s: 1,
-            g: 1,
-            ..Default::default()
-        };
+        let segment =
+            crate::cpu::Segment { limit: 0xffff_ffff, type_: 3, present: 1, dpl: 3, s: 1, g: 1, ..Default::default() };
         let state = self.vm.state_mut();
-        state.sregs.cs = kvm_bindings::kvm_segment { selector: cs as u16, type_: 11, l: 1, ..segment };
-        state.sregs.ss = kvm_bindings::kvm_segment { selector: ss as u16, db: 1, ..segment };
+        state.sregs.cs = crate::cpu::Segment { selector: cs as u16, type_: 11, l: 1, ..segment };
+        state.sregs.ss = crate::cpu::Segment { selector: ss as u16, db: 1, ..segment };
         (state.regs.rip, state.regs.rsp) = (rip + 1, user_rsp);
         state.regs.rflags = flags & !rflags::RF;
         self.user_out = Native::Assisted;

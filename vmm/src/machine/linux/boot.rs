@@ -7,7 +7,8 @@ use linux_loader::loader::KernelLoader;
 use object::{Object, ObjectSegment};
 
 use super::Error;
-use crate::kvm::{MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, Vm, rflags};
+use crate::cpu::rflags;
+use crate::kvm::{MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, Vm};
 
 const GDT: u64 = 0x500;
 const ZERO_PAGE: u64 = 0x7000;
@@ -86,7 +87,7 @@ fn zero_page(ram: u64, initrd: u64, initrd_len: u64) -> Vec<u8> {
 
 /// Puts the vCPU to the kernel's 64-bit entry.
 pub fn set_registers(vm: &mut Vm, entry: u64) -> Result<(), Error> {
-    let segment = |selector: u16, code: bool| kvm_bindings::kvm_segment {
+    let segment = |selector: u16, code: bool| crate::cpu::Segment {
         base: 0,
         limit: 0xffff_ffff,
         selector,
@@ -110,7 +111,7 @@ pub fn set_registers(vm: &mut Vm, entry: u64) -> Result<(), Error> {
     sregs.cr3 = TABLES;
     sregs.cr4 = 0x20; // PAE
     sregs.efer = 0x500; // LME, LMA
-    state.regs = kvm_bindings::kvm_regs { rip: entry, rsi: ZERO_PAGE, rflags: rflags::FIXED, ..Default::default() };
+    state.regs = crate::cpu::Regs { rip: entry, rsi: ZERO_PAGE, rflags: rflags::FIXED, ..Default::default() };
     // Fast strings on; MTRRs on, write-back by default. Hosts without them say no.
     vm.set_msr(MSR_MISC_ENABLE, 1)?;
     vm.set_msr(MSR_MTRR_DEF_TYPE, 0xc06)?;

@@ -2,7 +2,7 @@
 //! about an NMI without a source, which is skipped, and what the assists watch.
 
 use super::{Error, KernelSymbols, Pc, Stop};
-use crate::kvm::rflags;
+use crate::cpu::rflags;
 
 /// Where they are, as far as this kernel has them.
 #[derive(Clone, Copy, Default)]

@@ -237,9 +237,6 @@ impl Pc {
                     self.patch(hook);
                 }
             }
-            // What the events say of interrupts holds. A bit in here that an earlier exit
-            // left behind would raise its interrupt once more (KVM_SET_SREGS queues it).
-            self.vm.state_mut().sregs.interrupt_bitmap = [0; 4];
             let exit = self.vm.run();
             let patched = |addr| self.physical(addr).is_some_and(|p| self.patches.iter().any(|(a, _)| *a as u64 == p));
             let here = self.rip().wrapping_sub(1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pit::Nanos;
 use super::{Pc, Stop};
-use crate::kvm::rflags;
+use crate::cpu::rflags;
 
 impl Pc {
     pub(super) fn now(&self) -> Nanos {

@@ -3,9 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use vmm::campaign::{Campaign, Expectation, Rank, Shard, Tally};
-use vmm::inject::{Names, Replay, Schedule};
+use vmm::image::Names;
+use vmm::image::{Guest, Image, Mode};
+use vmm::inject::{Replay, Schedule};
+use vmm::machine::Knobs;
 use vmm::machine::fault::Fault;
-use vmm::machine::{Guest, Image, Knobs, Mode};
 use vmm::oracle::{Invariant, Verdict};
 
 fn guest() -> &'static Guest {

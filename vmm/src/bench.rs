@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::explore::{self, Config, Moves, explore};
 use crate::host_id::HostId;
+use crate::image::Guest;
+use crate::image::declare::{Scenario, Scheme};
 use crate::inject::{At, Event, Gear, Kind, RunError, Schedule, Session, run};
 use crate::kvm::{self, Exit, Host, Vm};
-use crate::machine::declare::{Scenario, Scheme};
-use crate::machine::{self, Guest, Knobs};
+use crate::machine::{self, Knobs};
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -9,8 +9,9 @@ use toml::{Spanned, Value};
 use super::error::Error;
 use super::expect::Expectation;
 use super::generate::{Generate, Window};
+use crate::image::Mode;
+use crate::machine::Knobs;
 use crate::machine::fault::Fault;
-use crate::machine::{Knobs, Mode};
 
 /// Something that was written at a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,8 +29,8 @@ pub use shard::Shard;
 pub use store::{merge, write};
 pub use tally::{Found, Kind, Rank, Tally};
 
+use crate::image::Guest;
 use crate::kvm::Host;
-use crate::machine::Guest;
 use crate::report::Timing;
 use plan::Plan;
 use store::Store;

@@ -10,10 +10,11 @@ use super::plan::{Plan, Work};
 use super::shard::Shard;
 use super::tally::{Found, Tally};
 use crate::host_id::HostId;
+use crate::image::Mode;
 use crate::inject::Replay;
 use crate::kvm::Host;
+use crate::machine::Knobs;
 use crate::machine::fault::Fault;
-use crate::machine::{Knobs, Mode};
 use crate::report::{CampaignInfo, Document, FailureRow, Row, RowCoverage, Summary};
 
 /// Version of the result folder's format.

@@ -142,7 +142,7 @@ impl Tally {
 }
 
 /// The words of a schedule.
-pub fn words(events: &[crate::inject::Event], names: crate::inject::Names) -> String {
+pub fn words(events: &[crate::inject::Event], names: crate::image::Names) -> String {
     Schedule(events.to_vec()).show(names)
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{agree, help, probe};
+use crate::image::Mode;
 use crate::inject::Gear;
 use crate::machine::fault::Fault;
-use crate::machine::{Knobs, Mode, Transport};
+use crate::machine::{Knobs, Transport};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
 ///

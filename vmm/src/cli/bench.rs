@@ -8,8 +8,8 @@ use clap::Args;
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use crate::bench;
-use crate::machine::Guest;
-use crate::target::Target;
+use crate::image::Guest;
+use crate::image::target::Target;
 
 /// `vmm bench`.
 #[derive(Debug, Args)]

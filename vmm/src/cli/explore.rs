@@ -12,10 +12,11 @@ use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use crate::explore::{Bound, Config, Moves, Report, explore};
-use crate::inject::{Names, Replay};
-use crate::machine::Guest;
+use crate::image::Guest;
+use crate::image::Names;
+use crate::image::target::Target;
+use crate::inject::Replay;
 use crate::report::Exploration;
-use crate::target::Target;
 
 /// `vmm explore`.
 #[derive(Debug, Args)]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::image::target::TargetError;
 use crate::inject::{ReplayError, RunError, ScheduleError};
-use crate::target::TargetError;
 use crate::{bench, campaign, explore, kvm, machine};
 
 /// How a command ended.

@@ -1,8 +1,8 @@
 //! Watches a run and tells each instruction.
 
+use crate::image::declare::vector_name;
 use crate::inject::{Kind, Session, Visitor};
 use crate::kvm::VcpuState;
-use crate::machine::declare::vector_name;
 use crate::report::Step;
 
 /// Turns what a run does into [`Step`]s.

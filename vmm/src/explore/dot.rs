@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use super::states::{Edge, Id};
-use crate::inject::Names;
+use crate::image::Names;
 
 /// Graphviz DOT of the graph. `places` holds instruction and nesting of each state.
 pub fn graph(names: Names, places: &[(u64, u32)], links: &HashSet<(Id, Id, Edge)>) -> String {

@@ -28,9 +28,9 @@ use super::search::{LEARN_FROM, Search};
 use super::states::{Edge, Id, Next, States};
 use super::uses::Uses;
 use super::worker::{To, Worker};
+use crate::image::Mode;
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
-use crate::machine::Mode;
 
 /// Rounds of learning after which it is left to the whole search.
 const MOST_ROUNDS: u32 = 50;

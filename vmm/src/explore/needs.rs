@@ -7,9 +7,10 @@ use crate::cpu::{Regs, Segment};
 use iced_x86::ConditionCode;
 
 use super::footprint::{WordSet, has, insert};
+use crate::image::Flow;
+use crate::image::code::holds;
 use crate::inject::Session;
-use crate::machine::code::holds;
-use crate::machine::{Flow, paging};
+use crate::machine::paging;
 
 /// CF, PF, AF, ZF, SF, OF.
 pub const STATUS: u64 = 0x8d5;

@@ -6,8 +6,9 @@ use iced_x86::{Mnemonic, OpAccess, OpKind, Register, UsedMemory};
 use guest::abi;
 
 use super::needs::{ID, STATUS};
+use crate::image::{Decoded, Flow};
 use crate::inject::Session;
-use crate::machine::{Decoded, Flow, register};
+use crate::machine::register;
 
 /// What an instruction does with the values it reads.
 #[derive(Clone, Copy, PartialEq, Eq)]

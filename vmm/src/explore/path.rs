@@ -7,8 +7,9 @@ use super::live::Liveness;
 use super::packed::Packed;
 use super::states::Edge;
 use super::uses::Uses;
+use crate::image::Mode;
 use crate::inject::{Advance, At, Event, Kind, Schedule, Session};
-use crate::machine::{Error, Mode, Raise};
+use crate::machine::{Error, Raise};
 use crate::oracle::Rules;
 
 /// Which moves a search makes.

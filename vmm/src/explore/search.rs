@@ -9,12 +9,13 @@ use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
 use super::worker::{Reached, To, Worker};
+use crate::image::Guest;
+use crate::image::declare::{Scenario, Scheme};
 use crate::inject::Session;
 use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
-use crate::machine::declare::{Scenario, Scheme};
+use crate::machine::Knobs;
 use crate::machine::fault::Fault;
-use crate::machine::{Guest, Knobs};
 use crate::oracle::{Invariant, Verdict};
 
 /// Searches every pattern of arrivals for one scheme and scenario.

@@ -1,8 +1,8 @@
 //! Carries out one schedule, in any gear.
 
-use super::names::Names;
 use super::schedule::{Kind, Schedule};
 use super::session::{Advance, Session};
+use crate::image::Names;
 use crate::machine::{Error, Raise};
 use crate::oracle::Verdict;
 

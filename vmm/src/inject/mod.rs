@@ -4,7 +4,6 @@
 mod arm;
 pub mod coverage;
 mod hunt;
-mod names;
 mod places;
 mod replay;
 mod schedule;
@@ -12,7 +11,6 @@ mod session;
 mod sweep;
 
 pub use arm::{Gear, RunError, Visitor, run};
-pub use names::{Names, PlaceError};
 pub use places::Places;
 pub use replay::{Replay, ReplayError};
 pub use schedule::{At, Event, Kind, Schedule, ScheduleError};

@@ -1,7 +1,8 @@
 //! The line that every failure prints, and that runs it again.
 
+use crate::image::{Guest, Mode};
+use crate::machine::Knobs;
 use crate::machine::fault::Fault;
-use crate::machine::{Guest, Knobs, Mode};
 
 /// `SCHEME/SCENARIO/MODE@IMAGE [knob=…] SCHEDULE`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::names::{Names, PlaceError};
+use crate::image::{Names, PlaceError};
 
 /// What arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

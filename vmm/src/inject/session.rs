@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use guest::abi;
 
+use crate::image::declare::{Scenario, Scheme};
+use crate::image::{Flow, Guest, Mode};
 use crate::kvm::Host;
-use crate::machine::declare::{Scenario, Scheme};
 use crate::machine::pv::Outcome;
-use crate::machine::{Checkpoint, Error, Flow, Guest, Knobs, Machine, Mode, Raise, Stop};
+use crate::machine::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
 use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit};
 
 /// Most instructions of a golden run.

@@ -14,7 +14,8 @@ use super::coverage::{self, Coverage, Stand};
 use super::places::Places;
 use super::schedule::{At, Event, Kind, Schedule};
 use super::session::{Advance, Saved, Session};
-use crate::machine::{Error, Guest, Raise};
+use crate::image::Guest;
+use crate::machine::{Error, Raise};
 use crate::oracle::{Rules, Verdict};
 
 /// A case that was run.

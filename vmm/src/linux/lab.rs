@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::site::{Site, boundary, resolve};
 use crate::host_id::HostId;
-use crate::inject::{At, Event, Kind, PlaceError, Schedule, ScheduleError};
+use crate::image::PlaceError;
+use crate::inject::{At, Event, Kind, Schedule, ScheduleError};
 use crate::kvm::Host;
 use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
 
@@ -254,7 +255,7 @@ fn entry_irets(pc: &Pc, path: &EntryPath) -> Vec<u64> {
         let next = pc.symbols.next_after(addr).unwrap_or(end);
         match pc.instruction(addr) {
             Some(d) if d.insn.next_ip() <= next => {
-                if d.flow == crate::machine::Flow::Iret {
+                if d.flow == crate::image::Flow::Iret {
                     out.push(addr);
                 }
                 addr = d.insn.next_ip();

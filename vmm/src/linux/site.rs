@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::lab::LabError;
-use crate::inject::PlaceError;
+use crate::image::PlaceError;
 use crate::machine::linux::{Error, Pc, Stop};
 
 /// The interrupted place.

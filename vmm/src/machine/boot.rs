@@ -5,9 +5,9 @@ use crate::cpu::{self, Regs, Sregs};
 use guest::abi::IMAGE_MIN_PADDR;
 use linux_loader::loader::{Elf, KernelLoader};
 
-use super::image::{Image, Segment};
 use super::paging::Tables;
 use crate::cpu::rflags;
+use crate::image::file::{Image, Segment};
 use crate::kvm::Vm;
 
 /// Where the boot GDT lies: three descriptors.

@@ -3,12 +3,12 @@
 
 use guest::abi;
 
-use super::code::Flow;
 use super::lab::{Error, Machine, Stop};
-use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
-use super::vectors::has_error_code;
+use crate::image::code::Flow;
+use crate::image::manifest::Mode;
+use crate::image::vectors::has_error_code;
 use crate::kvm::MSR_STAR;
 
 impl Machine {

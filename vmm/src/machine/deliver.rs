@@ -1,9 +1,9 @@
 //! Puts an NMI in front of the vCPU, and takes it to its handler.
 
 use super::lab::{Error, Machine, Stop};
-use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use crate::image::manifest::Mode;
 use crate::kvm::{self, Vm};
 
 /// How an NMI is put in front of the vCPU.

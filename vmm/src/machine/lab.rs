@@ -6,17 +6,17 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
-use super::declare::{Scenario, Scheme};
 use super::fault::Fault;
-use super::guest_image::Guest;
 use super::idt::Idt;
-use super::manifest::Mode;
 use super::memory::GuestMemory;
 use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
 use super::trap_flag;
 use super::user::UserMode;
 use crate::cpu::rflags;
+use crate::image::Guest;
+use crate::image::declare::{Scenario, Scheme};
+use crate::image::manifest::Mode;
 use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES};
 
 /// KVM_INTERNAL_ERROR_EMULATION.

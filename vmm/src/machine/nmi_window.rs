@@ -6,12 +6,12 @@
 //! asked for by setting TF in the guest's RFLAGS, at an instruction of its own. KVM
 //! intercepts that #DB; but what the instruction itself saves of RFLAGS has TF.
 
-use super::code::Decoded;
 use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
-use super::manifest::Mode;
 use super::trap_flag::DB;
 use crate::cpu::rflags;
+use crate::image::code::Decoded;
+use crate::image::manifest::Mode;
 
 impl Machine {
     /// Whether an NMI that arrives here falls between the two tests.

@@ -2,12 +2,12 @@
 //! back, set RIP. Hardware breakpoints and the trap flag differ from host to host;
 //! this does not.
 
-use super::code::{Code, Decoded, Flow};
 use super::fault::Fault;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
 use super::transport::Transport;
 use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
+use crate::image::code::{Code, Decoded, Flow};
 
 const HLT: u8 = 0xf4;
 /// Vectors of the two faults that stand for something else where user code runs.

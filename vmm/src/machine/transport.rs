@@ -8,9 +8,9 @@
 //! leaves.
 
 use super::boot;
-use super::guest_image::Guest;
 use super::lab::Error;
-use super::manifest::Mode;
+use crate::image::Guest;
+use crate::image::manifest::Mode;
 use crate::kvm::{Exit, Host, Vm, XEN_STUB_BYTES};
 
 /// How hypercalls leave the guest.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::context::Context;
 use super::golden::Golden;
 use super::watched::Watched;
-use crate::inject::Names;
-use crate::machine::declare::{Scenario, Scheme};
-use crate::machine::{Guest, Machine};
+use crate::image::Guest;
+use crate::image::Names;
+use crate::image::declare::{Scenario, Scheme};
+use crate::machine::Machine;
 
 /// What a scheme and a scenario are held to; fixed for all their runs.
 #[derive(Debug)]

@@ -12,9 +12,10 @@ use super::golden::Trap;
 use super::resume::copy_pages;
 use super::rules::Rules;
 use super::verdict::{Invariant, Verdict};
+use crate::image::Mode;
+use crate::image::declare::{has_error_code, vector_name};
 use crate::kvm::VcpuState;
-use crate::machine::declare::{has_error_code, vector_name};
-use crate::machine::{Machine, Mode};
+use crate::machine::Machine;
 
 /// Watches one run.
 pub struct Oracle {

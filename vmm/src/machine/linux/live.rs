@@ -62,7 +62,7 @@ impl EntryPath {
         let mut addr = entry;
         while addr < end {
             let Some(d) = pc.instruction(addr) else { break };
-            if d.flow == crate::machine::Flow::Iret {
+            if d.flow == crate::image::Flow::Iret {
                 irets.push(addr);
             }
             boundaries.push(Boundary { addr, place: symbols.show(addr), text: d.text() });

@@ -143,7 +143,7 @@ mod tests {
     fn the_bytes_are_what_the_text_says() {
         let mut ip = 0u64;
         for (bytes, text) in CODE {
-            let d = crate::machine::Code::decode(64, bytes, ip).unwrap();
+            let d = crate::image::Code::decode(64, bytes, ip).unwrap();
             assert_eq!(d.insn.len(), bytes.len(), "{text}");
             assert_eq!(d.text(), *text);
             ip += bytes.len() as u64;

@@ -1,21 +1,8 @@
-//! What not every host's KVM has, and a scenario cannot be shown without.
+//! Which scenarios a host cannot show, by what was probed of it.
 
-use super::declare::Scenario;
+use crate::image::Need;
+use crate::image::declare::Scenario;
 use crate::kvm::Quirks;
-
-/// What a scenario cannot be shown without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Returns to a 16-bit stack segment of an LDT, which do not give back bits 31:16 of RSP.
-    LdtSs16,
-}
-
-impl Need {
-    /// The one that a manifest calls `name`.
-    pub fn of(name: &str) -> Option<Self> {
-        (name == "ldt-ss16").then_some(Need::LdtSs16)
-    }
-}
 
 impl Scenario {
     /// Why a host with these quirks cannot show it.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use guest::abi;
 
-use super::image::{Error, Image, Segment};
+use super::file::{Error, Image, Segment};
 
 /// Checks what needs segments and manifest together.
 pub(super) fn image(image: &Image) -> Result<(), Error> {

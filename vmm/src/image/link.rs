@@ -13,7 +13,7 @@ use object::{Endianness, SectionIndex};
 
 use super::declare::Slot;
 use super::elf::{header, wrong_kind};
-use super::image::{self, Added, Image};
+use super::file::{self, Added, Image};
 use super::manifest::{self, Line, Mode};
 
 /// Why an object cannot be linked.
@@ -57,7 +57,7 @@ pub enum Error {
     Manifest(String),
     /// The whole, read again.
     #[error(transparent)]
-    Image(#[from] image::Error),
+    Image(#[from] file::Error),
 }
 
 type Header = FileHeader64<Endianness>;

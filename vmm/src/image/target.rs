@@ -1,7 +1,7 @@
 //! What a run is about: a scheme and a scenario of the image, and a mode that fits.
 
-use crate::machine::Mode;
-use crate::machine::declare::{Declarations, Scenario, Scheme};
+use super::Mode;
+use super::declare::{Declarations, Scenario, Scheme};
 
 /// A scheme and a scenario of one image.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The manifest: what an image declares about itself, as lines of text.
 //!
 //! The grammar is documented at [`guest::abi::NOTE_NAME`]. Parsing knows nothing
-//! of symbols; [`super::image`] resolves the names.
+//! of symbols; [`super::file`] resolves the names.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use addr2line::gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 
 use super::elf::Elf;
-use super::image::Image;
+use super::file::Image;
 
 /// Which source line each piece of code comes from. Empty without DWARF: it only
 /// helps to read, so whatever is wrong with it is no error.

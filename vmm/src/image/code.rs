@@ -10,7 +10,7 @@ use iced_x86::{
 
 use guest::abi;
 
-use super::image::Image;
+use super::file::Image;
 
 /// How an instruction hands on control, as far as a single step must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

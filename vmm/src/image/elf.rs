@@ -6,7 +6,7 @@ use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 use object::{Endianness, SectionIndex};
 
-use super::image::{Error, Segment};
+use super::file::{Error, Segment};
 use super::symbols::Raw;
 
 /// An ELF64 executable for x86-64.

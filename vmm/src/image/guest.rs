@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use super::code::Code;
-use super::image::Image;
+use super::file::Image;
 use super::lines::Lines;
-use super::transport::Transport;
+use crate::machine::Transport;
 
 /// An image with its decoded code, shared by all machines that run it.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use guest::abi;
 
-pub use super::host_needs::Need;
 use super::manifest::{Line, Mode};
+use super::need::Need;
 use super::symbols::Symbols;
 use super::vectors::vector_number;
 pub use super::vectors::{has_error_code, vector_name};

@@ -1,7 +1,7 @@
 //! Addresses as users write and read them: `exit_iret`, `exit_iret+0x4`,
 //! `mainline:repeat`, `0xffffffff80101234`.
 
-use crate::machine::Guest;
+use super::Guest;
 
 /// A place that cannot be resolved.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl<'a> Names<'a> {
         self.relative(addr, symbols.iter().take_while(|s| s.addr <= addr).last())
     }
 
-    fn relative(&self, addr: u64, symbol: Option<&crate::machine::symbols::Symbol>) -> String {
+    fn relative(&self, addr: u64, symbol: Option<&super::symbols::Symbol>) -> String {
         let Some(symbol) = symbol.filter(|s| addr - s.addr < 0x10000) else { return format!("{addr:#x}") };
         let own = symbol.name.strip_prefix(self.prefix).filter(|rest| !rest.is_empty() && !self.prefix.is_empty());
         let name = own.unwrap_or(&symbol.name);

@@ -10,6 +10,7 @@ use crate::cpu::{Events, Exception, Interrupt, Nmi, Regs, Segment, Sregs, Table}
 /// Both directions of a structure whose fields have the same names on both sides.
 macro_rules! same_fields {
     ($ours:ident, $kvm:ident: $($field:ident),* $(; $($nested:ident),+)?) => {
+        #[allow(clippy::needless_update, reason = "KVM pads some of its structures and not others")]
         impl From<$ours> for $kvm {
             fn from(s: $ours) -> Self {
                 Self { $($field: s.$field,)* $($($nested: s.$nested.into(),)+)? ..Default::default() }

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::error::Error;
-use super::expect::Expectation;
 use super::generate::{Generate, Window};
 use crate::image::Mode;
 use crate::machine::Knobs;
 use crate::machine::fault::Fault;
+use crate::oracle::Expectation;
 
 /// Something that was written at a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

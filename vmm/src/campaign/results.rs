@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::expect::{Expectation, Word};
 use super::generate::{Generate, Window};
 use super::plan::{Plan, Work};
 use super::shard::Shard;
@@ -15,6 +14,7 @@ use crate::inject::Replay;
 use crate::kvm::Host;
 use crate::machine::Knobs;
 use crate::machine::fault::Fault;
+use crate::oracle::{Expectation, VerdictKind};
 use crate::report::{CampaignInfo, Document, FailureRow, Row, RowCoverage, Summary};
 
 /// Version of the result folder's format.
@@ -183,9 +183,8 @@ impl Results {
         self.partial.range(range).for_each(|unit| tally.merge(unit.1));
         let failure = |f: &Found| self.failure_row(cell, f);
         let worst = tally.worst().map(failure);
-        let verdict = tally.worst().map_or(Word::Pass, |f| f.kind.verdict);
-        let invariant = worst.as_ref().and_then(|w| w.invariant.clone());
-        let fits = cell.expected.fits(verdict, invariant.as_deref());
+        let kind = tally.worst().map_or(VerdictKind::PASS, |f| f.kind);
+        let fits = cell.expected.fits(kind);
         let as_expected = match () {
             // Neither: a case that was not run says nothing about the guest.
             () if cell.not_here && !fits => None,
@@ -199,10 +198,10 @@ impl Results {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             cases: tally.cases,
-            verdict: verdict.as_str(),
+            verdict: kind.verdict.as_str(),
             expected: cell.expected.to_string(),
             as_expected,
-            invariant,
+            invariant: kind.invariant.map(|i| i.to_string()),
             detail: worst.as_ref().map(|w| w.detail.clone()),
             schedule: worst.as_ref().map(|w| w.schedule.clone()),
             replay: worst.map(|w| w.replay),
@@ -225,7 +224,7 @@ impl Results {
         };
         FailureRow {
             verdict: f.kind.verdict.as_str(),
-            invariant: f.kind.invariant.clone(),
+            invariant: f.kind.invariant.map(|i| i.to_string()),
             detail: f.detail.clone(),
             cases: f.cases,
             schedule: f.schedule.clone(),

@@ -293,8 +293,7 @@ impl Search {
             return;
         }
         let cost = (arrivals + u32::from(edge != Edge::Step), edges + 1);
-        let kind = |v: &Verdict| (v.word(), v.invariant());
-        let known = self.found.iter().position(|f| kind(&f.verdict) == kind(&verdict));
+        let known = self.found.iter().position(|f| f.verdict.kind() == verdict.kind());
         if known.is_some_and(|i| self.found[i].cost <= cost) {
             return;
         }
@@ -333,6 +332,6 @@ impl Search {
         Ok(self.report)
     }
     fn has_livelock(&self) -> bool {
-        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::I17))
+        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::Progress))
     }
 }

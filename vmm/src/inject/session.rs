@@ -355,28 +355,18 @@ impl Session {
             Stop::Hypercall(abi::PORT_BODY_BEGIN) => o.body_begins(m),
             Stop::Hypercall(abi::PORT_BODY_END) => o.body_ends(),
             Stop::Hypercall(abi::PORT_SCENARIO_END) => o.scenario_ends(m),
-            Stop::Hypercall(abi::PORT_PANIC) => {
-                let invariant = crate::oracle::Invariant::I18;
-                let detail = format!("the guest panicked: {}", m.panic_message());
-                o.conclude(Verdict::Violation { invariant, detail });
-            }
-            Stop::Hypercall(port) => {
-                let detail = format!("hypercall {port:#x} is not one that a running guest may make");
-                o.conclude(Verdict::Violation { invariant: crate::oracle::Invariant::I18, detail });
-            }
+            Stop::Hypercall(abi::PORT_PANIC) => o.panicked(m),
+            Stop::Hypercall(port) => o.called(*port),
             Stop::Pv(Outcome::Returned) => {}
             Stop::Pv(Outcome::Resumed { frame, context_at, from, unmasked }) => {
                 o.returned(m, *context_at, frame, *unmasked, *from);
             }
             Stop::Pv(Outcome::Refused(_)) => {} // the machine has gone on to the fault
-            Stop::Pv(Outcome::Crashed(why)) => o.conclude(Verdict::Shutdown { detail: why.clone() }),
+            Stop::Pv(Outcome::Crashed(why)) => o.shut_down(why),
             Stop::Undeclared(vector) => o.undeclared(m, *vector),
-            Stop::Halt => {
-                let detail = format!("the guest halted at {}", o.rules().names().show(m.rip()));
-                o.conclude(Verdict::Violation { invariant: crate::oracle::Invariant::I18, detail });
-            }
-            Stop::Shutdown => o.conclude(Verdict::Shutdown { detail: "triple fault".into() }),
-            Stop::Failed(why) => o.conclude(Verdict::HostLimit { why: why.clone() }),
+            Stop::Halt => o.halted(m),
+            Stop::Shutdown => o.shut_down("triple fault"),
+            Stop::Failed(why) => o.limited(why),
             Stop::Interrupted | Stop::Lost => {}
         }
         if o.verdict().is_none() {

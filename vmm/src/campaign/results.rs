@@ -13,7 +13,7 @@ use crate::image::Mode;
 use crate::inject::Replay;
 use crate::kvm::Host;
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Expectation, VerdictKind};
 use crate::report::{CampaignInfo, Document, FailureRow, Row, RowCoverage, Summary};
 
@@ -39,7 +39,7 @@ pub struct Header {
     recheck: u64,
     faulting_iret_unblocks: bool,
     #[serde(default)]
-    fault: Option<Fault>,
+    hv_bug: Option<HvBug>,
     /// The part of the units that is run.
     pub shard: Shard,
     /// Names of the image's declared stacks.
@@ -89,7 +89,7 @@ impl Header {
             window: c.window.as_ref().map(|w| w.value.clone()),
             recheck: c.recheck,
             faulting_iret_unblocks: c.knobs.faulting_iret_unblocks,
-            fault: c.knobs.fault,
+            hv_bug: c.knobs.hv_bug,
             shard,
             stacks: plan.guest.image.declared.stacks.iter().map(|s| s.name.clone()).collect(),
             cells: plan.cells.iter().map(cell).collect(),
@@ -104,7 +104,7 @@ impl Header {
             let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
             h.cells.iter().map(cell).collect::<Vec<_>>()
         };
-        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.fault);
+        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.hv_bug);
         differs("guest image", &self.image, &other.image)
             .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
             .or_else(|| differs("program", &self.program, &other.program))
@@ -219,7 +219,7 @@ impl Results {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             image: self.header.image.clone(),
-            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks, fault: self.header.fault },
+            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks, hv_bug: self.header.hv_bug },
             schedule: f.schedule.clone(),
         };
         FailureRow {

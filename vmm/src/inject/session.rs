@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use guest::abi;
 
+use super::event::Kind;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::{Flow, Guest, Mode};
 use crate::kvm::Host;
@@ -77,7 +78,7 @@ pub struct Session {
     /// Where the CPU put the last nested NMI's frame.
     nested_frame: NestedFrame,
     /// The NMI that has just arrived is not delivered before another instruction was
-    /// executed (`--fault nmi-window-sets-tf`).
+    /// executed (`--hv-bug nmi-window-sets-tf`).
     late: bool,
 }
 
@@ -229,6 +230,11 @@ impl Session {
     /// Takes the verdict of a run that has ended.
     pub fn take_verdict(&mut self) -> Option<Verdict> {
         self.oracle.take_verdict()
+    }
+
+    /// Something arrives at this boundary.
+    pub fn event(&mut self, kind: Kind) {
+        kind.happens(self);
     }
 
     /// An NMI arrives at this boundary.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
-use super::fault::Fault;
+use super::hv_bug::HvBug;
 use super::idt::Idt;
 use super::memory::GuestMemory;
 use super::pv::{Outcome, Pv};
@@ -51,12 +51,12 @@ pub struct Knobs {
     /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
     pub faulting_iret_unblocks: bool,
     /// A hypervisor's bug to play.
-    pub fault: Option<Fault>,
+    pub hv_bug: Option<HvBug>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true, fault: None }
+        Self { faulting_iret_unblocks: true, hv_bug: None }
     }
 }
 
@@ -306,10 +306,10 @@ impl Machine {
 
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
-        match (self.mode, self.knobs.fault) {
-            (Mode::Native, Some(Fault::SecondNmiLost))
+        match (self.mode, self.knobs.hv_bug) {
+            (Mode::Native, Some(HvBug::SecondNmiLost))
                 if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
-            (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
+            (Mode::Pv, Some(HvBug::InvertedTestAndSet)) if !self.pv.pending => {}
             (Mode::Native, _) => self.latched = true,
             (Mode::Pv, _) => self.pv.raise(),
         }

@@ -5,7 +5,7 @@ pub mod boot;
 mod calls;
 mod checkpoint;
 mod deliver;
-pub mod fault;
+pub mod hv_bug;
 mod idt;
 mod lab;
 pub mod linux;

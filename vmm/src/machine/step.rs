@@ -2,7 +2,7 @@
 //! back, set RIP. Hardware breakpoints and the trap flag differ from host to host;
 //! this does not.
 
-use super::fault::Fault;
+use super::hv_bug::HvBug;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
 use super::transport::Transport;
@@ -173,11 +173,11 @@ impl Machine {
         if stop == Stop::Boundary {
             let faulted = self.faulted(target, &before, d.flow);
             self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
-            match self.knobs.fault {
+            match self.knobs.hv_bug {
                 _ if !blocked || d.flow != Flow::Iret => {}
-                Some(Fault::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
+                Some(HvBug::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
                 _ if faulted => self.apply_iret_knob(),
-                Some(Fault::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
+                Some(HvBug::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
                 _ => {}
             }
         }
@@ -185,10 +185,10 @@ impl Machine {
         Ok(stop)
     }
 
-    /// The fault that unblocks NMIs while the iretq is still to come.
+    /// The hypervisor's bug that unblocks NMIs while the iretq is still to come.
     fn unblock_early(&mut self) {
         let at_iret = |m: &Self| m.guest.code.at(m.rip()).is_some_and(|d| d.flow == Flow::Iret);
-        if self.knobs.fault == Some(Fault::IretUnblocksEarly) && at_iret(self) {
+        if self.knobs.hv_bug == Some(HvBug::IretUnblocksEarly) && at_iret(self) {
             self.vm.state_mut().events.nmi.masked = 0;
         }
     }

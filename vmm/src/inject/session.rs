@@ -66,11 +66,8 @@ pub struct Session {
     pub(super) machine: Machine,
     pub(super) oracle: Oracle,
     ready: Checkpoint,
-    /// Where a free run stops while an NMI is live: at return instructions and at
-    /// handlers' first instructions.
+    /// The return instructions, where a free run stops while an NMI is live.
     live_stops: Vec<u64>,
-    /// Where it stops while none is: at the handlers of #DB and #GP.
-    quiet_stops: Vec<u64>,
     /// Room for a run's stops.
     pub(super) stops: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
@@ -94,17 +91,14 @@ impl Session {
         let machine = Machine::boot(host, guest, scheme, scenario, knobs)?;
         let rules = Rules::new(&machine, scheme, scenario);
         let ready = machine.checkpoint();
-        let mut live_stops = own_irets(guest, scheme);
-        live_stops.extend(machine.idt().handlers());
-        let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
+        let live_stops = own_irets(machine.guest(), scheme);
         let oracle = Oracle::new(Arc::new(rules));
-        let stops = Vec::with_capacity(live_stops.len() + 16);
+        let stops = Vec::with_capacity(live_stops.len() + 64);
         let mut session = Self {
             machine,
             oracle,
             ready,
             live_stops,
-            quiet_stops,
             stops,
             advances: 0,
             nested_frame: NestedFrame::Unknown,
@@ -319,7 +313,13 @@ impl Session {
                 // With an NMI live, every return and every fault is looked at; without
                 // one, only the traps that I16 compares.
                 let live = self.oracle.ghost.outer.is_some() || self.machine.pending();
-                self.stops.extend_from_slice(if live { &self.live_stops } else { &self.quiet_stops });
+                let idt = self.machine.idt();
+                if live {
+                    self.stops.extend_from_slice(&self.live_stops);
+                    self.stops.extend(idt.handlers());
+                } else {
+                    self.stops.extend([1, 13].into_iter().filter_map(|v| idt.handler(v)));
+                }
                 self.machine.leg(&self.stops)?
             }
             _ => self.machine.step()?,
@@ -334,7 +334,7 @@ impl Session {
     /// Where the next instruction is an iretq: its address, the frame's and the frame.
     pub(super) fn return_ahead(&self) -> Option<(u64, u64, abi::Frame)> {
         let rip = self.machine.rip();
-        let d = self.machine.guest().code.at(rip)?;
+        let d = self.machine.next_instruction()?;
         if d.flow != Flow::Iret {
             return None;
         }

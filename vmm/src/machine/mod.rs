@@ -4,6 +4,7 @@
 pub mod boot;
 mod calls;
 mod checkpoint;
+mod closed;
 mod deliver;
 pub mod hv_bug;
 mod idt;
@@ -15,6 +16,7 @@ mod nmi_window;
 pub mod paging;
 pub mod pv;
 mod ready;
+mod seen;
 pub(in crate::machine) mod step;
 mod timed;
 mod transport;

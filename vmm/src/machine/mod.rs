@@ -8,7 +8,6 @@ mod deliver;
 pub mod fault;
 mod idt;
 mod lab;
-pub mod linux;
 pub mod memory;
 mod needs;
 mod nmi_window;

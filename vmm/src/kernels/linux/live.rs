@@ -1,7 +1,7 @@
 //! The NMI entry path as it is live in memory: after the kernel patched its
 //! alternatives, found by its symbols.
 
-use super::{Error, Pc};
+use crate::kernels::pc::{Error, Pc};
 
 /// Labels of the path, in the order of the source. A kernel has those of its version.
 const LABELS: [&str; 10] = [
@@ -111,7 +111,7 @@ impl EntryPath {
 
 impl Pc {
     /// The GS base of the kernel's per-CPU data, from wherever execution stands.
-    pub(super) fn kernel_gs(&self) -> u64 {
+    pub(in crate::kernels) fn kernel_gs(&self) -> u64 {
         match self.state().sregs.gs.base {
             base if base >> 63 != 0 => base,
             _ => self.vm.msr(0xc000_0102).ok().flatten().unwrap_or(0),

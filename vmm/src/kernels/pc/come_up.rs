@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Error, Pc, Stop, user};
+use super::{Error, Pc, Stop};
+use crate::kernels::linux::user;
 
 /// Is told, every half second or so, what the boot waits for and the console's last
 /// line; `false` ends the boot.

@@ -7,9 +7,9 @@ use iced_x86::{InstructionInfoFactory, OpAccess};
 
 use super::case::{Run, Step, Which};
 use super::lab::{Lab, LabError};
+use super::pc::Pc;
 use crate::image::{Decoded, Flow};
 use crate::inject::{At, Event};
-use crate::machine::linux::Pc;
 
 /// Boundaries after which a path is taken to have no end.
 const LONGEST: usize = 200_000;

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::campaign::Part;
 use super::case::Outcome;
 use super::lab::Lab;
+use super::linux::Assists;
 use super::sweep::{Kind, Row, SweepStats};
 use crate::host_id::HostId;
-use crate::machine::linux::Assists;
 
 /// A whole result.
 #[derive(Clone, Debug, Serialize)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::lab::LabError;
+use super::pc::{Error, Pc, Stop};
 use crate::image::PlaceError;
-use crate::machine::linux::{Error, Pc, Stop};
 
 /// The interrupted place.
 #[derive(Clone, Debug, PartialEq, Eq)]

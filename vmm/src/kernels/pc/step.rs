@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Error, Pc, Stop};
 use crate::image::{Code, Decoded, Flow};
-use crate::machine::step::register;
+use crate::machine::register;
 
 /// How long one instruction may take.
 const LIMIT: Duration = Duration::from_millis(500);

@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::time::Duration;
 
+use super::linux::{EntryPath, KernelSymbols, Options};
+use super::pc::{Error, Pc, Progress, Snapshot};
 use super::site::{Site, boundary, resolve};
 use crate::host_id::HostId;
 use crate::image::PlaceError;
 use crate::inject::{At, Event, Kind, Schedule, ScheduleError};
 use crate::kvm::Host;
-use crate::machine::linux::{EntryPath, Error, KernelSymbols, Options, Pc, Progress, Snapshot};
 
 /// What can go wrong in the lab.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use object::{Object, ObjectSymbol};
 
-use super::{Error, kallsyms};
+use super::kallsyms;
+use crate::kernels::pc::Error;
 
 /// Where the kernel's image is mapped: `__START_KERNEL_map`.
 pub const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;

@@ -6,11 +6,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::assist::{Assists, HOST_WORDS, Native};
 use super::devices::{Devices, Effect};
-use super::hooks::Hooks;
 use super::pit::Nanos;
-use super::{Error, KERNEL_MAP, KernelSymbols, Options, boot, initrd, user};
+use super::{Error, boot, initrd};
+use crate::kernels::linux::{Assists, HOST_WORDS, Hooks, KERNEL_MAP, KernelSymbols, Native, Options, user};
 use crate::kvm::{Exit, Host, VcpuState, Vm};
 use crate::machine::memory::GuestMemory;
 use crate::machine::{Raise, paging};
@@ -44,32 +43,32 @@ pub enum Stop {
 
 /// A PC that runs Linux.
 pub struct Pc {
-    pub(super) vm: Vm,
-    pub(super) devices: Devices,
+    pub(in crate::kernels) vm: Vm,
+    pub(in crate::kernels) devices: Devices,
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
-    pub(super) assists: Assists,
-    pub(super) lstar: Option<u64>,
-    pub(super) syscall: Native,
+    pub(in crate::kernels) assists: Assists,
+    pub(in crate::kernels) lstar: Option<u64>,
+    pub(in crate::kernels) syscall: Native,
     /// Whether the user program's OUTs reach the VMM.
-    pub(super) user_out: Native,
+    pub(in crate::kernels) user_out: Native,
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
-    pub(super) frozen: Option<Nanos>,
-    pub(super) started: Instant,
+    pub(in crate::kernels) frozen: Option<Nanos>,
+    pub(in crate::kernels) started: Instant,
     patches: Vec<(usize, u8)>,
     /// Whether the kernel's complaint about an NMI without a source is skipped.
-    pub(super) skip_unknown_nmi: bool,
+    pub(in crate::kernels) skip_unknown_nmi: bool,
     /// Where the console's text was last looked at for an oops.
-    pub(super) scanned: usize,
-    pub(super) hooks: Hooks,
+    pub(in crate::kernels) scanned: usize,
+    pub(in crate::kernels) hooks: Hooks,
     /// Whether a run ends where the CPU is idle.
-    pub(super) stop_at_idle: bool,
+    pub(in crate::kernels) stop_at_idle: bool,
     /// The hook that is being stepped over.
-    pub(super) passing: Option<u64>,
+    pub(in crate::kernels) passing: Option<u64>,
     /// How many snapshots were taken, and which the dirty log counts from.
-    pub(super) snapshots: u64,
-    pub(super) current: u64,
+    pub(in crate::kernels) snapshots: u64,
+    pub(in crate::kernels) current: u64,
 }
 
 impl Pc {

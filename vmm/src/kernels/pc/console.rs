@@ -26,7 +26,7 @@ impl Pc {
     }
 
     /// Looks for an oops in what the console showed since the last look.
-    pub(super) fn scan_console(&mut self) -> Option<Stop> {
+    pub(in crate::kernels) fn scan_console(&mut self) -> Option<Stop> {
         const SIGNS: [&str; 6] = ["Kernel panic", "Oops", "BUG:", "WARNING:", "general protection", "double fault"];
         let new = self.console(self.scanned);
         self.scanned = self.console_len();
@@ -34,7 +34,7 @@ impl Pc {
         (self.frozen.is_some() || line.contains("panic")).then(|| Stop::Oops(line.trim().to_owned()))
     }
 
-    pub(super) fn rewind_console(&mut self) {
+    pub(in crate::kernels) fn rewind_console(&mut self) {
         self.scanned = self.console_len();
     }
 

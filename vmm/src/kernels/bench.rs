@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::case::Which;
-use super::document::KernelInfo;
 use super::lab::{Lab, LabError};
+use super::linux::Assists;
+use super::results::KernelInfo;
 use crate::host_id::HostId;
 use crate::inject::{Event, Kind};
-use crate::machine::linux::Assists;
 
 const ROUNDS: usize = 400;
 

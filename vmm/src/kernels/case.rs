@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::lab::{Lab, LabError};
+use super::linux::user;
+use super::pc::Stop;
 use super::site::Site;
 use crate::cpu::rflags;
 use crate::inject::{Event, Kind};
 use crate::machine::Raise;
-use crate::machine::linux::{Stop, user};
 use crate::oracle::{Invariant, Verdict, wrong_checksum};
 
 /// How NMIs are raised.

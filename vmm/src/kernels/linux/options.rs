@@ -1,6 +1,6 @@
 //! What a kernel is booted with.
 
-use super::Error;
+use crate::kernels::pc::{Error, initrd};
 
 /// How to run a kernel.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Options {
 
     /// The command line. `host` is what this host's KVM needs (see `assist`).
     pub fn command_line(&self, host: &str, tsc_khz: Option<u32>) -> String {
-        let mut words = vec![BASE.to_owned(), format!("rdinit={}", super::initrd::INIT)];
+        let mut words = vec![BASE.to_owned(), format!("rdinit={}", initrd::INIT)];
         if let Some(khz) = tsc_khz {
             words.push(format!("tsc_early_khz={khz}"));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::walk::Visit;
+use super::path::Visit;
 
 /// What is to be expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

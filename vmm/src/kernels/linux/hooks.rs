@@ -1,22 +1,23 @@
 //! Functions of the kernel at whose first instruction the VMM looks in: the complaint
 //! about an NMI without a source, which is skipped, and what the assists watch.
 
-use super::{Error, KernelSymbols, Pc, Stop};
+use super::KernelSymbols;
 use crate::cpu::rflags;
+use crate::kernels::pc::{Error, Pc, Stop};
 
 /// Where they are, as far as this kernel has them.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Hooks {
-    pub(super) page_fault: Option<u64>,
-    pub(super) general_protection: Option<u64>,
-    pub(super) syscall: Option<u64>,
-    pub(super) unknown_nmi: Option<u64>,
-    pub(super) printk: Option<u64>,
+pub(in crate::kernels) struct Hooks {
+    pub(in crate::kernels) page_fault: Option<u64>,
+    pub(in crate::kernels) general_protection: Option<u64>,
+    pub(in crate::kernels) syscall: Option<u64>,
+    pub(in crate::kernels) unknown_nmi: Option<u64>,
+    pub(in crate::kernels) printk: Option<u64>,
 }
 
 impl Hooks {
     /// Finds them by their names.
-    pub(super) fn of(symbols: &KernelSymbols) -> Self {
+    pub(in crate::kernels) fn of(symbols: &KernelSymbols) -> Self {
         Self {
             page_fault: symbols.any(&["asm_exc_page_fault", "page_fault"]),
             general_protection: symbols.any(&["asm_exc_general_protection", "general_protection"]),
@@ -29,7 +30,7 @@ impl Hooks {
 
 impl Pc {
     /// Whether `addr` begins a function that is skipped.
-    pub(super) fn skips(&self, addr: u64) -> bool {
+    pub(in crate::kernels) fn skips(&self, addr: u64) -> bool {
         if !self.skip_unknown_nmi || self.frozen.is_none() {
             return false;
         }
@@ -47,7 +48,7 @@ impl Pc {
     }
 
     /// Leaves the function at whose first instruction execution stands.
-    pub(super) fn return_from_function(&mut self) {
+    pub(in crate::kernels) fn return_from_function(&mut self) {
         let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
         if let Some(to) = self.memory().word(cr3, rsp) {
             let regs = &mut self.vm.state_mut().regs;
@@ -56,7 +57,7 @@ impl Pc {
     }
 
     /// Gets past a hook that had nothing to do.
-    pub(super) fn pass(&mut self) -> Result<Option<Stop>, Error> {
+    pub(in crate::kernels) fn pass(&mut self) -> Result<Option<Stop>, Error> {
         use iced_x86::Mnemonic;
         let Some(d) = self.next_instruction() else { return Ok(None) };
         let regs = &mut self.vm.state_mut().regs;

@@ -1,9 +1,9 @@
 //! Help for hosts whose KVM cannot run a kernel natively. Each piece acts on its
 //! symptom alone; on a complete KVM none is ever seen to.
 
-use super::pc::{Pc, Stop};
 use super::user;
 use crate::cpu::rflags;
+use crate::kernels::pc::{Pc, Stop};
 use crate::kvm::MSR_LSTAR;
 
 /// Whether, and how often, the host needed help.
@@ -36,7 +36,7 @@ impl std::fmt::Display for Assists {
 /// Whether the CPU does a thing from ring 3 by itself here: SYSCALL arrives at CPL 0, OUT
 /// reaches the VMM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Native {
+pub(in crate::kernels) enum Native {
     /// None was seen yet.
     #[default]
     Unknown,
@@ -67,7 +67,7 @@ impl Pc {
     ///
     /// Host kvm_pvm, symptom KVM_EXIT_INTERNAL_ERROR with suberror 1 at CPL 0, and the
     /// #UD that KVM queues along with it.
-    pub(super) fn assist_emulation(&mut self, bytes: [u8; 15]) -> bool {
+    pub(in crate::kernels) fn assist_emulation(&mut self, bytes: [u8; 15]) -> bool {
         let rip = self.rip();
         let mut first = [bytes[0]];
         if bytes == [0; 15] {
@@ -94,7 +94,7 @@ impl Pc {
     /// Host kvm_pvm: SYSCALL from native ring 3 sets RIP, RCX, R11 and RFLAGS, but
     /// leaves CPL 3 (symptom: a #PF whose frame has RIP == LSTAR, a user's CS, and an
     /// instruction fetch by the user as its error).
-    pub(super) fn assist_syscall(&mut self) -> bool {
+    pub(in crate::kernels) fn assist_syscall(&mut self) -> bool {
         let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
         let Some([error, rip, cs, flags, user_rsp, _]) = self.memory().words::<6>(cr3, rsp) else { return false };
         if cs & 3 != 3 || error & !0x10 != 5 || Some(rip) != self.lstar() {
@@ -124,7 +124,7 @@ impl Pc {
     /// Host QEMU's software SVM (kvm_amd on TCG): it looks at the I/O bitmap of a task
     /// state segment of type 9 only, never of a busy one, 11, which LTR makes of it
     /// (symptom: #GP at CPL 3 whose frame stands at that OUT). SDM vol. 1, 19.5.2.
-    pub(super) fn assist_out(&mut self) -> Option<Stop> {
+    pub(in crate::kernels) fn assist_out(&mut self) -> Option<Stop> {
         let (regs, cr3) = (self.state().regs, self.state().sregs.cr3);
         let [error, rip, cs, flags, user_rsp, ss] = self.memory().words::<6>(cr3, regs.rsp)?;
         if cs & 3 != 3 || error != 0 {

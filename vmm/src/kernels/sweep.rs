@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::case::{Outcome, Which};
 use super::expect::Expected;
 use super::lab::{Lab, LabError};
-use super::walk::Path;
+use super::path::Path;
 use crate::inject::{At, Event, Kind as EventKind};
 use crate::oracle::Verdict;
 

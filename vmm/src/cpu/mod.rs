@@ -46,4 +46,18 @@ pub use trace::{Provenance, Register, Untraced};
 pub struct Knobs {
     /// An IRET that faults unblocks NMIs all the same, as Intel's do (SDM vol. 3, 7.7.1).
     pub faulting_iret_unblocks: bool,
+    /// What is left in flags that the SDM calls undefined.
+    pub undefined: Undefined,
+}
+
+/// What processors leave in flags that the SDM calls undefined. A guest must not test them, and
+/// one that does is not understood; but they are pushed with the others, so that states hold
+/// them. The default is what Intel's processors do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undefined {
+    /// A shift sets AF (AMD's processors); otherwise it clears it.
+    pub shift_sets_af: bool,
+    /// A multiplication leaves SF, ZF, AF and PF as they were (AMD's processors); otherwise SF
+    /// and PF are those of the low half, and ZF and AF are cleared.
+    pub product_keeps: bool,
 }

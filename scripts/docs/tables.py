@@ -11,6 +11,7 @@ import datetime
 import json
 import re
 import sys
+import textwrap
 
 WIDE = 8  # scenarios in one table
 
@@ -245,13 +246,34 @@ def hosts(*reports):
     yield ""
 
 
+def wrapped(lines):
+    """The lines of a page, with those of a paragraph joined and wrapped at 100 columns."""
+    paragraph = []
+
+    def flush():
+        text = " ".join(paragraph)
+        paragraph.clear()
+        indent = "  " if text.startswith("- ") else ""
+        yield from textwrap.wrap(text, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+    for line in lines:
+        if line.startswith("- "):
+            yield from flush()
+        if line and line[0] not in "|#":
+            paragraph.append(line)
+            continue
+        yield from flush()
+        yield line
+    yield from flush()
+
+
 PAGES = {"matrix": matrix, "native-vs-pv": native_vs_pv, "hosts": hosts}
 
 
 def main():
     if len(sys.argv) < 3 or sys.argv[1] not in PAGES:
         sys.exit(__doc__)
-    lines = list(PAGES[sys.argv[1]](*map(read, sys.argv[2:])))
+    lines = wrapped(PAGES[sys.argv[1]](*map(read, sys.argv[2:])))
     print("\n".join(lines).rstrip("\n"))
 
 

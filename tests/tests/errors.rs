@@ -75,7 +75,7 @@ fn a_bad_image_exits_65() {
     let program = std::fs::read(common::VMM).unwrap();
     std::fs::write(&path, program).unwrap();
     vmm(&["list", "schemes", "--guest", name]).exits(65).says(&["ET_DYN"]);
-    let mut image = vmm::machine::image::BUILTIN.to_vec();
+    let mut image = vmm::image::file::BUILTIN.to_vec();
     image.truncate(image.len() / 2);
     std::fs::write(&path, image).unwrap();
     vmm(&["list", "schemes", "--guest", name]).exits(65);

@@ -87,7 +87,7 @@ fn objects_that_cannot_be_linked_exit_65() {
     let entry = ".globl nmi_entry\nnmi_entry: iretq\n";
     let with = |more: &str| asm(&format!("{entry}{more}"));
     refused(b"text", &["ELF magic"]);
-    refused(vmm::machine::image::BUILTIN, &["ET_EXEC", "gcc -c"]);
+    refused(vmm::image::file::BUILTIN, &["ET_EXEC", "gcc -c"]);
     refused(&asm("nop"), &["no global symbol \"nmi_entry\""]);
     refused(&asm("nmi_entry: iretq"), &["no global symbol \"nmi_entry\""]);
     refused(&with("call nobody"), &["undefined symbol \"nobody\""]);

@@ -5,9 +5,10 @@ mod common;
 use common::elf::{END, READY, Tiny};
 use common::gcc;
 use proptest::prelude::*;
+use vmm::image::file::BUILTIN;
+use vmm::image::{Guest, Image, link, manifest};
 use vmm::kvm::{Host, Vm};
-use vmm::machine::image::BUILTIN;
-use vmm::machine::{Guest, Image, boot, link, manifest};
+use vmm::machine::boot;
 
 /// Reads an image and all that is derived from it without a VM.
 fn read(bytes: &[u8]) {

@@ -5,7 +5,7 @@ use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Formatter, GasFormatter, I
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, elf};
-use vmm::machine::image::BUILTIN;
+use vmm::image::file::BUILTIN;
 
 /// What such a KVM's emulator knows: no vector or x87 unit, none of the later
 /// extensions, no virtualization.

@@ -3,7 +3,8 @@
 
 use guest::abi;
 use proptest::prelude::*;
-use vmm::kvm::{Segment, VcpuState};
+use vmm::cpu::Segment;
+use vmm::kvm::VcpuState;
 use vmm::machine::memory::GuestMemoryMut;
 use vmm::machine::paging::Tables;
 use vmm::machine::pv::{Delivery, Outcome, Pv};

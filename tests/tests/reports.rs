@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vmm::host_id::HostId;
-use vmm::machine::Mode;
+use vmm::image::Mode;
 use vmm::report::{
     CampaignInfo, CoverageRow, Disagreement, Document, FailureRow, Row, RowCoverage, Summary, Timing, Unreachable,
     junit, terminal,

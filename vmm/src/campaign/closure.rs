@@ -7,7 +7,7 @@ use super::generate::Closure;
 use super::plan::{Cell, Plan};
 use super::tally::{Rank, Tally};
 use crate::explore::{self, Bound, Config, Report};
-use crate::inject::Names;
+use crate::image::Names;
 use crate::kvm::Host;
 use crate::machine;
 use crate::oracle::Verdict;

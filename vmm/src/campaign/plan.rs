@@ -5,14 +5,16 @@
 use std::sync::Arc;
 
 use super::error::Error;
-use super::expect::Expectation;
 use super::file::{Campaign, Located, Names};
 use super::generate::{Closure, Generate, Window, draw, fits};
-use crate::inject::{Names as Labels, Places, Schedule, Session};
+use crate::image::Guest;
+use crate::image::Names as Labels;
+use crate::image::declare::{Declarations, Scenario, Scheme};
+use crate::image::target::{Target, TargetError, find_scenario, find_scheme, fit, wrong_mode};
+use crate::inject::{Places, Schedule, Session};
 use crate::kvm::Host;
-use crate::machine::declare::{Declarations, Scenario, Scheme};
-use crate::machine::{self, Guest, Knobs};
-use crate::target::{Target, TargetError, find_scenario, find_scheme, fit, wrong_mode};
+use crate::machine::{self, Knobs};
+use crate::oracle::Expectation;
 
 /// One scheme and scenario of a campaign.
 pub struct Cell {

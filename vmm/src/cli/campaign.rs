@@ -9,7 +9,7 @@ use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::progress::Bar;
 use crate::campaign::{self, Options, Shard};
-use crate::machine::Guest;
+use crate::image::Guest;
 use crate::report::{self, Document};
 
 /// Carries out `vmm campaign`.

@@ -10,10 +10,11 @@ use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use crate::compare::{self, Options, compare};
-use crate::machine::declare::Declarations;
-use crate::machine::{Guest, Knobs};
+use crate::image::Guest;
+use crate::image::declare::Declarations;
+use crate::image::target::{Target, fit};
+use crate::machine::Knobs;
 use crate::report;
-use crate::target::{Target, fit};
 
 /// Scenarios that are compared in unless told, as far as the image has them.
 const USUAL: [&str; 2] = ["quiet", "vmalloc-fault"];

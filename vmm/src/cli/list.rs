@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::args::{List, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::out::Out;
-use crate::inject::{At, Event, Gear, Kind, Names, Schedule, Session, Visitor, run};
-use crate::machine::{Guest, Mode};
+use crate::image::Names;
+use crate::image::target::Target;
+use crate::image::{Guest, Mode};
+use crate::inject::{At, Event, Gear, Kind, Schedule, Session, Visitor, run};
 use crate::report::columns;
-use crate::target::Target;
 
 /// Carries out the command.
 pub fn list(what: &List, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
@@ -80,7 +81,7 @@ struct ScenarioRow<'a> {
 }
 
 fn scenarios(guest: &Guest, json: bool, out: &mut Out) -> Result<(), Failure> {
-    let row = |s: &'_ crate::machine::declare::Scenario| (s.name.clone(), s.ring3, s.redzone, s.summary.clone());
+    let row = |s: &'_ crate::image::declare::Scenario| (s.name.clone(), s.ring3, s.redzone, s.summary.clone());
     let all: Vec<_> = guest.image.declared.scenarios.iter().map(row).collect();
     if json {
         let rows: Vec<ScenarioRow> = all

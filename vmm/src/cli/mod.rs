@@ -12,6 +12,7 @@ mod host;
 mod interrupt;
 mod linux;
 mod list;
+mod named;
 mod out;
 pub mod probe;
 mod progress;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use crate::machine::{Guest, Image};
+use crate::image::{Guest, Image};
 pub use failure::{Ending, Failure};
 use out::Out;
 
@@ -87,7 +88,7 @@ fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
     };
     let Some(path) = &common.entry else { return Ok(Guest::with_transport(image, common.transport)) };
     let (name, bytes) = read(path)?;
-    crate::machine::link::link(&image, &bytes)
+    crate::image::link::link(&image, &bytes)
         .map(|i| Guest::with_transport(i, common.transport))
         .map_err(|e| bad(name, &e))
 }

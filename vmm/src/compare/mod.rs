@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use crate::explore::{self, Bound, Config, explore};
 use crate::host_id::HostId;
+use crate::image::target::Target;
+use crate::image::{Guest, Mode};
 use crate::inject::{Limits, Places, RunError, Saved, Schedule, Session, Sweep};
 use crate::kvm::Host;
-use crate::machine::{Guest, Knobs, Mode, Transport};
+use crate::machine::{Knobs, Transport};
 use crate::oracle::Verdict;
-use crate::target::Target;
 
 pub use count::{Broke, Counts, Span};
 
@@ -229,7 +230,7 @@ fn search(
     let config = Config { max_states: options.max_states, ..Config::default() };
     let about = (&target.scheme, &target.scenario);
     let report = explore(host, guest, about, options.knobs, config, stop, &mut |_| {})?;
-    let names = crate::inject::Names::new(guest, &target.scheme.prefix);
+    let names = crate::image::Names::new(guest, &target.scheme.prefix);
     let found = report.violations.first().map(|f| (f.verdict.clone(), f.schedule.show(names)));
     let closed = !matches!(report.bound, Some(Bound::States | Bound::Memory | Bound::Interrupted));
     let otherwise = if closed { Verdict::Pass.word() } else { "open" };

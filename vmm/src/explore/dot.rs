@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use super::states::{Edge, Id};
-use crate::inject::Names;
+use crate::image::Names;
 
 /// Graphviz DOT of the graph. `places` holds instruction and nesting of each state.
 pub fn graph(names: Names, places: &[(u64, u32)], links: &HashSet<(Id, Id, Edge)>) -> String {
@@ -29,10 +29,10 @@ pub fn graph(names: Names, places: &[(u64, u32)], links: &HashSet<(Id, Id, Edge)
         let _ = writeln!(out, "  {} [label=\"{label}\\nNMIs live: {nesting}\\n{count} states\"];", name(key));
     }
     for ((from, to, edge), count) in &edges {
-        let style = match edge {
+        let style = match *edge {
             Edge::Step => "",
-            Edge::Nmi => ", color=red, fontcolor=red",
-            Edge::Unmask => ", color=blue, fontcolor=blue",
+            Edge::NMI => ", color=red, fontcolor=red",
+            Edge::Event(_) => ", color=blue, fontcolor=blue",
         };
         let _ = writeln!(out, "  {} -> {} [label=\"{count}\"{style}];", name(from), name(to));
     }

@@ -24,9 +24,9 @@ use guest::abi::Frame;
 use iced_x86::{InstructionInfoFactory, OpAccess, Register};
 
 use super::operands::beyond_operands;
+use crate::image::Mode;
+use crate::image::declare::has_error_code;
 use crate::inject::Session;
-use crate::machine::Mode;
-use crate::machine::declare::has_error_code;
 use crate::oracle::Rules;
 
 /// Stack words that can be told apart: 32 KiB of declared stacks.

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use crate::cpu::{Regs, Segment};
 use iced_x86::ConditionCode;
-use kvm_bindings::{kvm_regs, kvm_segment};
 
 use super::footprint::{WordSet, has, insert};
+use crate::image::Flow;
+use crate::image::code::holds;
 use crate::inject::Session;
-use crate::machine::code::holds;
-use crate::machine::{Flow, paging};
+use crate::machine::paging;
 
 /// CF, PF, AF, ZF, SF, OF.
 pub const STATUS: u64 = 0x8d5;
@@ -21,7 +22,7 @@ const TWIN_STATUS: u64 = 0x811;
 pub const REGISTERS: usize = 15;
 
 /// The general registers but RSP, in the order of their numbers here.
-pub fn registers(regs: &mut kvm_regs) -> [&mut u64; REGISTERS] {
+pub fn registers(regs: &mut Regs) -> [&mut u64; REGISTERS] {
     let r = regs;
     [
         &mut r.rax, &mut r.rbx, &mut r.rcx, &mut r.rdx, &mut r.rsi, &mut r.rdi, &mut r.rbp, &mut r.r8, &mut r.r9,
@@ -141,7 +142,7 @@ impl Needs {
         };
         let (rules, sregs) = (session.rules(), &session.machine().state().sregs);
         let table = |base: u64, limit: u64| base..base + limit + 1;
-        let segment = |s: &kvm_segment| (s.unusable == 0).then(|| table(s.base, s.limit.into()));
+        let segment = |s: &Segment| (s.unusable == 0).then(|| table(s.base, s.limit.into()));
         let tables = [
             Some(table(sregs.gdt.base, sregs.gdt.limit.into())),
             Some(table(sregs.idt.base, sregs.idt.limit.into())),
@@ -261,7 +262,7 @@ impl Needs {
 
     /// Makes registers those of the context's twin: whatever does not matter is the same
     /// in all twins, and no two such values are equal.
-    pub fn twin(&mut self, regs: &mut kvm_regs, cpl: u8, session: &Session) {
+    pub fn twin(&mut self, regs: &mut Regs, cpl: u8, session: &Session) {
         let known = self.registers;
         for (i, register) in registers(regs).into_iter().enumerate().filter(|(i, _)| known >> i & 1 == 0) {
             *register = pattern(i);

@@ -1,13 +1,14 @@
 //! What an instruction does with its operands, as far as `uses.rs` asks.
 
+use crate::cpu::Regs;
 use iced_x86::{Mnemonic, OpAccess, OpKind, Register, UsedMemory};
-use kvm_bindings::kvm_regs;
 
 use guest::abi;
 
 use super::needs::{ID, STATUS};
+use crate::image::{Decoded, Flow};
 use crate::inject::Session;
-use crate::machine::{Decoded, Flow, register};
+use crate::machine::register;
 
 /// What an instruction does with the values it reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub fn leaves_status(d: &Decoded) -> bool {
 
 /// What the CPU or the VMM reads beyond the operands: its address, and how many bytes. The last
 /// five words of it are a frame.
-pub fn beyond_operands(d: &Decoded, regs: &kvm_regs) -> Option<(u64, u64)> {
+pub fn beyond_operands(d: &Decoded, regs: &Regs) -> Option<(u64, u64)> {
     if d.flow == Flow::Iret {
         return Some((regs.rsp, size_of::<abi::Frame>() as u64));
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::footprint::{Start, has};
 use super::live::{Liveness, Point};
 use super::needs::Needs;
+use crate::image::Mode;
 use crate::inject::Session;
 use crate::kvm::VcpuState;
-use crate::machine::Mode;
 use crate::machine::pv::Pv;
 use crate::oracle::{Context, Ghost, Oracle};
 

@@ -21,8 +21,9 @@ use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, Rfl
 use super::live::Liveness;
 use super::needs::{Needs, REGISTERS, Test, Token, is_flags, pattern};
 use super::operands::{Does, address, beyond_operands, ignored, leaves_status, reads, value};
+use crate::image::{Decoded, Flow};
 use crate::inject::Session;
-use crate::machine::{Decoded, Flow, register};
+use crate::machine::register;
 use crate::oracle::Context;
 
 const STATUS_BITS: u32 =

@@ -28,7 +28,7 @@ impl Vm {
     /// Sets what the next runs exit for. Loads the general registers first, since
     /// KVM arms the trap flag for the RIP that it knows.
     pub fn guest_debug(&mut self, debug: Debug) -> Result<(), Error> {
-        self.vcpu().set_regs(&self.state().regs).map_err(Error::ioctl("KVM_SET_REGS"))?;
+        self.vcpu().set_regs(&self.state().regs.into()).map_err(Error::ioctl("KVM_SET_REGS"))?;
         let mut arch = kvm_guest_debug_arch::default();
         let control = match debug {
             Debug::Off => 0,

@@ -1,13 +1,14 @@
 //! The state that an image is started in: 64-bit mode, flat segments, page
 //! tables below the image (see [`guest::abi`]).
 
+use crate::cpu::{self, Regs, Sregs};
 use guest::abi::IMAGE_MIN_PADDR;
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use linux_loader::loader::{Elf, KernelLoader};
 
-use super::image::{Image, Segment};
 use super::paging::Tables;
-use crate::kvm::{Vm, rflags};
+use crate::cpu::rflags;
+use crate::image::file::{Image, Segment};
+use crate::kvm::Vm;
 
 /// Where the boot GDT lies: three descriptors.
 const GDT: u64 = 0x500;
@@ -78,7 +79,7 @@ pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result
     Elf::load(vm.ram().guest_memory(), None, &mut file, None).map_err(|e| Error::Load(e.to_string()))?;
     flat(vm, &image.segments)?;
     let ram_bytes = vm.ram().len();
-    vm.state_mut().regs = kvm_regs {
+    vm.state_mut().regs = Regs {
         rip: image.entry,
         rflags: rflags::FIXED,
         rdi: scheme,
@@ -89,8 +90,8 @@ pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result
     Ok(())
 }
 
-fn set_system_registers(sregs: &mut kvm_sregs, cr3: u64) {
-    let flat = |selector: u16, type_: u8, code: bool| kvm_segment {
+fn set_system_registers(sregs: &mut Sregs, cr3: u64) {
+    let flat = |selector: u16, type_: u8, code: bool| cpu::Segment {
         base: 0,
         limit: 0xffff_ffff,
         selector,

@@ -3,12 +3,12 @@
 
 use guest::abi;
 
-use super::code::Flow;
 use super::lab::{Error, Machine, Stop};
-use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
-use super::vectors::has_error_code;
+use crate::image::code::Flow;
+use crate::image::manifest::Mode;
+use crate::image::vectors::has_error_code;
 use crate::kvm::MSR_STAR;
 
 impl Machine {
@@ -45,7 +45,7 @@ impl Machine {
         if let Outcome::Refused(why) = outcome {
             // A fault at the call: RIP goes back to it, nothing else changes.
             state.regs.rip = from;
-            state.events.exception = kvm_bindings::kvm_vcpu_events__bindgen_ty_1 {
+            state.events.exception = crate::cpu::Exception {
                 injected: 1,
                 nr: why.vector,
                 has_error_code: has_error_code(why.vector).into(),

@@ -1,9 +1,9 @@
 //! Puts an NMI in front of the vCPU, and takes it to its handler.
 
 use super::lab::{Error, Machine, Stop};
-use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use crate::image::manifest::Mode;
 use crate::kvm::{self, Vm};
 
 /// How an NMI is put in front of the vCPU.
@@ -17,7 +17,7 @@ pub enum Raise {
 
 impl Raise {
     /// Puts an NMI in front of this vCPU.
-    pub(super) fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
+    pub fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
         match self {
             Raise::Ioctl => vm.raise_nmi(),
             Raise::Events => vm.pend_nmi(),

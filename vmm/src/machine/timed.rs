@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use guest::abi;
 
 use super::lab::{Error, Machine, Stop};
-use super::manifest::Mode;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use crate::image::manifest::Mode;
 
 impl Machine {
     /// Delivers an NMI at this boundary and runs freely until execution stands here

@@ -8,9 +8,9 @@
 //! leaves.
 
 use super::boot;
-use super::guest_image::Guest;
 use super::lab::Error;
-use super::manifest::Mode;
+use crate::image::Guest;
+use crate::image::manifest::Mode;
 use crate::kvm::{Exit, Host, Vm, XEN_STUB_BYTES};
 
 /// How hypercalls leave the guest.
@@ -85,7 +85,7 @@ pub(super) fn write_page(vm: &mut Vm, page: u64) -> Result<(), Error> {
     let builder = BUILDER as usize..BUILDER as usize + WRMSR_HLT.len();
     vm.ram_mut()[builder.clone()].copy_from_slice(&WRMSR_HLT);
     let regs = &mut vm.state_mut().regs;
-    (regs.rip, regs.rflags) = (BUILDER, crate::kvm::rflags::FIXED);
+    (regs.rip, regs.rflags) = (BUILDER, crate::cpu::rflags::FIXED);
     (regs.rcx, regs.rax, regs.rdx) = (PAGE_MSR.into(), page & 0xffff_ffff, page >> 32);
     let exit = vm.run()?;
     vm.ram_mut()[builder].fill(0);

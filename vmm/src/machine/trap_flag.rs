@@ -5,9 +5,9 @@
 //! handler has. Where a HLT byte stops execution that stands at a boundary with TF set,
 //! the HLT itself is stepped, and its #DB is dropped (`resume_patched`).
 
-use super::code::{Decoded, Flow};
 use super::lab::Machine;
-use crate::kvm::rflags;
+use crate::cpu::rflags;
+use crate::image::code::{Decoded, Flow};
 
 /// Vector of #DB.
 pub(super) const DB: u8 = 1;

@@ -3,7 +3,8 @@
 
 use super::lab::{Error, Machine};
 use super::pv::selector::Segments;
-use crate::kvm::{MSR_LSTAR, Vm, rflags};
+use crate::cpu::rflags;
+use crate::kvm::{MSR_LSTAR, Vm};
 
 /// Bytes that a fault with an error code pushes, from a 16-byte boundary down.
 const PUSHED: usize = 48;

@@ -2,9 +2,10 @@
 //! what IRET can load, and an IDT whose handlers begin with HLT. What is not used is
 //! filled with HLT, so that a guest that goes astray says where it is.
 
-use kvm_bindings::{kvm_regs, kvm_segment};
+use crate::cpu::{Regs, Segment};
 
-use crate::kvm::{Error, Exit, Host, VcpuState, Vm, rflags};
+use crate::cpu::rflags;
+use crate::kvm::{Error, Exit, Host, VcpuState, Vm};
 
 const GDT: u64 = 0x1000;
 /// Code and stack segments of a process's own.
@@ -370,7 +371,7 @@ pub fn vector_name(vector: u8) -> String {
 }
 
 fn system_registers(state: &mut VcpuState) {
-    let flat = |selector: u64, type_: u8, code: bool| kvm_segment {
+    let flat = |selector: u64, type_: u8, code: bool| Segment {
         limit: 0xffff_ffff,
         selector: selector as u16,
         type_,
@@ -385,13 +386,13 @@ fn system_registers(state: &mut VcpuState) {
     sregs.cs = flat(KERNEL_CS, 0xb, true);
     let data = flat(KERNEL_SS, 3, false);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    sregs.tr = kvm_segment { base: TSS, limit: 0x67, selector: TR, type_: 0xb, present: 1, ..Default::default() };
+    sregs.tr = Segment { base: TSS, limit: 0x67, selector: TR, type_: 0xb, present: 1, ..Default::default() };
     (sregs.gdt.base, sregs.gdt.limit) = (GDT, DESCRIPTORS.len() as u16 * 8 - 1);
     (sregs.idt.base, sregs.idt.limit) = (IDT, 0xfff);
     sregs.cr0 = 0x8001_0033; // PG, WP, NE, ET, MP, PE
     sregs.cr3 = TABLES;
     sregs.cr4 = 0x620; // OSXMMEXCPT, OSFXSR, PAE
     sregs.efer = 0xd01; // NXE, LMA, LME, SCE
-    state.regs = kvm_regs { rflags: rflags::FIXED, ..Default::default() };
+    state.regs = Regs { rflags: rflags::FIXED, ..Default::default() };
     state.events = Default::default();
 }

@@ -3,7 +3,8 @@
 use super::bench::{Bench, CODE, Came, Fail, Frame, TARGET, UNMAPPED, unexpected};
 use super::code::*;
 use super::spec::{Answer, Probe, source};
-use crate::kvm::{Host, rflags};
+use crate::cpu::rflags;
+use crate::kvm::Host;
 
 pub const PROBES: &[Probe] = &[
     Probe {

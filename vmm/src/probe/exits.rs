@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::bench::{Bench, CODE, Came, DATA, FAULT_STACK, Fail, UNMAPPED, tell, unexpected};
 use super::code::*;
 use super::spec::{ANY, Answer, Probe, source};
-use crate::kvm::{Exit, Host, SHADOW_MOV_SS};
+use crate::cpu::SHADOW_MOV_SS;
+use crate::kvm::{Exit, Host};
 use crate::machine::Transport;
 
 pub const PROBES: &[Probe] = &[
@@ -212,7 +213,7 @@ fn executed(host: &Host, instruction: &[u8]) -> Result<Answer, Fail> {
 }
 
 /// One byte of the vCPU events.
-type Field = fn(&mut kvm_bindings::kvm_vcpu_events) -> &mut u8;
+type Field = fn(&mut crate::cpu::Events) -> &mut u8;
 
 fn settable(host: &Host) -> Result<Answer, Fail> {
     let rows: &[(&str, Field, u8)] = &[

@@ -8,7 +8,8 @@ use super::bench::{
 use super::code::*;
 use super::masking::says;
 use super::spec::{Answer, Probe, source};
-use crate::kvm::{Host, rflags};
+use crate::cpu::rflags;
+use crate::kvm::Host;
 
 const KNOB: &str = "the exception is the CPU's; the mask afterwards is set by the knob faulting_iret_unblocks";
 const LATCH: &str = "keeps the latch in the VMM and raises the NMI itself, so KVM never has one latched at an iretq";

@@ -3,7 +3,8 @@
 use super::bench::{Bench, CODE, Came, FAULT_STACK, Fail, Frame, KERNEL_CS, TARGET, USER, unexpected};
 use super::code::*;
 use super::spec::{Answer, Probe, source};
-use crate::kvm::{Host, SHADOW_MOV_SS, SHADOW_STI, rflags};
+use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
+use crate::kvm::Host;
 
 pub const PROBES: &[Probe] = &[
     Probe {

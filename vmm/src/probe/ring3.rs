@@ -7,7 +7,8 @@ use super::bench::{
 use super::code::*;
 use super::spec::{Answer, Probe, source};
 use super::stepping::{past, step};
-use crate::kvm::{Debug, Exit, Host, rflags};
+use crate::cpu::rflags;
+use crate::kvm::{Debug, Exit, Host};
 
 const USED: &str = "scenarios with user code stand on it";
 

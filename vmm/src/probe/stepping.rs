@@ -4,7 +4,8 @@
 use super::bench::{self, Bench, CODE, Came, FAULT_STACK, Fail, Frame, KERNEL_SS, NMI_STACK, TARGET, tell, unexpected};
 use super::code::*;
 use super::spec::{Answer, Probe, source};
-use crate::kvm::{Debug, Exit, Host, SHADOW_MOV_SS, SHADOW_STI, rflags};
+use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
+use crate::kvm::{Debug, Exit, Host};
 
 const UNUSED: &str = "steps by HLT bytes at the instruction's possible successors, never by the trap flag";
 const NO_BREAKPOINTS: &str = "stops by HLT bytes, never by a debug register";

@@ -6,7 +6,8 @@ use super::bench::{
 };
 use super::code::*;
 use super::spec::{Answer, Probe, source};
-use crate::kvm::{Exit, Host, rflags};
+use crate::cpu::rflags;
+use crate::kvm::{Exit, Host};
 
 const TAKEN: &str = "takes the host's #DB as it comes; scenarios with TF are host-limit where it comes elsewhere";
 const DB: u8 = 1;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::coverage::RowCoverage;
 
 use crate::host_id::HostId;
+use crate::image::Mode;
 use crate::inject::Replay;
-use crate::machine::Mode;
 use crate::oracle::Verdict;
 
 /// The whole document.

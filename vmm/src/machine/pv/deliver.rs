@@ -2,7 +2,8 @@
 
 use super::Pv;
 use super::selector::Segments;
-use crate::kvm::{VcpuState, rflags};
+use crate::cpu::rflags;
+use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemoryMut;
 
 /// What became of an NMI that was latched, or of a user's SYSCALL.

@@ -11,7 +11,8 @@ use guest::abi::{self, Frame, FredConfig};
 
 use super::selector::Segments;
 use super::{Delivery, EFAULT, EINVAL, Outcome, Pv, Refusal, is_canonical};
-use crate::kvm::{VcpuState, rflags};
+use crate::cpu::rflags;
+use crate::kvm::VcpuState;
 use crate::machine::memory::{GuestMemory, GuestMemoryMut};
 
 /// What a CPU with FRED keeps.

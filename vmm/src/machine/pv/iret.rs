@@ -4,7 +4,8 @@ use guest::abi::{self, Frame, IretContext};
 
 use super::selector::Segments;
 use super::{Outcome, Pv, Refusal, flags_of, is_canonical};
-use crate::kvm::{VcpuState, rflags};
+use crate::cpu::rflags;
+use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;
 
 /// A return that is going to happen.

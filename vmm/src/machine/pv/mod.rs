@@ -15,7 +15,8 @@
 use guest::abi::{self, Frame};
 
 use super::memory::GuestMemoryMut;
-use crate::kvm::{VcpuState, rflags};
+use crate::cpu::rflags;
+use crate::kvm::VcpuState;
 
 mod callback;
 mod deliver;

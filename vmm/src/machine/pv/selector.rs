@@ -1,7 +1,8 @@
 //! Code and stack selectors of a frame, looked up in the guest's GDT and LDT.
 
 use super::Refusal;
-use crate::kvm::{Segment, VcpuState};
+use crate::cpu::Segment;
+use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;
 
 /// A code and a stack segment that may be loaded together.
@@ -131,7 +132,6 @@ fn segment(selector: u16, d: u64) -> Segment {
         g: pages.into(),
         avl: (d >> 52 & 1) as u8,
         unusable: 0,
-        padding: 0,
     }
 }
 

@@ -1,0 +1,53 @@
+//! An image with what is derived from it, shared by all machines that run it.
+
+use std::sync::{Arc, OnceLock};
+
+use super::code::Code;
+use super::file::Image;
+use super::lines::Lines;
+use crate::machine::Transport;
+
+/// An image with its decoded code, shared by all machines that run it.
+#[derive(Debug)]
+pub struct Guest {
+    /// The image.
+    pub image: Image,
+    /// Its instructions.
+    pub code: Code,
+    /// What carries its hypercalls in mode pv, where the user chose.
+    pub transport: Option<Transport>,
+    /// Its source lines, read when they are first asked for.
+    lines: OnceLock<Lines>,
+}
+
+impl Guest {
+    /// Decodes an image's code.
+    pub fn new(image: Image) -> Arc<Self> {
+        Self::with_transport(image, None)
+    }
+
+    /// The same, with a choice of what carries its hypercalls.
+    pub fn with_transport(image: Image, transport: Option<Transport>) -> Arc<Self> {
+        let code = Code::of(&image);
+        Arc::new(Self { image, code, transport, lines: OnceLock::new() })
+    }
+
+    /// The same image with its code as a machine's boot has left it.
+    pub fn with_code(&self, code: Code) -> Arc<Self> {
+        Arc::new(Self { image: self.image.clone(), code, transport: self.transport, lines: OnceLock::new() })
+    }
+
+    fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::of(&self.image))
+    }
+
+    /// Whether the image tells source lines.
+    pub fn has_source(&self) -> bool {
+        !self.lines().is_empty()
+    }
+
+    /// `file:line` of an instruction, where the image tells it.
+    pub fn source(&self, addr: u64) -> Option<String> {
+        self.lines().at(addr)
+    }
+}

@@ -1,0 +1,24 @@
+//! A guest image as data: its ELF file, the notes by which it declares schemes and
+//! scenarios, its symbols and code, and the names of its boundaries. Nothing here runs it.
+
+mod check;
+pub mod code;
+pub mod declare;
+mod elf;
+pub mod file;
+mod guest;
+mod lines;
+pub mod link;
+pub mod manifest;
+mod names;
+mod need;
+pub mod symbols;
+pub mod target;
+pub mod vectors;
+
+pub use code::{Code, Decoded, Flow};
+pub use file::Image;
+pub use guest::Guest;
+pub use manifest::Mode;
+pub use names::{Names, PlaceError};
+pub use need::Need;

@@ -1,0 +1,161 @@
+//! The user program that runs on the kernel: it keeps every register busy with a
+//! checksum, shows by a port that it lives, and enters the kernel by SYSCALL.
+//!
+//! It is written down as machine code, so that no toolchain and no file is needed to
+//! run any kernel; a test holds each line's bytes against its text.
+//!
+//! One round: 64 iterations of the checksum, a byte to [`MARK`] (a place amid user
+//! code with all registers in use), 64 more, the checksum to [`HEARTBEAT`], getppid;
+//! in every 16th round nanosleep for 2 ms, in which the CPU is idle.
+
+/// A byte is written here in mid-checksum.
+pub const MARK: u16 = 0x4e1;
+/// The checksum is written here at the end of each round.
+pub const HEARTBEAT: u16 = 0x4e4;
+/// Iterations of each half.
+const HALF: u64 = 0x40;
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+const BASE: u64 = 0x40_0000;
+/// ELF header and one program header.
+const HEADERS: usize = 64 + 56;
+
+#[rustfmt::skip]
+const CODE: &[(&[u8], &str)] = &[
+    (&[0xb8, 0xac, 0x00, 0x00, 0x00], "mov $0xac, %eax"),
+    (&[0xbf, 0x03, 0x00, 0x00, 0x00], "mov $3, %edi"),
+    (&[0x0f, 0x05], "syscall"),
+    (&[0x85, 0xc0], "test %eax, %eax"),
+    (&[0x0f, 0x85, 0xd8, 0x00, 0x00, 0x00], "jne 0x00000000000000ec"),
+    // round:
+    (&[0x41, 0xff, 0xc4], "inc %r12d"),
+    (&[0x48, 0xb8, 0x15, 0x7c, 0x4a, 0x7f, 0xb9, 0x79, 0x37, 0x9e], "movabs $0x9e3779b97f4a7c15, %rax"),
+    (&[0x48, 0x89, 0xc3], "mov %rax, %rbx"),
+    (&[0x48, 0x89, 0xc5], "mov %rax, %rbp"),
+    (&[0x48, 0x89, 0xc6], "mov %rax, %rsi"),
+    (&[0x48, 0x89, 0xc7], "mov %rax, %rdi"),
+    (&[0x49, 0x89, 0xc0], "mov %rax, %r8"),
+    (&[0x49, 0x89, 0xc2], "mov %rax, %r10"),
+    (&[0x49, 0x89, 0xc6], "mov %rax, %r14"),
+    (&[0x49, 0x89, 0xc7], "mov %rax, %r15"),
+    (&[0xb9, 0x40, 0x00, 0x00, 0x00], "mov $0x40, %ecx"),
+    // first:
+    (&[0x48, 0x01, 0xc8], "add %rcx, %rax"),
+    (&[0x48, 0x0f, 0xaf, 0xc3], "imul %rbx, %rax"),
+    (&[0x48, 0xc1, 0xc0, 0x0d], "rol $0xd, %rax"),
+    (&[0x48, 0x31, 0xc5], "xor %rax, %rbp"),
+    (&[0x48, 0x01, 0xee], "add %rbp, %rsi"),
+    (&[0x48, 0x8d, 0x3c, 0x7e], "lea (%rsi,%rdi,2), %rdi"),
+    (&[0x49, 0x31, 0xf8], "xor %rdi, %r8"),
+    (&[0x41, 0x50], "push %r8"),
+    (&[0x41, 0x59], "pop %r9"),
+    (&[0x4d, 0x01, 0xca], "add %r9, %r10"),
+    (&[0x4d, 0x31, 0xd6], "xor %r10, %r14"),
+    (&[0x4d, 0x01, 0xf7], "add %r14, %r15"),
+    (&[0xff, 0xc9], "dec %ecx"),
+    (&[0x75, 0xd7], "jne 0x000000000000003e"),
+    (&[0xba, 0xe1, 0x04, 0x00, 0x00], "mov $0x4e1, %edx"),
+    (&[0xee], "out %al, %dx"),
+    (&[0xb9, 0x40, 0x00, 0x00, 0x00], "mov $0x40, %ecx"),
+    // second:
+    (&[0x48, 0x01, 0xc8], "add %rcx, %rax"),
+    (&[0x48, 0x0f, 0xaf, 0xc3], "imul %rbx, %rax"),
+    (&[0x48, 0xc1, 0xc0, 0x0d], "rol $0xd, %rax"),
+    (&[0x48, 0x31, 0xc5], "xor %rax, %rbp"),
+    (&[0x48, 0x01, 0xee], "add %rbp, %rsi"),
+    (&[0x48, 0x8d, 0x3c, 0x7e], "lea (%rsi,%rdi,2), %rdi"),
+    (&[0x49, 0x31, 0xf8], "xor %rdi, %r8"),
+    (&[0x41, 0x50], "push %r8"),
+    (&[0x41, 0x59], "pop %r9"),
+    (&[0x4d, 0x01, 0xca], "add %r9, %r10"),
+    (&[0x4d, 0x31, 0xd6], "xor %r10, %r14"),
+    (&[0x4d, 0x01, 0xf7], "add %r14, %r15"),
+    (&[0xff, 0xc9], "dec %ecx"),
+    (&[0x75, 0xd7], "jne 0x0000000000000072"),
+    (&[0x48, 0x01, 0xe8], "add %rbp, %rax"),
+    (&[0x48, 0x01, 0xf0], "add %rsi, %rax"),
+    (&[0x48, 0x01, 0xf8], "add %rdi, %rax"),
+    (&[0x4c, 0x01, 0xc0], "add %r8, %rax"),
+    (&[0x4c, 0x01, 0xd0], "add %r10, %rax"),
+    (&[0x4c, 0x01, 0xf0], "add %r14, %rax"),
+    (&[0x4c, 0x01, 0xf8], "add %r15, %rax"),
+    (&[0x48, 0x89, 0xc2], "mov %rax, %rdx"),
+    (&[0x48, 0xc1, 0xea, 0x20], "shr $0x20, %rdx"),
+    (&[0x31, 0xd0], "xor %edx, %eax"),
+    (&[0xba, 0xe4, 0x04, 0x00, 0x00], "mov $0x4e4, %edx"),
+    (&[0xef], "out %eax, %dx"),
+    (&[0xb8, 0x6e, 0x00, 0x00, 0x00], "mov $0x6e, %eax"),
+    (&[0x0f, 0x05], "syscall"),
+    (&[0x41, 0xf6, 0xc4, 0x0f], "test $0xf, %r12b"),
+    (&[0x0f, 0x85, 0x44, 0xff, 0xff, 0xff], "jne 0x0000000000000014"),
+    (&[0x68, 0x80, 0x84, 0x1e, 0x00], "push $0x1e8480"),
+    (&[0x6a, 0x00], "push $0"),
+    (&[0x48, 0x89, 0xe7], "mov %rsp, %rdi"),
+    (&[0x31, 0xf6], "xor %esi, %esi"),
+    (&[0xb8, 0x23, 0x00, 0x00, 0x00], "mov $0x23, %eax"),
+    (&[0x0f, 0x05], "syscall"),
+    (&[0x48, 0x83, 0xc4, 0x10], "add $0x10, %rsp"),
+    (&[0xe9, 0x28, 0xff, 0xff, 0xff], "jmp 0x0000000000000014"),
+    // fail:
+    (&[0xb8, 0x3c, 0x00, 0x00, 0x00], "mov $0x3c, %eax"),
+    (&[0xbf, 0x01, 0x00, 0x00, 0x00], "mov $1, %edi"),
+    (&[0x0f, 0x05], "syscall"),
+];
+
+/// What the program writes to [`HEARTBEAT`], each time.
+pub fn checksum() -> u32 {
+    let (mut a, mut bp, mut si, mut di, mut r8, mut r10, mut r14, mut r15) =
+        (SEED, SEED, SEED, SEED, SEED, SEED, SEED, SEED);
+    for count in (1..=HALF).rev().chain((1..=HALF).rev()) {
+        a = a.wrapping_add(count).wrapping_mul(SEED).rotate_left(13);
+        bp ^= a;
+        si = si.wrapping_add(bp);
+        di = si.wrapping_add(di.wrapping_mul(2));
+        r8 ^= di;
+        r10 = r10.wrapping_add(r8);
+        r14 ^= r10;
+        r15 = r15.wrapping_add(r14);
+    }
+    let sum = [bp, si, di, r8, r10, r14, r15].iter().fold(a, |sum, r| sum.wrapping_add(*r));
+    (sum ^ sum >> 32) as u32
+}
+
+/// The program as a static ELF file of one segment.
+pub fn elf() -> Vec<u8> {
+    let code: Vec<u8> = CODE.iter().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
+    let len = (HEADERS + code.len()) as u64;
+    let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let half = |out: &mut Vec<u8>, words: &[u16]| words.iter().for_each(|w| out.extend(w.to_le_bytes()));
+    let long = |out: &mut Vec<u8>, words: &[u64]| words.iter().for_each(|w| out.extend(w.to_le_bytes()));
+    half(&mut out, &[2, 62, 1, 0]); // executable, x86-64, version 1
+    long(&mut out, &[BASE + HEADERS as u64, 64, 0]); // entry, program headers, no sections
+    half(&mut out, &[0, 0, 64, 56, 1, 64, 0, 0]); // flags, sizes and counts
+    half(&mut out, &[1, 0, 5, 0]); // PT_LOAD, readable and executable
+    long(&mut out, &[0, BASE, BASE, len, len, 0x1000]);
+    out.extend(code);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_what_the_text_says() {
+        let mut ip = 0u64;
+        for (bytes, text) in CODE {
+            let d = crate::image::Code::decode(64, bytes, ip).unwrap();
+            assert_eq!(d.insn.len(), bytes.len(), "{text}");
+            assert_eq!(d.text(), *text);
+            ip += bytes.len() as u64;
+        }
+    }
+
+    #[test]
+    fn it_is_an_elf_file_that_loaders_take() {
+        use object::{Object, ObjectSegment};
+        let bytes = elf();
+        let file = object::File::parse(&*bytes).unwrap();
+        assert_eq!(file.entry(), BASE + HEADERS as u64);
+        assert_eq!(file.segments().next().unwrap().size(), bytes.len() as u64);
+    }
+}

@@ -1,6 +1,7 @@
 """Turns what `vmm … --json` printed into the pages of docs/results/.
 
-usage: tables.py matrix QUICK MATRIX CLOSURE
+usage: tables.py matrix QUICK MATRIX
+       tables.py closure CLOSURE
        tables.py native-vs-pv CAMPAIGN COMPARE COMPARE_USER
        tables.py hosts REPORT…
 
@@ -105,11 +106,11 @@ def covered(rows):
     yield ""
 
 
-def matrix(quick, pairs, closure):
-    yield from head("Every scheme in every scenario", [quick, pairs, closure], "matrix")
+def matrix(quick, pairs):
+    yield from head("Every scheme in every scenario", [quick, pairs], "matrix")
     yield "A cell says `pass`, or the rule that the failure with the shortest schedule breaks; the rules are listed in"
     yield "[words.md](../guide/words.md). [failing-cells.md](../findings/failing-cells.md) explains each failure."
-    yield "`host-limit` means that this host cannot run the case, or that a search hit its limit."
+    yield "`host-limit` means that this host cannot run the case."
     yield ""
     for title, document, campaign in (
         ("One NMI at every boundary", quick, "quick"),
@@ -123,10 +124,14 @@ def matrix(quick, pairs, closure):
         yield from unexpected(document)
         yield from summary(document)
         yield from covered(document["rows"])
-    yield "## Every number, timing and nesting"
-    yield ""
+
+
+def closure(closure):
+    yield from head("Every number, timing and nesting of NMIs", [closure], "closure")
     yield "`vmm campaign scripts/campaigns/closure.toml`. A number is that of the states of a search that closed with a"
-    yield "pass: a proof for this image on this host ([explorer.md](../internals/explorer.md))."
+    yield "pass: a proof for this image on this host ([explorer.md](../internals/explorer.md)). Other cells say which rule the"
+    yield "search found broken first, or `host-limit` if this host cannot run the scenario or the search hit its limit."
+    yield "[failing-cells.md](../findings/failing-cells.md) explains them."
     yield ""
     yield from grid(closure["rows"], lambda r: number(r["cases"]) if r["verdict"] == "pass" else rule(r))
     yield from unexpected(closure)
@@ -267,7 +272,7 @@ def wrapped(lines):
     yield from flush()
 
 
-PAGES = {"matrix": matrix, "native-vs-pv": native_vs_pv, "hosts": hosts}
+PAGES = {"matrix": matrix, "closure": closure, "native-vs-pv": native_vs_pv, "hosts": hosts}
 
 
 def main():

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use vmm::campaign::{Disagreement, Timing};
 use vmm::host_id::HostId;
 use vmm::image::Mode;
 use vmm::report::{
-    CampaignInfo, CoverageRow, Disagreement, Document, FailureRow, Row, RowCoverage, Summary, Timing, Unreachable,
-    junit, terminal,
+    CampaignInfo, CoverageRow, Document, FailureRow, Row, RowCoverage, Summary, Unreachable, junit, terminal,
 };
 
 fn failure(verdict: &'static str, invariant: Option<&str>, cases: u64, schedule: &str) -> FailureRow {

@@ -7,7 +7,6 @@ use super::expect::Word;
 use crate::inject::Schedule;
 use crate::inject::coverage::Coverage;
 use crate::oracle::Verdict;
-use crate::report::Disagreement;
 
 /// A kind of failure: its verdict and the invariant broken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -44,6 +43,15 @@ pub struct Found {
     pub schedule: String,
     /// What the witness's verdict says.
     pub detail: String,
+}
+
+/// Two gears that came to different verdicts on one schedule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Disagreement {
+    /// The schedule.
+    pub schedule: String,
+    /// Each gear with its verdict, in words.
+    pub verdicts: Vec<(String, String)>,
 }
 
 /// What came of a set of cases.

@@ -26,7 +26,7 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
         stop: &stop,
     };
     let outcome = campaign::run(campaign, guest, &host, &options, &mut Bar::new())?;
-    let mut document = outcome.results.document();
+    let mut document = Document::of(&outcome.results);
     if args.timings {
         if let Some(dir) = &args.out {
             campaign::write_timings(dir, &outcome.timings)?;
@@ -54,7 +54,7 @@ pub fn merge(args: &args::Merge, out: &mut Out) -> Result<Ending, Failure> {
     if let Some(dir) = &args.out {
         campaign::write(dir, &results)?;
     }
-    let document = results.document();
+    let document = Document::of(&results);
     show(&document, &args.report, out)?;
     if !document.complete {
         let (have, all) = (results.units.len(), results.header.units());

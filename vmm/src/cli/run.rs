@@ -6,13 +6,14 @@ use super::args::{self, GearArg, How};
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use super::trace::Tracer;
+use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::{Gear, Replay, Schedule, Session, run as carry_out};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Disagreement, Document, Row, Step, Summary, trace_header};
+use crate::report::{Document, Row, Step, Summary, trace_header};
 
 /// Carries out `vmm run`.
 pub fn run(args: &args::Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {

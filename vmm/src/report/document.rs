@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::coverage::RowCoverage;
-
+use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing};
 use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::inject::Replay;
@@ -123,29 +123,53 @@ pub struct FailureRow {
     pub replay: String,
 }
 
-/// Two gears that came to different verdicts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
-pub struct Disagreement {
-    /// The schedule.
-    pub schedule: String,
-    /// Each gear with its verdict, in words.
-    pub verdicts: Vec<(String, String)>,
-}
-
-/// How long a scheme and scenario took.
-#[derive(Clone, Debug, Serialize, serde::Deserialize)]
-pub struct Timing {
-    /// Scheme.
-    pub scheme: String,
-    /// Scenario.
-    pub scenario: String,
-    /// Cases run now; those of an earlier, resumed run are not among them.
-    pub cases: u64,
-    /// Seconds of all threads together.
-    pub seconds: f64,
+impl Document {
+    /// Of a campaign's results.
+    pub fn of(results: &Results) -> Self {
+        let header = &results.header;
+        let rows: Vec<Row> = results.rows().into_iter().map(|row| Row::of_campaign(row, results)).collect();
+        Self {
+            host: header.host.clone(),
+            image: header.image.clone(),
+            campaign: Some(CampaignInfo {
+                name: header.name.clone(),
+                about: header.about.clone(),
+                generate: header.generate_words(),
+            }),
+            complete: results.complete(),
+            summary: Summary::of(&rows),
+            rows,
+            timings: None,
+            trace: None,
+        }
+    }
 }
 
 impl Row {
+    fn of_campaign(row: RowResult, results: &Results) -> Self {
+        let RowResult { cell, tally, verdict, as_expected, .. } = row;
+        let failure = |f: &Found| FailureRow::of(cell, f, results);
+        let worst = tally.worst().map(failure);
+        Self {
+            scheme: cell.scheme.clone(),
+            scenario: cell.scenario.clone(),
+            mode: cell.mode,
+            cases: tally.cases,
+            verdict: verdict.as_str(),
+            expected: cell.expected.to_string(),
+            as_expected,
+            invariant: worst.as_ref().and_then(|w| w.invariant.clone()),
+            detail: worst.as_ref().map(|w| w.detail.clone()),
+            schedule: worst.as_ref().map(|w| w.schedule.clone()),
+            replay: worst.map(|w| w.replay),
+            counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
+            failures: tally.failures.iter().map(failure).collect(),
+            rechecked: tally.rechecked,
+            coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &results.header.stacks)),
+            disagreements: tally.disagreements,
+        }
+    }
+
     /// Whether this host could not show it at all: neither as expected nor not.
     pub fn host_limited(&self) -> bool {
         self.as_expected.is_none() && self.verdict == "host-limit"
@@ -178,6 +202,27 @@ impl Row {
             rechecked: gears as u64 - 1,
             disagreements,
             coverage: None,
+        }
+    }
+}
+
+impl FailureRow {
+    fn of(cell: &CellHeader, found: &Found, results: &Results) -> Self {
+        let replay = Replay {
+            scheme: cell.scheme.clone(),
+            scenario: cell.scenario.clone(),
+            mode: cell.mode,
+            image: results.header.image.clone(),
+            knobs: results.header.knobs(),
+            schedule: found.schedule.clone(),
+        };
+        Self {
+            verdict: found.kind.verdict.as_str(),
+            invariant: found.kind.invariant.clone(),
+            detail: found.detail.clone(),
+            cases: found.cases,
+            schedule: found.schedule.clone(),
+            replay: replay.to_string(),
         }
     }
 }

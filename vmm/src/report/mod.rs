@@ -14,7 +14,7 @@ pub use agree::{Agreement, Results, agree};
 pub use columns::columns;
 pub use compare::comparison;
 pub use coverage::{CoverageRow, RowCoverage, Unreachable};
-pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
+pub use document::{CampaignInfo, Document, FailureRow, Row, Summary};
 pub use exploration::Exploration;
 pub use junit::junit;
 pub use terminal::terminal;

@@ -6,7 +6,8 @@ use std::io::IsTerminal;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::coverage::RowCoverage;
-use super::document::{Document, FailureRow, Row, Timing};
+use super::document::{Document, FailureRow, Row};
+use crate::campaign::Timing;
 
 /// The whole report.
 pub fn terminal(document: &Document) -> String {

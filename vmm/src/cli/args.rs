@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::output::OutputArgs;
 use super::{agree, help, probe};
 use crate::image::Mode;
 use crate::inject::Gear;
@@ -96,15 +97,15 @@ pub enum List {
         /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// What the guest does while NMIs arrive
     Scenarios {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Every boundary that a run comes to: where an NMI can arrive
     #[command(after_help = help::BOUNDARIES)]
@@ -120,9 +121,9 @@ pub enum List {
         /// what one NMI at its first boundary adds]
         #[arg(long, value_name = "SCHEDULE")]
         path: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
         /// Or those of a real kernel.
         #[command(flatten)]
         kernel: Box<super::linux::KernelArgs>,
@@ -200,9 +201,9 @@ pub struct How {
     /// pending (P)
     #[arg(long)]
     pub trace: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// A gear, or all of them.
@@ -250,7 +251,7 @@ pub struct Campaign {
     pub shard: Option<crate::campaign::Shard>,
     /// How to show it.
     #[command(flatten)]
-    pub report: ReportArgs,
+    pub output: OutputArgs,
     /// Say how long each scheme and scenario took
     #[arg(long)]
     pub timings: bool,
@@ -267,16 +268,5 @@ pub struct Merge {
     pub out: Option<PathBuf>,
     /// How to show it.
     #[command(flatten)]
-    pub report: ReportArgs,
-}
-
-/// How results are shown.
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Write a JUnit report, too
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
+    pub output: OutputArgs,
 }

@@ -7,9 +7,11 @@ use clap::Args;
 
 use super::failure::{Ending, Failure};
 use super::out::Out;
+use super::output::OutputArgs;
 use crate::bench;
 use crate::image::Guest;
 use crate::image::target::Target;
+use crate::report::Kind;
 
 /// `vmm bench`.
 #[derive(Debug, Args)]
@@ -25,9 +27,9 @@ pub struct Bench {
     /// The scenario to run
     #[arg(long, value_name = "C", default_value = "vmalloc-fault")]
     pub scenario: String,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Which kernel.
     #[command(flatten)]
     pub kernel: super::linux::KernelArgs,
@@ -35,6 +37,7 @@ pub struct Bench {
 
 /// Carries out `vmm bench`.
 pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::TELLS)?;
     if args.linux {
         return linux(args, out);
     }
@@ -42,10 +45,7 @@ pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Fa
     let host = super::host::open()?;
     let mut tell = |what: &str| log::info!("measuring: {what}");
     let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), &mut tell)?;
-    match args.json {
-        true => out.json(&measured)?,
-        false => out.text(&measured.to_string())?,
-    }
+    outputs.write(&measured, out)?;
     Ok(Ending::Expected)
 }
 
@@ -62,9 +62,6 @@ fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
     }
     let mut booted = kernel.boot("", &AtomicBool::new(false))?;
     let measured = crate::linux::bench(&mut booted.lab, booted.info)?;
-    match args.json {
-        true => out.json(&measured)?,
-        false => out.text(&measured.to_string())?,
-    }
+    args.output.outputs(Kind::TELLS)?.write(&measured, out)?;
     Ok(Ending::Expected)
 }

@@ -11,12 +11,13 @@ use super::args::TargetArgs;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
+use super::output::OutputArgs;
 use crate::explore::{Bound, Config, Moves, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::Replay;
-use crate::report::Exploration;
+use crate::report::{Exploration, Kind};
 
 /// `vmm explore`.
 #[derive(Debug, Args)]
@@ -45,9 +46,9 @@ pub struct Explore {
     /// Draw the state graph, merged by label, as Graphviz DOT
     #[arg(long, value_name = "FILE")]
     pub graph: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Check: arrivals at boundaries where NMIs are blocked, too
     #[arg(long, help_heading = "Reductions off, to check them")]
     pub all_arrivals: bool,
@@ -89,6 +90,7 @@ fn bytes(text: &str) -> Result<usize, String> {
 
 /// Carries out `vmm explore`.
 pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
     if !args.events.contains(&EventArg::Nmi) {
@@ -140,10 +142,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         let text = schedule.show(names);
         (text.clone(), replay(text).to_string())
     });
-    match args.json {
-        true => out.json(&document)?,
-        false => out.text(&document.to_string())?,
-    }
+    outputs.write(&document, out)?;
     Ok(ending(&report))
 }
 

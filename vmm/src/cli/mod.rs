@@ -13,6 +13,7 @@ mod interrupt;
 mod linux;
 mod list;
 mod out;
+mod output;
 pub mod probe;
 mod progress;
 mod run;
@@ -25,7 +26,7 @@ use clap::Parser;
 
 use crate::image::{Guest, Image};
 pub use failure::{Ending, Failure};
-use out::Out;
+use out::{Out, say};
 
 /// Exit code of a defect of ours.
 const DEFECT: i32 = 70;
@@ -33,11 +34,14 @@ const DEFECT: i32 = 70;
 /// The whole program.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("vmm: this is a defect of vmm itself, please report it: {panic}");
+        say(format_args!("this is a defect of vmm itself, please report it: {panic}"));
         // Whichever thread it was, no result of this process is to be trusted.
         std::process::exit(DEFECT);
     }));
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return answered(&answer),
+    };
     start_log(cli.common.verbose);
     let mut out = Out::new();
     let ending = dispatch(&cli, &mut out).and_then(|ending| out.flush().map(|()| ending));
@@ -45,9 +49,24 @@ pub fn main() -> ExitCode {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(failure) => {
             let _ = out.flush();
-            eprintln!("vmm: {failure}");
+            say(&failure);
             ExitCode::from(failure.code())
         }
+    }
+}
+
+/// What clap says itself: help and versions on standard output, mistakes on standard error.
+fn answered(answer: &clap::Error) -> ExitCode {
+    const USAGE: u8 = 2;
+    let printed = answer.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+    match printed {
+        _ if answer.use_stderr() => ExitCode::from(USAGE),
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            let failure = Failure::Write { what: "standard output".into(), why };
+            say(&failure);
+            ExitCode::from(failure.code())
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

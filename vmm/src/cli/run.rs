@@ -13,7 +13,7 @@ use crate::image::target::Target;
 use crate::inject::{Gear, Replay, Schedule, Session, run as carry_out};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Document, Row, Step, Summary, trace_header};
+use crate::report::{Kind, Run, Step, judgement, plain, trace_header};
 
 /// Carries out `vmm run`.
 pub fn run(args: &args::Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
@@ -45,7 +45,10 @@ fn judge(
     guest: &Arc<Guest>,
     out: &mut Out,
 ) -> Result<Ending, Failure> {
+    let outputs = how.output.outputs(Kind::JUDGES)?;
     let gears = gears(how)?;
+    // A trace is long: it is shown as it is made.
+    let live = how.trace && outputs.is_text();
     let schedule = Schedule::parse(schedule, Names::new(guest, &target.scheme.prefix))?;
     let host = super::host::open()?;
     let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
@@ -61,7 +64,7 @@ fn judge(
     let mut verdicts = Vec::new();
     for gear in gears {
         let verdict = match how.trace {
-            true => traced(&mut session, &schedule, *gear, how.json.then_some(&mut steps), out)?,
+            true => traced(&mut session, &schedule, *gear, &mut steps, live.then_some(&mut *out))?,
             false => carry_out(&mut session, &schedule, *gear, &mut ())?,
         };
         verdicts.push((*gear, verdict));
@@ -76,21 +79,20 @@ fn judge(
         (None, true) => Ending::Expected,
         (None, false) => Ending::Unexpected,
     };
-    let rows = vec![Row::of_run(&line, &verdict, gears.len(), disagreement.into_iter().collect())];
-    if how.json {
-        let document = Document {
-            host: host.id().clone(),
-            image: guest.image.hash.clone(),
-            campaign: None,
-            complete: true,
-            summary: Summary::of(&rows),
-            rows,
-            timings: None,
-            trace: how.trace.then_some(steps),
-        };
-        out.json(&document)?;
+    let run = Run {
+        host: host.id().clone(),
+        line,
+        verdict,
+        gears: gears.len(),
+        disagreement,
+        trace: how.trace.then_some(steps),
+        source: guest.has_source(),
+    };
+    if live {
+        out.text(&judgement(&run))?;
+        outputs.write_files(&run)?;
     } else {
-        out.text(&shown(&line, &verdict, &rows[0]))?;
+        outputs.write(&run, out)?;
     }
     Ok(ending)
 }
@@ -108,27 +110,26 @@ fn gears(how: &How) -> Result<&'static [Gear], Failure> {
     }
 }
 
-/// Runs and tells each instruction: to `steps`, or at once to `out`.
+/// Runs, and notes each instruction in `steps`; `live` writes it to standard output at once.
 fn traced(
     session: &mut Session,
     schedule: &Schedule,
     gear: Gear,
-    steps: Option<&mut Vec<Step>>,
-    out: &mut Out,
+    steps: &mut Vec<Step>,
+    live: Option<&mut Out>,
 ) -> Result<Verdict, Failure> {
-    if let Some(steps) = steps {
-        let mut sink = |step| steps.push(step);
-        let mut tracer = Tracer::new(&mut sink);
-        let verdict = carry_out(session, schedule, gear, &mut tracer)?;
-        tracer.finish(session);
-        return Ok(verdict);
-    }
-    out.line(&trace_header(session.machine().guest().has_source()))?;
     let mut failed = None;
+    let mut live = live;
+    if let Some(out) = &mut live {
+        out.line(&trace_header(session.machine().guest().has_source()))?;
+    }
     let mut sink = |step: Step| {
-        if failed.is_none() {
-            failed = out.line(&step.to_string()).err();
+        if let Some(out) = &mut live
+            && failed.is_none()
+        {
+            failed = out.line(&plain(&step.to_string())).err();
         }
+        steps.push(step);
     };
     let mut tracer = Tracer::new(&mut sink);
     let verdict = carry_out(session, schedule, gear, &mut tracer)?;
@@ -136,25 +137,10 @@ fn traced(
     if let Some(failure) = failed {
         return Err(failure);
     }
-    out.line("")?;
+    if let Some(out) = &mut live {
+        out.line("")?;
+    }
     Ok(verdict)
-}
-
-/// The result in words.
-fn shown(line: &Replay, verdict: &Verdict, row: &Row) -> String {
-    let schedule = if line.schedule.is_empty() { "(none: the golden run)" } else { &line.schedule };
-    let mut text = format!("{} / {} / {}\n", line.scheme, line.scenario, line.mode);
-    text.push_str(&format!("schedule  {schedule}\nverdict   {verdict}\n"));
-    if !verdict.is_pass() {
-        text.push_str(&format!("replay    vmm replay '{line}'\n"));
-    }
-    for d in &row.disagreements {
-        text.push_str("the gears disagree, which is a defect of vmm:\n");
-        for (gear, verdict) in &d.verdicts {
-            text.push_str(&format!("  {gear:5} {verdict}\n"));
-        }
-    }
-    text
 }
 
 /// The name of a gear on the command line.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::coverage::RowCoverage;
+use super::format::{Look, Outcome, Report, Suite, Test};
+use super::plain::make_plain;
 use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing};
 use crate::host_id::HostId;
 use crate::image::Mode;
@@ -123,7 +125,44 @@ pub struct FailureRow {
     pub replay: String,
 }
 
+impl Report for Document {
+    fn text(&self, look: &Look) -> String {
+        super::terminal::terminal(self, look)
+    }
+
+    fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        super::json::pretty(self, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let name = self.campaign.as_ref().map_or("vmm", |c| c.name.as_str()).to_owned();
+        let properties = vec![("host", self.host.to_string()), ("image", self.image.clone())];
+        Some(Suite { name, properties, tests: self.rows.iter().map(Row::test).collect() })
+    }
+}
+
 impl Document {
+    /// The same, with all that a guest says made harmless.
+    pub(super) fn plain(&self) -> Self {
+        let mut plain = self.clone();
+        for row in &mut plain.rows {
+            let Row { scheme, scenario, detail, schedule, replay, .. } = row;
+            [scheme, scenario].into_iter().for_each(make_plain);
+            [detail, schedule, replay].into_iter().flatten().for_each(make_plain);
+            for f in &mut row.failures {
+                [&mut f.detail, &mut f.schedule, &mut f.replay].into_iter().for_each(make_plain);
+            }
+            for d in &mut row.disagreements {
+                make_plain(&mut d.schedule);
+                d.verdicts.iter_mut().for_each(|(_, words)| make_plain(words));
+            }
+        }
+        for t in plain.timings.iter_mut().flatten() {
+            [&mut t.scheme, &mut t.scenario].into_iter().for_each(make_plain);
+        }
+        plain
+    }
+
     /// Of a campaign's results.
     pub fn of(results: &Results) -> Self {
         let header = &results.header;
@@ -146,6 +185,26 @@ impl Document {
 }
 
 impl Row {
+    /// The row as a test.
+    fn test(&self) -> Test {
+        let outcome = match () {
+            () if self.as_expected.is_none() && self.host_limited() => {
+                Outcome::Skipped("this host cannot show it (host-limit)".into())
+            }
+            () if self.as_expected.is_none() => Outcome::Skipped("not all cases were run".into()),
+            () if self.as_expected == Some(true) && self.disagreements.is_empty() => Outcome::Passed,
+            () => {
+                let message = match self.disagreements.len() {
+                    0 => format!("{} instead of {}", self.verdict, self.expected),
+                    n => format!("gears disagree on {n} schedules"),
+                };
+                let of = |f: &FailureRow| [f.detail.clone(), format!("vmm replay '{}'", f.replay)];
+                Outcome::Failed { message, lines: self.failures.iter().flat_map(of).collect() }
+            }
+        };
+        Test { class: self.scheme.clone(), name: format!("{} ({})", self.scenario, self.mode), outcome }
+    }
+
     fn of_campaign(row: RowResult, results: &Results) -> Self {
         let RowResult { cell, tally, verdict, as_expected, .. } = row;
         let failure = |f: &Found| FailureRow::of(cell, f, results);

@@ -101,7 +101,7 @@ proptest! {
             scheme, scenario,
             mode: if pv { Mode::Pv } else { Mode::Native },
             image: "0123456789abcdef".into(),
-            knobs: Knobs { faulting_iret_unblocks: unblocks, fault },
+            knobs: Knobs { faulting_iret_unblocks: unblocks, fault, transport: None },
             schedule,
         };
         prop_assert_eq!(Replay::parse(&line.to_string()).unwrap(), line);

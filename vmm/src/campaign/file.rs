@@ -130,6 +130,7 @@ impl Campaign {
             knobs: Knobs {
                 faulting_iret_unblocks: raw.faulting_iret.is_none_or(|w| w == FaultingIret::Unblocks),
                 fault: raw.fault,
+                transport: None,
             },
             expect,
             name: raw.name,

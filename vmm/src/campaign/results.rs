@@ -123,7 +123,7 @@ impl Header {
 
     /// The model's choices that its cases were run under.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret_unblocks, fault: self.fault }
+        Knobs { faulting_iret_unblocks: self.faulting_iret_unblocks, fault: self.fault, ..Knobs::default() }
     }
 
     /// How its schedules are generated, in words.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use super::output::OutputArgs;
-use super::{agree, help, probe};
+use super::{agree, help, probe, values};
 use crate::image::Mode;
 use crate::inject::Gear;
 use crate::machine::fault::Fault;
@@ -41,14 +41,29 @@ pub struct Common {
     /// Say more on stderr: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
+}
+
+/// The image to test; options of the commands that read one.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guest")]
+pub struct ImageArgs {
     /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
+    #[arg(long, value_name = "FILE")]
     pub guest: Option<PathBuf>,
     /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
-    #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
+    #[arg(long, value_name = "FILE.o")]
     pub entry: Option<PathBuf>,
+}
+
+/// The image, and how it is run; options of the commands that run one.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guest")]
+pub struct GuestArgs {
+    /// The image.
+    #[command(flatten)]
+    pub image: ImageArgs,
     /// What carries hypercalls in mode pv [default: xen where `vmm probe` says so, else port]
-    #[arg(long, global = true, value_name = "HOW", help_heading = "Common options")]
+    #[arg(long, value_name = "HOW", value_parser = values::transport())]
     pub transport: Option<Transport>,
 }
 
@@ -97,12 +112,18 @@ pub enum List {
         /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
+        /// The image.
+        #[command(flatten)]
+        image: ImageArgs,
         /// How to show it.
         #[command(flatten)]
         output: OutputArgs,
     },
     /// What the guest does while NMIs arrive
     Scenarios {
+        /// The image.
+        #[command(flatten)]
+        image: ImageArgs,
         /// How to show it.
         #[command(flatten)]
         output: OutputArgs,
@@ -111,6 +132,7 @@ pub enum List {
     #[command(after_help = help::BOUNDARIES)]
     #[command(override_usage = "vmm list boundaries --scheme <S> --scenario <C> [OPTIONS]\n       \
         vmm list boundaries --kernel <FILE> [OPTIONS]")]
+    #[command(mut_arg("guest", |a| a.conflicts_with("kernel")), mut_arg("entry", |a| a.conflicts_with("kernel")))]
     #[command(mut_arg("scheme", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
     #[command(mut_arg("scenario", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
     Boundaries {
@@ -140,29 +162,23 @@ pub struct TargetArgs {
     #[arg(long, value_name = "C")]
     pub scenario: String,
     /// Insist on a mode; each scheme has one
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", value_parser = values::mode())]
     pub mode: Option<Mode>,
     /// Whether an IRET that faults unblocks NMIs all the same
-    #[arg(long, value_name = "WHAT", default_value = "unblocks")]
-    pub faulting_iret: FaultingIret,
+    #[arg(long, value_name = "WHAT", default_value = "unblocks", value_parser = values::faulting_iret())]
+    pub faulting_iret: bool,
     /// Play a bug that a hypervisor's NMI logic had
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::bug())]
     pub fault: Option<Fault>,
-}
-
-/// The model's choice for an IRET that faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FaultingIret {
-    /// It unblocks NMIs (Intel's manual).
-    Unblocks,
-    /// It leaves them blocked.
-    Keeps,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
 }
 
 impl TargetArgs {
     /// The knobs that the arguments set.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, fault: self.fault }
+        Knobs { faulting_iret_unblocks: self.faulting_iret, fault: self.fault, transport: self.guest.transport }
     }
 }
 
@@ -186,6 +202,9 @@ pub struct Replay {
     /// The line, as it was printed
     #[arg(value_name = "LINE", required = true)]
     pub line: Vec<String>,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// How to run and show it.
     #[command(flatten)]
     pub how: How,
@@ -195,8 +214,8 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct How {
     /// How the schedule is carried out [default: arm, or step with --trace]
-    #[arg(long, value_name = "GEAR")]
-    pub gear: Option<GearArg>,
+    #[arg(long, value_name = "GEAR", value_parser = values::gears())]
+    pub gear: Option<&'static [Gear]>,
     /// Show every instruction with what it changed, NMIs, nesting depth, blocked (B) and
     /// pending (P)
     #[arg(long)]
@@ -206,37 +225,15 @@ pub struct How {
     pub output: OutputArgs,
 }
 
-/// A gear, or all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GearArg {
-    /// Run freely to each boundary and raise a real NMI there: the reference
-    Arm,
-    /// One instruction at a time
-    Step,
-    /// From a checkpoint at the boundary, with the NMI pending in the vCPU events
-    Jump,
-    /// Each in turn; exit 70 if they disagree
-    All,
-}
-
-impl GearArg {
-    /// The gears it stands for.
-    pub fn gears(self) -> &'static [Gear] {
-        match self {
-            GearArg::Arm => &[Gear::Arm],
-            GearArg::Step => &[Gear::Step],
-            GearArg::Jump => &[Gear::Jump],
-            GearArg::All => &[Gear::Arm, Gear::Step, Gear::Jump],
-        }
-    }
-}
-
 /// `vmm campaign`.
 #[derive(Debug, Args)]
 pub struct Campaign {
     /// The campaign (see scripts/campaigns/)
     #[arg(value_name = "FILE.toml")]
     pub file: PathBuf,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// Threads, each with machines of its own [default: one per CPU]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,

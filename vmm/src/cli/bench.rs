@@ -5,12 +5,14 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
+use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use super::output::OutputArgs;
 use crate::bench;
 use crate::image::Guest;
 use crate::image::target::Target;
+use crate::machine::Knobs;
 use crate::report::Kind;
 
 /// `vmm bench`.
@@ -19,7 +21,7 @@ use crate::report::Kind;
 pub struct Bench {
     /// Measure cases on a real Linux kernel instead [default kernel: that of
     /// scripts/linux/build-test-kernel]
-    #[arg(long, conflicts_with_all = ["scheme", "scenario"])]
+    #[arg(long, conflicts_with_all = ["scheme", "scenario", "guest", "entry", "transport"])]
     pub linux: bool,
     /// The scheme to run
     #[arg(long, value_name = "S", default_value = "mainline")]
@@ -30,6 +32,9 @@ pub struct Bench {
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// Which kernel.
     #[command(flatten)]
     pub kernel: super::linux::KernelArgs,
@@ -43,8 +48,9 @@ pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Fa
     }
     let target = Target::find(&guest.image.declared, &args.scheme, &args.scenario, None)?;
     let host = super::host::open()?;
+    let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
     let mut tell = |what: &str| log::info!("measuring: {what}");
-    let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), &mut tell)?;
+    let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), knobs, &mut tell)?;
     outputs.write(&measured, out)?;
     Ok(Ending::Expected)
 }

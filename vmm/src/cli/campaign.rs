@@ -14,7 +14,8 @@ use crate::report::{Document, Kind};
 /// Carries out `vmm campaign`.
 pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let campaign = campaign::read(&args.file)?;
+    let mut campaign = campaign::read(&args.file)?;
+    campaign.knobs.transport = args.guest.transport;
     let host = super::host::open()?;
     let stop = on_interrupt();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

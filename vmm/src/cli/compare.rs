@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::{Out, say};
@@ -49,6 +50,9 @@ pub struct Compare {
     /// NMIs to time for each; 0: none
     #[arg(long, value_name = "N", default_value = "1000")]
     pub rounds: usize,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -58,7 +62,8 @@ pub struct Compare {
 pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::TELLS)?;
     let targets = targets(args, &guest.image.declared)?;
-    let options = Options { max_states: args.max_states, rounds: args.rounds, knobs: Knobs::default() };
+    let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
+    let options = Options { max_states: args.max_states, rounds: args.rounds, knobs };
     let host = super::host::open()?;
     let stop = on_interrupt();
     let bar = bar();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::args::{List, TargetArgs};
 use super::failure::{Ending, Failure};
+use super::load;
 use super::out::Out;
 use super::output::Outputs;
 use crate::image::Guest;
@@ -14,18 +15,23 @@ use crate::inject::{At, Event, Gear, Kind, Schedule, Session, Visitor, run};
 use crate::report::{Boundary, BoundaryList, Kind as Reports, Masked, ScenarioList, SchemeList};
 
 /// Carries out the command.
-pub fn list(what: &List, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn list(what: &List, out: &mut Out) -> Result<Ending, Failure> {
     match what {
-        List::Schemes { all, output } => schemes(guest, *all, &output.outputs(Reports::TELLS)?, out)?,
-        List::Scenarios { output } => {
+        List::Schemes { all, image, output } => {
+            let guest = load(image)?;
+            schemes(&guest, *all, &output.outputs(Reports::TELLS)?, out)?;
+        }
+        List::Scenarios { image, output } => {
+            let guest = load(image)?;
             let list = ScenarioList { image: &guest.image.hash, scenarios: &guest.image.declared.scenarios };
             output.outputs(Reports::TELLS)?.write(&list, out)?;
         }
         List::Boundaries { target: Some(target), path, output, .. } => {
-            boundaries(guest, target, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?
+            let guest = load(&target.guest.image)?;
+            boundaries(&guest, target, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
         }
         List::Boundaries { kernel, path, output, .. } => {
-            super::linux::boundaries(kernel, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?
+            super::linux::boundaries(kernel, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
         }
     }
     Ok(Ending::Expected)

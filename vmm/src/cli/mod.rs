@@ -18,6 +18,7 @@ pub mod probe;
 mod progress;
 mod run;
 mod trace;
+mod values;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,15 +72,14 @@ fn answered(answer: &clap::Error) -> ExitCode {
 }
 
 fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
-    let image = || load(&cli.common);
     match &cli.command {
-        args::Command::List(what) => list::list(what, &image()?, out),
-        args::Command::Run(args) => run::run(args, &image()?, out),
-        args::Command::Replay(args) => run::replay(args, &image()?, out),
-        args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
-        args::Command::Bench(args) => bench::run(args, &image()?, out),
-        args::Command::Compare(args) => compare::run(args, &image()?, out),
-        args::Command::Explore(args) => explore::run(args, &image()?, out),
+        args::Command::List(what) => list::list(what, out),
+        args::Command::Run(args) => run::run(args, &load(&args.target.guest.image)?, out),
+        args::Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
+        args::Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
+        args::Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
+        args::Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
+        args::Command::Explore(args) => explore::run(args, &load(&args.target.guest.image)?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
         args::Command::Probe(args) => probe::probe(args, out),
         args::Command::Agree(args) => agree::agree(args, out),
@@ -88,7 +88,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
 }
 
 /// The image to test.
-fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
+fn load(args: &args::ImageArgs) -> Result<Arc<Guest>, Failure> {
     let read = |path: &std::path::Path| {
         let name = path.display().to_string();
         match std::fs::read(path) {
@@ -97,18 +97,16 @@ fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
         }
     };
     let bad = |name: String, why: &dyn std::fmt::Display| Failure::Image { name, why: why.to_string() };
-    let image = match &common.guest {
+    let image = match &args.guest {
         None => Image::builtin().map_err(|e| bad("(built in)".to_owned(), &e))?,
         Some(path) => {
             let (name, bytes) = read(path)?;
             Image::parse(&bytes).map_err(|e| bad(name, &e))?
         }
     };
-    let Some(path) = &common.entry else { return Ok(Guest::with_transport(image, common.transport)) };
+    let Some(path) = &args.entry else { return Ok(Guest::new(image)) };
     let (name, bytes) = read(path)?;
-    crate::image::link::link(&image, &bytes)
-        .map(|i| Guest::with_transport(i, common.transport))
-        .map_err(|e| bad(name, &e))
+    crate::image::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
 }
 
 fn start_log(verbose: u8) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::args::{self, GearArg, How};
+use super::args::{self, How};
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use super::trace::Tracer;
@@ -28,7 +28,7 @@ pub fn replay(args: &args::Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<
     line.check_image(guest)?;
     let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))
         .map_err(Failure::ReplayTarget)?;
-    judge(&target, line.knobs, &line.schedule, &args.how, guest, out)
+    judge(&target, Knobs { transport: args.guest.transport, ..line.knobs }, &line.schedule, &args.how, guest, out)
 }
 
 /// A line that was copied with the command before it, or with its quotes.
@@ -72,7 +72,7 @@ fn judge(
     let verdict = verdicts[0].1.clone();
     let disagreement = verdicts.iter().any(|(_, v)| *v != verdict).then(|| Disagreement {
         schedule: line.schedule.clone(),
-        verdicts: verdicts.iter().map(|(g, v)| (gear_name(*g).to_owned(), v.to_string())).collect(),
+        verdicts: verdicts.iter().map(|(g, v)| (g.name().to_owned(), v.to_string())).collect(),
     });
     let ending = match (&disagreement, verdict.is_pass()) {
         (Some(_), _) => Ending::Defect,
@@ -99,12 +99,12 @@ fn judge(
 
 fn gears(how: &How) -> Result<&'static [Gear], Failure> {
     match how.gear {
-        Some(GearArg::Step) => Ok(&[Gear::Step]),
-        Some(other) if how.trace => Err(Failure::Usage(format!(
+        Some([Gear::Step]) => Ok(&[Gear::Step]),
+        Some(gears) if how.trace => Err(Failure::Usage(format!(
             "--trace shows every instruction, so it needs the step gear; leave --gear {} out",
-            gear_arg_name(other)
+            if let [gear] = gears { gear.name() } else { "all" }
         ))),
-        Some(gear) => Ok(gear.gears()),
+        Some(gears) => Ok(gears),
         None if how.trace => Ok(&[Gear::Step]),
         None => Ok(&[Gear::Arm]),
     }
@@ -141,20 +141,4 @@ fn traced(
         out.line("")?;
     }
     Ok(verdict)
-}
-
-/// The name of a gear on the command line.
-pub fn gear_name(gear: Gear) -> &'static str {
-    match gear {
-        Gear::Arm => "arm",
-        Gear::Step => "step",
-        Gear::Jump => "jump",
-    }
-}
-
-fn gear_arg_name(gear: GearArg) -> &'static str {
-    match gear {
-        GearArg::All => "all",
-        other => gear_name(other.gears()[0]),
-    }
 }

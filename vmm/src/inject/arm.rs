@@ -7,7 +7,7 @@ use crate::machine::{Error, Raise};
 use crate::oracle::Verdict;
 
 /// How a schedule is carried out. All gears must come to the same verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gear {
     /// Run freely to each boundary and raise a real NMI there: what an external NMI does.
@@ -16,6 +16,17 @@ pub enum Gear {
     Step,
     /// From a checkpoint at the boundary, with the NMI pending in the vCPU events.
     Jump,
+}
+
+impl Gear {
+    /// As it is written on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Gear::Arm => "arm",
+            Gear::Step => "step",
+            Gear::Jump => "jump",
+        }
+    }
 }
 
 /// Why a schedule could not be carried out.

@@ -5,7 +5,7 @@
 //! guest can break.
 
 /// A deliberate defect (`--fault`), shown in replay lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// A successful iretq leaves NMIs blocked (KVM 801806d956c2: the emulated IRET)
@@ -54,16 +54,10 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum;
-
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_command_line() {
-        assert_eq!(Fault::value_variants(), Fault::ALL);
-        for fault in Fault::value_variants() {
-            assert_eq!(fault.to_possible_value().map(|v| v.get_name().to_owned()).as_deref(), Some(fault.name()));
-            assert_eq!(Fault::named(fault.name()), Some(*fault));
-        }
+    fn every_fault_has_a_name_of_its_own() {
+        assert!(Fault::ALL.into_iter().all(|fault| Fault::named(fault.name()) == Some(fault)));
     }
 }

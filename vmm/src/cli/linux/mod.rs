@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::{Out, say};
 use super::output::OutputArgs;
+use super::values;
+use crate::inject::Gear;
 use crate::linux::{CaseRow, Document, Lab, Part, Which};
 use crate::report::{Kind, LinuxCase};
 pub use boundaries::boundaries;
@@ -58,11 +60,11 @@ pub struct Linux {
     #[arg(long, value_name = "PLACE", requires = "sweep")]
     pub site: Vec<String>,
     /// Which NMI of a sweep goes from boundary to boundary
-    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third")]
+    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third", value_parser = values::part())]
     pub part: Vec<Part>,
     /// How NMIs of a schedule are raised
-    #[arg(long, value_name = "GEAR", default_value = "arm")]
-    pub gear: GearArg,
+    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::linux_gear())]
+    pub gear: &'static [Gear],
     /// How long one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
@@ -87,15 +89,6 @@ pub struct What {
     /// Run what a campaign file says
     #[arg(long, value_name = "FILE")]
     pub campaign: Option<PathBuf>,
-}
-
-/// How NMIs are raised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GearArg {
-    /// By KVM_NMI, as a device would
-    Arm,
-    /// By the vCPU's events
-    Jump,
 }
 
 impl Linux {
@@ -151,7 +144,7 @@ fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;
-    let which = if args.gear == GearArg::Arm { Which::Arm } else { Which::Jump };
+    let which = if args.gear == [Gear::Jump] { Which::Jump } else { Which::Arm };
     let outcome = lab.case(&schedule.0, which)?;
     let shown = lab.show_schedule(&schedule.0);
     let document = Document::new(booted.info, lab);

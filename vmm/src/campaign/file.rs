@@ -131,6 +131,7 @@ impl Campaign {
             knobs: Knobs {
                 faulting_iret_unblocks: raw.faulting_iret.is_none_or(|w| w == FaultingIret::Unblocks),
                 hv_bug: raw.hv_bug,
+                transport: None,
             },
             expect,
             name: raw.name,

@@ -49,8 +49,13 @@ impl Traced {
     }
 
     /// Whether eight bytes at an address, a multiple of eight, hold an input register as it was.
+    /// The upper bytes of RFLAGS are constants.
     pub fn holds(&self, paddr: u64, register: Register) -> bool {
-        (0..8).all(|i| self.byte_at(paddr + u64::from(i)) == Origin::Copy(Place::Register(register, i)))
+        (0..8).all(|i| {
+            let origin = self.byte_at(paddr + u64::from(i));
+            let constant = register == Register::Flags && i >= 3 && origin == Origin::Known;
+            constant || origin == Origin::Copy(Place::Register(register, i))
+        })
     }
 
     fn join_byte(&mut self, other: &Self, a: Origin, b: Origin) {

@@ -8,7 +8,7 @@ use super::packed::Packed;
 use super::states::Edge;
 use super::uses::Uses;
 use crate::image::Mode;
-use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Schedule, Session};
+use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Rounds, Schedule, Session};
 use crate::machine::{Error, Raise};
 use crate::oracle::Rules;
 
@@ -125,8 +125,10 @@ pub fn follow_closely(
     look.uses().into_iter().for_each(Uses::forget);
     tracked(session, Some(look), |session| begin(session, edge).map(|_| ()))?;
     let nesting = session.oracle().ghost.frames.nmis();
+    let mut rounds = Rounds::default();
     while skip(session, reductions) {
         tracked(session, Some(look), |session| session.advance(Advance::Step))?;
+        session.watch_rounds(&mut rounds)?;
     }
     if let Some(uses) = look.uses().filter(|_| session.verdict().is_none()) {
         uses.at_state(session);
@@ -215,8 +217,10 @@ pub fn schedule(session: &mut Session, path: &[Edge], reductions: Reductions) ->
         if moved {
             at = stand(session);
         }
+        let mut rounds = Rounds::default();
         while skip(session, reductions) {
             session.advance(Advance::Step)?;
+            session.watch_rounds(&mut rounds)?;
             if session.verdict().is_none() {
                 at = stand(session);
             }

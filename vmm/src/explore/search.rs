@@ -35,8 +35,11 @@ pub fn explore(
     }
     if config.by_episodes() {
         let session = Session::new(host, guest, scheme, scenario, knobs)?;
-        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
-            return Ok(report);
+        match super::episodes::explore(session, config, stop, on_progress) {
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) => {}
+            Err(e) if e.is_interruption() => {} // the whole search ends at once, and reports that
+            Err(e) => return Err(e),
         }
     }
     let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
@@ -157,7 +160,15 @@ impl Search {
             self.frontier_bytes -= wave.iter().map(|(_, s)| s.bytes()).sum::<usize>();
             // A long wave is taken in parts, so that bounds and Ctrl-C are seen in time.
             for part in wave.chunks(4096) {
-                for reached in self.expand(workers, part)? {
+                let reached = match self.expand(workers, part) {
+                    Err(e) if e.is_interruption() => {
+                        self.report.bound = Some(Bound::Interrupted);
+                        self.report.frontier = (self.frontier + wave.len()) as u64;
+                        return Ok(());
+                    }
+                    reached => reached?,
+                };
+                for reached in reached {
                     self.take(at, reached);
                 }
                 on_progress(Progress {

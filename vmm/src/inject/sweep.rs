@@ -13,6 +13,7 @@ use super::coverage::{self, Coverage, Stand};
 use super::event::Kind;
 use super::gears::{Gear, RunError, run};
 use super::places::Places;
+use super::rounds::Rounds;
 use super::schedule::{At, Event, Schedule};
 use super::session::{Advance, Saved, Session};
 use crate::image::Guest;
@@ -177,6 +178,7 @@ impl<'a> Sweep<'a> {
             self.session.save(&mut self.saved[0]);
             let kind = self.arrive(at);
             let verdict = self.walk_gaps(gaps)?;
+            let verdict = self.first_broken(verdict)?;
             self.look(0, kind)?;
             let out = self.case(&verdict, on_case);
             self.events.clear();
@@ -294,17 +296,52 @@ impl<'a> Sweep<'a> {
 
     /// Nothing arrives any more: the case runs freely to its verdict.
     fn last(&mut self, level: usize, kind: coverage::Kind, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        let verdict = finish(self.session, &mut self.passed)?;
+        let mut verdict = finish(self.session, &mut self.passed)?;
+        if verdict.is_failure() {
+            verdict = match *self.limits.later {
+                // All before this NMI was stepped.
+                Places::All => self.step_from(level, verdict)?,
+                Places::Only(_) => self.first_broken(verdict)?,
+            };
+        }
         self.look(level, kind)?;
         self.case(&verdict, on_case)
+    }
+
+    /// What a free run has come to, judged again by steps from the last NMI on: see [`run`].
+    fn step_from(&mut self, level: usize, free: Verdict) -> Result<Verdict, RunError> {
+        self.session.restore(&self.saved[level]);
+        self.session.arrive();
+        let mut rounds = Rounds::default();
+        loop {
+            if let Some(verdict) = self.session.take_verdict() {
+                return Ok(if verdict.is_failure() { verdict } else { free });
+            }
+            self.session.step(Raise::Events)?;
+            self.session.watch_rounds(&mut rounds)?;
+        }
+    }
+
+    /// The same by steps from *ready* on. The session must be restored afterwards.
+    fn first_broken(&mut self, free: Verdict) -> Result<Verdict, RunError> {
+        if !free.is_failure() {
+            return Ok(free);
+        }
+        let stepped = run(self.session, &Schedule(self.events.clone()), Gear::Step, &mut ())?;
+        Ok(if stepped.is_failure() { stepped } else { free })
     }
 
     /// Follows the path to its end, and forks at each boundary where NMIs are placed.
     fn walk(&mut self, level: usize, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
         let places = Arc::clone(&self.limits.later);
+        let mut rounds = Rounds::default();
         loop {
             self.go_on(&places)?;
-            if let Some(verdict) = self.session.take_verdict() {
+            self.session.watch_rounds(&mut rounds)?;
+            if let Some(mut verdict) = self.session.take_verdict() {
+                if *places != Places::All {
+                    verdict = self.first_broken(verdict)?;
+                }
                 return self.case(&verdict, on_case);
             }
             let at = self.stand();

@@ -25,6 +25,11 @@ impl Context {
         self.regs.rip
     }
 
+    /// The same, to go on at another instruction.
+    pub fn at(&self, rip: u64) -> Self {
+        Self { regs: Regs { rip, ..self.regs }, ..*self }
+    }
+
     /// The stack pointer.
     pub fn rsp(&self) -> u64 {
         self.regs.rsp

@@ -67,7 +67,7 @@ pub enum Failure {
     Inexact(String),
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
-    Linux(#[from] crate::linux::LabError),
+    Linux(#[from] crate::kernels::LabError),
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {

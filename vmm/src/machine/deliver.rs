@@ -17,7 +17,7 @@ pub enum Raise {
 
 impl Raise {
     /// Puts an NMI in front of this vCPU.
-    pub(super) fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
+    pub fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
         match self {
             Raise::Ioctl => vm.raise_nmi(),
             Raise::Events => vm.pend_nmi(),

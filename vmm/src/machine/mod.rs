@@ -9,7 +9,6 @@ mod deliver;
 pub mod hv_bug;
 mod idt;
 mod lab;
-pub mod linux;
 pub mod memory;
 mod needs;
 mod nmi_window;

@@ -8,7 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
 use crate::inject::{Event, Kind};
-use crate::linux::{Document, Lab, Visit};
+use crate::kernels::{Document, Lab, Visit};
 use crate::report::columns;
 
 /// Lists the entry code's boundaries, with the visits of one NMI's path; or those of a

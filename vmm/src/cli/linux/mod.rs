@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
-use crate::linux::{CaseRow, Document, Lab, Part, Which};
+use crate::kernels::{CaseRow, Document, Lab, Part, Which};
 pub use boundaries::boundaries;
 pub use kernel::KernelArgs;
 use sweep::{How, ending};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::kernel::{KernelArgs, bar};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
-use crate::linux::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
+use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
 const RECHECK: u64 = 16;

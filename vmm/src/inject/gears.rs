@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::event::Kind;
 use super::rounds::Rounds;
-use super::schedule::Schedule;
+use super::schedule::{At, Schedule};
 use super::session::{Advance, Session};
 use crate::image::Names;
 use crate::machine::{Error, Raise};
@@ -163,14 +163,12 @@ fn carry_out(
     let mut fired = vec![false; schedule.0.len()];
     let mut raise = Raise::Ioctl;
     let mut rounds = Rounds::default();
+    // Where something is still to arrive, and moves since something did.
+    let (mut waiting, mut legs) = (watch.clone(), 0);
     loop {
         visitor.boundary(session);
         if let Ok(i) = watch.binary_search(&session.machine().rip()) {
             counts[i] += 1;
-            // It stands here the n-th time: that is no repetition while n is waited for.
-            if schedule.0.iter().zip(&fired).any(|(event, fired)| !fired && event.at.addr == watch[i]) {
-                rounds.begin_anew();
-            }
             for (event, fired) in schedule.0.iter().zip(&mut fired) {
                 if event.at.addr != watch[i] || event.at.n != counts[i] {
                     continue;
@@ -184,18 +182,27 @@ fn carry_out(
                 }
                 event.kind.happens(session);
                 *fired = true;
+                (legs, waiting) = (0, unreached(schedule, &counts, &watch));
+                rounds.begin_anew();
                 visitor.arrived(session, event.kind);
             }
+        }
+        if waiting.contains(&session.machine().rip()) {
+            rounds.awaits();
         }
         if session.deliverable() {
             session.deliver(raise)?;
             visitor.delivered(session);
         } else {
             let shadowed = session.machine().pending() && session.machine().in_shadow();
-            session.advance(if gear == Gear::Step || shadowed { Advance::Step } else { Advance::To(&watch) })?;
+            session.advance(if gear == Gear::Step || shadowed { Advance::Step } else { Advance::To(&waiting) })?;
         }
-        if gear == Gear::Step {
-            session.watch_rounds(&mut rounds)?;
+        legs += 1;
+        match gear {
+            Gear::Step => session.watch_rounds(&mut rounds)?,
+            // A place that never comes the n-th time.
+            Gear::Arm | Gear::Jump if legs > session.most_steps() => session.give_up(),
+            Gear::Arm | Gear::Jump => {}
         }
         if let Some(verdict) = session.take_verdict() {
             let unreached = fired.iter().position(|f| !f).filter(|_| verdict.is_pass());
@@ -209,6 +216,12 @@ fn carry_out(
             });
         }
     }
+}
+
+/// The addresses of events that have not come yet, where each of `watch` was visited so often.
+fn unreached(schedule: &Schedule, counts: &[u32], watch: &[u64]) -> Vec<u64> {
+    let to_come = |at: &At| watch.binary_search(&at.addr).is_ok_and(|i| counts[i] < at.n);
+    schedule.0.iter().map(|event| event.at).filter(to_come).map(|at| at.addr).collect()
 }
 
 fn visits(n: u32, names: Names, addr: u64) -> String {

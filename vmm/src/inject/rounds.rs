@@ -17,6 +17,10 @@ pub const LONGER_STEPS: u64 = 200_000;
 
 /// Instructions of a stepped run before it is looked at at all: nearly all runs end before.
 const BEFORE: u64 = 256;
+/// Instructions of a brief look: enough for a round of half [`BEFORE`] at least.
+const BRIEFLY: u64 = 2 * BEFORE;
+/// Places that are remembered, where runs went round for ever.
+const MOST_SUSPECTS: usize = 4;
 /// Every so many instructions it is asked whether the user wants an end.
 const ASK_EVERY: u64 = 1024;
 
@@ -52,9 +56,14 @@ impl Rounds {
         None
     }
 
-    /// Forgets what was before: something has arrived, or will.
+    /// Something has arrived: what was before is no matter.
     pub fn begin_anew(&mut self) {
         *self = Self::default();
+    }
+
+    /// Something is to arrive here at a later visit: to come here again is no round.
+    pub fn awaits(&mut self) {
+        self.anchor = None;
     }
 
     /// Whether the run has come to the limit of a golden run.
@@ -73,9 +82,8 @@ impl Session {
         if let Some(length) = rounds.repeats(self) {
             return self.livelock(length);
         }
-        let limit = self.rules().golden.visits.len() as u64 + LONGER_STEPS;
-        if rounds.steps >= limit {
-            self.oracle.conclude(out_of_steps(limit));
+        if rounds.steps >= self.most_steps() {
+            self.give_up();
         }
         if rounds.steps.is_multiple_of(ASK_EVERY) && stop::requested() {
             return Err(Error::Interrupted);
@@ -83,15 +91,43 @@ impl Session {
         Ok(())
     }
 
+    /// Instructions that a run may take from its last arrival on.
+    pub(super) fn most_steps(&self) -> u64 {
+        self.rules().golden.visits.len() as u64 + LONGER_STEPS
+    }
+
+    /// The run has come to that limit.
+    pub(super) fn give_up(&mut self) {
+        let verdict = out_of_steps(self.most_steps());
+        self.oracle.conclude(verdict);
+    }
+
     /// Steps a free run that does not end until that is known, or it ends after all. Where the
-    /// watchdog interrupted it, the host may merely be slow: it may also come to where it was
-    /// to stop.
-    pub(super) fn hunt(&mut self, interrupted: bool) -> Result<(), Error> {
+    /// watchdog interrupted it, the host may merely be slow: it may also come to one of the
+    /// places where it was to stop.
+    pub(super) fn hunt(&mut self, places: &[u64]) -> Result<(), Error> {
         let mut rounds = Rounds::default();
         while self.oracle.verdict().is_none() {
             self.step(Raise::Ioctl)?;
-            if interrupted && self.stops.contains(&self.machine.rip()) {
+            if places.contains(&self.machine.rip()) {
                 return Ok(());
+            }
+            self.watch_rounds(&mut rounds)?;
+        }
+        Ok(())
+    }
+
+    /// The same where an earlier run went round for ever: a short round is found at once, and
+    /// whatever else it is goes on freely.
+    pub(super) fn hunt_briefly(&mut self, places: &[u64]) -> Result<(), Error> {
+        let mut rounds = Rounds::default();
+        for _ in 0..BRIEFLY {
+            if self.oracle.verdict().is_some() {
+                break;
+            }
+            self.step(Raise::Ioctl)?;
+            if places.contains(&self.machine.rip()) {
+                break;
             }
             self.watch_rounds(&mut rounds)?;
         }
@@ -115,6 +151,9 @@ impl Session {
         for _ in 0..length {
             self.step(Raise::Ioctl)?;
             lowest = lowest.min(self.machine.rip());
+        }
+        if self.suspects.len() < MOST_SUSPECTS && !self.suspects.contains(&lowest) {
+            self.suspects.push(lowest);
         }
         let verdict = goes_round(length, &self.rules().names().show(lowest));
         self.oracle.conclude(verdict);

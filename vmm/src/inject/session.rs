@@ -18,7 +18,7 @@ use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit}
 
 /// Free runs after which a case that has not ended is looked at closely: one that goes
 /// round through the oracle's stops is never interrupted.
-const MOST_LEGS: u64 = 10_000;
+const MOST_LEGS: u64 = 1_000;
 
 /// How far to move.
 #[derive(Clone, Copy)]
@@ -71,6 +71,9 @@ pub struct Session {
     live_stops: Vec<u64>,
     /// Room for a run's stops.
     pub(super) stops: Vec<u64>,
+    /// Where earlier runs went round for ever: the next one that comes there is looked at
+    /// closely, instead of waiting for the watchdog.
+    pub(super) suspects: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
     advances: u64,
     /// Where the CPU put the last nested NMI's frame.
@@ -101,6 +104,7 @@ impl Session {
             ready,
             live_stops,
             stops,
+            suspects: Vec::new(),
             advances: 0,
             nested_frame: NestedFrame::Unknown,
             late: false,
@@ -319,12 +323,27 @@ impl Session {
                 } else {
                     self.stops.extend([1, 13].into_iter().filter_map(|v| idt.handler(v)));
                 }
-                self.machine.leg(&self.stops)?
+                self.stops.extend(self.suspects.iter().filter(|at| **at != self.machine.rip()));
+                let stop = self.machine.leg(&self.stops)?;
+                let at = self.machine.rip();
+                if stop == Stop::Boundary && self.suspects.contains(&at) && !places.contains(&at) {
+                    self.observe(&stop, iret);
+                    return self.hunt_briefly(places);
+                }
+                stop
             }
             _ => self.machine.step()?,
         };
-        if stop == Stop::Interrupted || self.advances > MOST_LEGS {
-            return self.hunt(stop == Stop::Interrupted);
+        let places = match how {
+            Advance::To(places) => places,
+            Advance::Step => &[],
+        };
+        if stop == Stop::Interrupted {
+            return self.hunt(places);
+        }
+        if self.advances > MOST_LEGS && !places.contains(&self.machine.rip()) {
+            self.observe(&stop, iret);
+            return self.hunt(places);
         }
         self.observe(&stop, iret);
         Ok(())

@@ -12,7 +12,13 @@ impl Search {
     /// Runs each violation's path again in every gear: its verdict is what they say.
     pub fn confirm(&mut self, session: &mut Session) -> Result<(), Error> {
         for Broken { mut verdict, path, .. } in std::mem::take(&mut self.found) {
-            let schedule = path::schedule(session, &path, self.config.reductions)?;
+            let schedule = match path::schedule(session, &path, self.config.reductions) {
+                Err(machine::Error::Interrupted) => {
+                    self.report.bound = Some(Bound::Interrupted);
+                    continue;
+                }
+                schedule => schedule?,
+            };
             match in_every_gear(session, &schedule) {
                 // The search runs chains freely: what it saw broken need not be the first rule.
                 Ok(Some(settled)) if !settled.verdict.is_pass() => {

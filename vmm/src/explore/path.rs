@@ -208,8 +208,12 @@ pub fn schedule(session: &mut Session, path: &[Edge], reductions: Reductions) ->
     };
     let mut at = stand(session);
     let mut events = Vec::new();
-    for edge in path {
+    let last = path.iter().rposition(|edge| edge.event().is_some());
+    for (i, edge) in path.iter().enumerate() {
         events.extend(edge.event().map(|kind| Event { kind, at }));
+        if last.is_none_or(|last| i >= last) {
+            break; // what follows has no place in a schedule, and need not end
+        }
         let moved = begin(session, *edge)?;
         if session.verdict().is_some() {
             break;

@@ -13,7 +13,7 @@ use crate::oracle::{Context, goes_round, out_of_steps};
 /// Most instructions of a golden run.
 pub const GOLDEN_STEPS: u64 = 2_000_000;
 /// Instructions that a run may take longer than the golden run, from the last arrival on.
-pub const LONGER_STEPS: u64 = 200_000;
+pub const LONGER_STEPS: u64 = 100_000;
 
 /// Instructions of a stepped run before it is looked at at all: nearly all runs end before.
 const BEFORE: u64 = 256;

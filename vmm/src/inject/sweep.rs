@@ -5,7 +5,7 @@
 //! last level the case starts *at* its boundary, from the state that stands there,
 //! and runs freely to its end: the jump gear.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -87,6 +87,9 @@ pub struct Sweep<'a> {
     unit: usize,
     /// Cases of this unit run so far.
     index: u64,
+    /// What failing cases of this unit were judged to be by steps: by the number of their
+    /// events, the kind of context that the last arrived in, and what a free run said.
+    judged: HashMap<(usize, coverage::Kind, String), Verdict>,
     /// What this unit saw.
     coverage: Coverage,
     /// The kinds of context that earlier units' first NMIs arrived in.
@@ -118,6 +121,7 @@ impl<'a> Sweep<'a> {
             passed,
             unit: 0,
             index: 0,
+            judged: HashMap::new(),
             coverage: Coverage::default(),
             kinds: BTreeSet::new(),
             looked: None,
@@ -215,6 +219,7 @@ impl<'a> Sweep<'a> {
             self.unit += 1;
         }
         self.index = 0;
+        self.judged.clear();
         // It depends on the unit's number only, however the units are shared out.
         self.looked = self.meet_kind().then(BTreeSet::new);
         Ok(())
@@ -298,11 +303,17 @@ impl<'a> Sweep<'a> {
     fn last(&mut self, level: usize, kind: coverage::Kind, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
         let mut verdict = finish(self.session, &mut self.passed)?;
         if verdict.is_failure() {
-            verdict = match *self.limits.later {
+            // What the same rule ends in the same way, after NMIs in the same kind of context,
+            // is stepped once in a unit; and so is what another gear runs again.
+            let like = (self.events.len(), kind, verdict.to_string());
+            let known = self.judged.get(&like).filter(|_| !self.is_rechecked()).cloned();
+            verdict = match (known, &*self.limits.later) {
+                (Some(known), _) => known,
                 // All before this NMI was stepped.
-                Places::All => self.step_from(level, verdict)?,
-                Places::Only(_) => self.first_broken(verdict)?,
+                (None, Places::All) => self.step_from(level, verdict)?,
+                (None, Places::Only(_)) => self.first_broken(verdict)?,
             };
+            self.judged.entry(like).or_insert_with(|| verdict.clone());
         }
         self.look(level, kind)?;
         self.case(&verdict, on_case)
@@ -351,11 +362,15 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn case(&mut self, verdict: &Verdict, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        // Which cases are run again depends on their place only, so that it is the same
-        // however the units are shared out.
+    /// Whether the case at hand is run again in the arm gear. That depends on its place only,
+    /// so that it is the same however the units are shared out.
+    fn is_rechecked(&self) -> bool {
         let place = self.unit as u64 + self.index;
-        let again = if self.limits.recheck > 0 && place.is_multiple_of(self.limits.recheck) {
+        self.limits.recheck > 0 && place.is_multiple_of(self.limits.recheck)
+    }
+
+    fn case(&mut self, verdict: &Verdict, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
+        let again = if self.is_rechecked() {
             match run(self.session, &Schedule(self.events.clone()), Gear::Arm, &mut ()) {
                 Ok(verdict) => Some(verdict.to_string()),
                 Err(RunError::NeverReached { event, why }) => Some(format!("{event} is never reached: {why}")),

@@ -52,6 +52,11 @@ impl Frames {
         nmis.next().map(|_| &last.words)
     }
 
+    /// Whether what was pushed last and is still live is an NMI's.
+    pub fn innermost_is_an_nmis(&self) -> bool {
+        self.live().last().is_some_and(|f| f.vector == 2)
+    }
+
     /// The outermost NMI's frame, where it is live.
     pub fn outermost(&self) -> Option<&Live> {
         self.live().get(usize::from(self.base))

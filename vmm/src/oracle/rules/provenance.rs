@@ -8,11 +8,13 @@ use crate::oracle::{Invariant, Oracle};
 
 impl Oracle {
     /// At a boundary: the interrupted context goes on, and no return has ended the NMI. A
-    /// `ret` or a `jmp` took it back, as a switch to another task does.
+    /// `ret` or a `jmp` took it back, as a switch to another task does. Where the NMI's code has
+    /// taken a fault that was not returned from, it is that fault's handler that stands here,
+    /// on a stack of its own that the interrupted one was on, too.
     pub(in crate::oracle) fn check_left_by_return(&mut self, state: &VcpuState) {
         let Some(outer) = &self.ghost.outer else { return };
         let here = (state.regs.rip, state.regs.rsp, state.sregs.cs.selector & 3);
-        if here == (outer.rip(), outer.rsp(), outer.cpl().into()) {
+        if self.ghost.frames.innermost_is_an_nmis() && here == (outer.rip(), outer.rsp(), outer.cpl().into()) {
             self.breaks(Invariant::Provenance, |r| {
                 format!("execution is back at {} without a return from the NMI", r.names().show(here.0))
             });

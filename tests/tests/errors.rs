@@ -33,7 +33,7 @@ fn names_that_the_image_does_not_have_exit_2_and_hint() {
 fn a_bad_schedule_exits_65() {
     let with = |schedule: &str| vmm(&[&NAIVE[..], &["--schedule", schedule]].concat()).exits(65);
     with("nmi").says(&["nmi@PLACE"]);
-    with("irq@exit_iret").says(&["there are: nmi, unmask"]);
+    with("irq@exit_iret").says(&["expected nmi or unmask"]);
     with("nmi@exit_irte").says(&["no label \"exit_irte\"", "exit_iret"]);
     with("nmi@exit_iret#0").says(&["from 1 on"]);
     with("nmi@body+0x1").says(&["not where an instruction", "body"]);
@@ -101,7 +101,7 @@ fn a_bad_campaign_exits_65_with_its_line() {
     with("[window]", "modes = [\"real\"]\n[window]").says(&["native", "pv"]);
     with("first_every = 60", "around = [\"zz*\"]").says(&["no label fits \"zz*\"", "exit_iret"]);
     with("first_every = 60", "first_evry = 60").says(&["first_evry", "first_every"]);
-    with("violation(I5)", "violation(I55)").says(&[".toml:11:", "I1 to I20"]);
+    with("violation(I5)", "violation(I55)").says(&[".toml:11:", "I1 to I21"]);
     with("[expect.naive]", "[expect.niave]").says(&[".toml:10:", "did you mean naive?"]);
     with("[expect.naive]", "[expect.mainline]").says(&["mainline", "does not run"]);
 }

@@ -138,7 +138,11 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     /// CF and OF say whether the product fits; the others are undefined. Intel's processors
     /// derive SF and PF from the low half and clear AF and ZF.
     fn product_flags(&mut self, low: u64, fits: bool, size: usize, w: &P::Word) {
-        let flags = when(!fits, CF | OF) | of_result(low, size) & (SF | PF);
+        let others = match self.knobs.undefined.product_keeps {
+            true => self.cpu.regs.rflags & (SF | ZF | AF | PF),
+            false => of_result(low, size) & (SF | PF),
+        };
+        let flags = when(!fits, CF | OF) | others;
         self.computed_flags(flags, 0, SF | ZF | AF | PF, w);
     }
 

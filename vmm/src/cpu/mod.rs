@@ -7,6 +7,7 @@
 
 mod alu;
 mod bits;
+pub mod conform;
 mod control;
 mod decode;
 mod deliver;
@@ -39,11 +40,25 @@ pub use machine::{Cpu, Debug, Msrs};
 pub use memory::{Access, Kind, Memory, Ram};
 pub use state::{Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags};
 pub use step::{Model, complete_in};
-pub use trace::{Provenance, Register, Untraced};
+pub use trace::{Linear, Origin, Place, Predicate, Provenance, Register, Side, Traced, Untraced, inputs};
 
 /// Where processors differ, or the lab wants them to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Knobs {
     /// An IRET that faults unblocks NMIs all the same, as Intel's do (SDM vol. 3, 7.7.1).
     pub faulting_iret_unblocks: bool,
+    /// What is left in flags that the SDM calls undefined.
+    pub undefined: Undefined,
+}
+
+/// What processors leave in flags that the SDM calls undefined. A guest must not test them, and
+/// one that does is not understood; but they are pushed with the others, so that states hold
+/// them. The default is what Intel's processors do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undefined {
+    /// A shift sets AF (AMD's processors); otherwise it clears it.
+    pub shift_sets_af: bool,
+    /// A multiplication leaves SF, ZF, AF and PF as they were (AMD's processors); otherwise SF
+    /// and PF are those of the low half, and ZF and AF are cleared.
+    pub product_keeps: bool,
 }

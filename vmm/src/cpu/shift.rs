@@ -45,7 +45,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let mut flags = when(cf, CF) | when(of, OF);
         let mut keep = 0;
         if matches!(op, Shift::Shl | Shift::Shr | Shift::Sar) {
-            flags |= of_result(r, size);
+            flags |= of_result(r, size) | when(self.knobs.undefined.shift_sets_af, AF);
             undefined |= AF;
             if count as usize >= 8 * size && op != Shift::Sar {
                 undefined |= CF;
@@ -80,7 +80,8 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         self.set(d, d.a, Val { v: r, w })?;
         let of = (a.v ^ r) & sign(size) != 0;
         let undefined = AF | if count == 1 { 0 } else { OF };
-        self.computed_flags(of_result(r, size) | when(cf, CF) | when(of, OF), 0, undefined, &w);
+        let af = when(self.knobs.undefined.shift_sets_af, AF);
+        self.computed_flags(of_result(r, size) | when(cf, CF) | when(of, OF) | af, 0, undefined, &w);
         Ok(())
     }
 }

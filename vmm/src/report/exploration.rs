@@ -5,7 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::coverage::CoverageRow;
-use crate::explore::{Bound, Report};
+use super::format::{Look, Outcome, Report as Shown, Suite, Test};
+use super::plain::plain;
+use crate::explore::{Bound, Contradiction, Report};
 use crate::host_id::HostId;
 use crate::inject::{Replay, Schedule};
 
@@ -31,17 +33,6 @@ pub struct StackUse {
     pub stack: String,
     /// The largest use over all states.
     pub bytes: u64,
-}
-
-/// Interruptions of a context with no NMI live.
-#[derive(Clone, Debug, Serialize)]
-pub struct EpisodeCounts {
-    /// All of them.
-    pub all: u64,
-    /// Those that were searched; each other is like one of them.
-    pub searched: u64,
-    /// Ways that these end, run from every context that is like one.
-    pub endings: u64,
 }
 
 /// The report of one search.
@@ -91,8 +82,12 @@ pub struct Exploration {
     pub collisions: Option<u64>,
     /// Searches made until no more stack words were found to be live.
     pub rounds: u32,
-    /// Interruptions, where those that are alike were searched once.
-    pub episodes: Option<EpisodeCounts>,
+    /// Chains of instructions that KVM executed, too, and came to the predicted state.
+    pub confirmed: u64,
+    /// Where it came to another.
+    pub deviations: Vec<String>,
+    /// Instructions that the model does not understand; each counts as reading everything.
+    pub unknown: Vec<String>,
     /// Bytes for a visited state, the frontier apart.
     pub bytes_per_state: f64,
     /// Wall time of everything.
@@ -121,7 +116,7 @@ impl Exploration {
             }
         };
         let violations: Vec<Found> = report.violations.iter().map(found).collect();
-        let closed = report.bound.is_none();
+        let closed = report.is_closed();
         let stacks: Vec<String> = report.stacks.iter().map(|(name, _)| name.clone()).collect();
         let verdict = match violations.first() {
             Some(f) => f.verdict.clone(),
@@ -136,7 +131,10 @@ impl Exploration {
             mode: about.mode.to_string(),
             verdict,
             closed,
-            bound: report.bound.map(|b| why(b).to_owned()),
+            bound: match (report.bound, report.contradiction()) {
+                (Some(bound), _) => Some(why(bound).to_owned()),
+                (None, contradiction) => contradiction.map(|c| contradicted(c, report)),
+            },
             states: report.states,
             edges: report.edges,
             merged: report.merged,
@@ -150,11 +148,28 @@ impl Exploration {
             disagreements: report.disagreements,
             collisions: report.collisions,
             rounds: report.rounds,
-            episodes: report.episodes.map(|e| EpisodeCounts { all: e.all, searched: e.searched, endings: e.endings }),
+            confirmed: report.confirmed,
+            deviations: report.deviations.iter().map(|d| format!("{:#x}: {}", d.at, d.what)).collect(),
+            unknown: report.unknown.iter().map(|u| format!("{:#x}: {}", u.at, u.why)).collect(),
             bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
             seconds,
             violations,
         }
+    }
+}
+
+/// What stands against a proof, in a line.
+fn contradicted(c: Contradiction, report: &Report) -> String {
+    match (c, report.reads_time) {
+        (Contradiction::Time, Some(at)) => {
+            format!("the instruction at {at:#x} reads time or randomness, which no machine state holds")
+        }
+        (Contradiction::Time, None) => "an instruction reads time or randomness".into(),
+        (Contradiction::Deviation, _) => {
+            "KVM did not come to the state that the model of the CPU predicted (vmm explore --no-model searches on KVM alone)".into()
+        }
+        (Contradiction::Gears, _) => "explored paths came to another verdict when they were run again".into(),
+        (Contradiction::Collision, _) => "different states had the same hash".into(),
     }
 }
 
@@ -167,10 +182,46 @@ fn why(bound: Bound) -> &'static str {
     }
 }
 
+impl Shown for Exploration {
+    fn text(&self, _: &Look) -> String {
+        self.to_string()
+    }
+
+    fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        super::json::pretty(self, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let of = |v: &Found| {
+            let rule = v.invariant.as_deref().unwrap_or("-");
+            [format!("{}({rule}: {})", v.verdict, v.detail), format!("vmm replay '{}'", v.replay)]
+        };
+        let outcome = match &self.bound {
+            None if self.violations.is_empty() => Outcome::Passed,
+            Some(why) if self.violations.is_empty() => {
+                Outcome::Failed { message: format!("not closed: {why}"), lines: vec![] }
+            }
+            _ => Outcome::Failed {
+                message: format!("{} instead of pass", self.verdict),
+                lines: self.violations.iter().flat_map(of).collect(),
+            },
+        };
+        Some(Suite {
+            name: "vmm explore".into(),
+            properties: vec![("host", self.host.to_string()), ("image", self.image.clone())],
+            tests: vec![Test {
+                class: self.scheme.clone(),
+                name: format!("{} ({})", self.scenario, self.mode),
+                outcome,
+            }],
+        })
+    }
+}
+
 impl fmt::Display for Exploration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "host   {}\nimage  {}", self.host, self.image)?;
-        writeln!(f, "\n{} / {} / {}", self.scheme, self.scenario, self.mode)?;
+        writeln!(f, "\n{} / {} / {}", plain(&self.scheme), plain(&self.scenario), self.mode)?;
         match &self.bound {
             None if self.violations.is_empty() => {
                 writeln!(f, "verdict      pass, closed: every number, timing and nesting of NMIs is covered")?;
@@ -186,23 +237,24 @@ impl fmt::Display for Exploration {
             Some(why) => writeln!(f, "verdict      {}, not closed: {why}", self.verdict)?,
         }
         writeln!(f, "states       {} by {} edges ({} led to known states)", self.states, self.edges, self.merged)?;
-        if let Some(e) = &self.episodes {
-            writeln!(
-                f,
-                "episodes     {} interruptions with no NMI live, each like one of {} that were searched",
-                e.all, e.searched
-            )?;
+        let agreed = self.confirmed.saturating_sub(self.deviations.len() as u64);
+        writeln!(f, "confirmed    {agreed} distinct chains of instructions on KVM, {} not", self.deviations.len())?;
+        for deviation in &self.deviations {
+            writeln!(f, "  at {deviation}")?;
+        }
+        for unknown in &self.unknown {
+            writeln!(f, "  not understood, taken as reading everything: {unknown}")?;
         }
         writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
         writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;
         for c in &self.coverage {
-            let rsp = c.rsp.as_deref().unwrap_or("no");
+            let rsp = plain(c.rsp.as_deref().unwrap_or("no"));
             let mask = if c.blocked { "blocked" } else { "open" };
             let pending = if c.pending { ", pending" } else { "" };
             write!(f, "  CPL{} {} GS, {rsp} stack, {mask}{pending}: ", c.cpl, c.gs)?;
             writeln!(f, "{} = {} injected + {} latched + {} open", c.boundaries, c.injected, c.latched, c.open)?;
         }
-        let stacks: Vec<_> = self.stacks.iter().map(|s| format!("{} {}", s.stack, s.bytes)).collect();
+        let stacks: Vec<_> = self.stacks.iter().map(|s| format!("{} {}", plain(&s.stack), s.bytes)).collect();
         writeln!(f, "stack use    {} bytes at most", stacks.join(", "))?;
         writeln!(f, "cross-check  {} paths in every gear, {} disagreements", self.cross_checked, self.disagreements)?;
         if let Some(n) = self.collisions {
@@ -213,7 +265,10 @@ impl fmt::Display for Exploration {
             writeln!(
                 f,
                 "\n{}({rule}: {})\n  schedule  {}\n  replay    vmm replay '{}'",
-                v.verdict, v.detail, v.schedule, v.replay
+                v.verdict,
+                plain(&v.detail),
+                plain(&v.schedule),
+                plain(&v.replay)
             )?;
         }
         writeln!(f, "\ntime         {:.1} s, {:.1} bytes for a visited state", self.seconds, self.bytes_per_state)

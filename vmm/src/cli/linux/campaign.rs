@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use super::kernel::read;
-use super::sweep::{How, ending};
+use super::sweep::{How, Said, ending};
 use super::{Linux, header};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
 use crate::kernels::{Campaign, Document, RunJudgement};
+use crate::report::Kind;
 
 /// Runs a campaign file: one boot, and each run from there.
 pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Failure> {
+    let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
     let campaign = Campaign::parse(&text).map_err(|why| Failure::Input { name: file.display().to_string(), why })?;
     let mut kernel = args.kernel.clone();
@@ -26,10 +28,8 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
     lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, lab);
     document.campaign = Some(campaign.name.clone());
-    if !args.json {
-        out.line(&format!("{}: {}", campaign.name, header(&document)))?;
-    }
-    let how = How { kernel: &kernel, json: args.json, stop: &stop };
+    said.line(&format!("{}: {}", campaign.name, header(&document)), out)?;
+    let how = How { kernel: &kernel, stop: &stop };
     let mut as_expected = true;
     for (run, site) in campaign.runs.iter().flat_map(|run| run.sites.iter().map(move |site| (run, site))) {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -38,18 +38,16 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
         }
         lab.go(&[&kernel.mutate[..], &run.mutate[..]].concat(), site)?;
         let whole = document.complete;
-        let defects = how.sweep(lab, &run.parts, &mut document, out)?;
+        let defects = how.sweep(lab, &run.parts, &mut document, &mut said, out)?;
         let (ok, why) = run.judge(&defects);
         let done = !whole || document.complete;
         as_expected &= ok;
-        if !args.json {
-            let word = match (done, ok) {
-                (false, _) => "interrupted",
-                (true, true) => "as expected",
-                (true, false) => "NOT AS EXPECTED",
-            };
-            out.line(&format!("{}: {word}: {why}\n", run.about))?;
-        }
+        let word = match (done, ok) {
+            (false, _) => "interrupted",
+            (true, true) => "as expected",
+            (true, false) => "NOT AS EXPECTED",
+        };
+        said.line(&format!("{}: {word}: {why}\n", run.about), out)?;
         document.runs.push(RunJudgement {
             about: run.about.clone(),
             site: lab.show(lab.start().addr),
@@ -58,9 +56,7 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
             why,
         });
     }
-    if args.json {
-        out.json(&document)?;
-    }
+    said.write(&document, out)?;
     let missed = document.summary.missed > 0;
     Ok(match ending(&document) {
         Ending::Expected | Ending::Unexpected if as_expected && !missed => Ending::Expected,

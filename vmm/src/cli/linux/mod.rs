@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
-use super::out::Out;
+use super::out::{Out, say};
+use super::output::OutputArgs;
+use super::values;
+use crate::inject::Gear;
 use crate::kernels::{CaseRow, Document, Lab, Part, Which};
+use crate::report::{Kind, LinuxCase};
 pub use boundaries::boundaries;
 pub use kernel::KernelArgs;
-use sweep::{How, ending};
+use sweep::{How, Said, ending};
 
 pub const HELP: &str = "\
 The kernel boots in a PC of the lab's own (one CPU, serial line, timer) and runs a user program
@@ -43,7 +47,7 @@ Ctrl-C stops a sweep at the next case and reports what was found (exit 75). A fa
 prints the command line that runs it again. Exits 0 where every verdict is as expected, 1
 where not (a defect of the entry code, or a boundary that nothing could be said about), 65
 for a bad kernel or one that does not come up, 69 for a host that cannot run it.
-docs/linux.md tells what is expected where, and why; docs/json.md describes the JSON.";
+docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md describes the JSON.";
 
 /// `vmm linux`.
 #[derive(Debug, Args)]
@@ -56,17 +60,17 @@ pub struct Linux {
     #[arg(long, value_name = "PLACE", requires = "sweep")]
     pub site: Vec<String>,
     /// Which NMI of a sweep goes from boundary to boundary
-    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third")]
+    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third", value_parser = values::part())]
     pub part: Vec<Part>,
     /// How NMIs of a schedule are raised
-    #[arg(long, value_name = "GEAR", default_value = "arm")]
-    pub gear: GearArg,
+    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::linux_gear())]
+    pub gear: Gear,
     /// How long one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// The kernel.
     #[command(flatten)]
     pub kernel: KernelArgs,
@@ -85,15 +89,6 @@ pub struct What {
     /// Run what a campaign file says
     #[arg(long, value_name = "FILE")]
     pub campaign: Option<PathBuf>,
-}
-
-/// How NMIs are raised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GearArg {
-    /// By KVM_NMI, as a device would
-    Arm,
-    /// By the vCPU's events
-    Jump,
 }
 
 impl Linux {
@@ -121,60 +116,47 @@ fn header(document: &Document) -> String {
 }
 
 fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
+    let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
     let mut booted = args.kernel.boot(&sites[0], &stop)?;
     booted.lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, &booted.lab);
-    if !args.json {
-        out.line(&format!("{}\n", header(&document)))?;
-    }
-    let how = How { kernel: &args.kernel, json: args.json, stop: &stop };
+    said.line(&format!("{}\n", header(&document)), out)?;
+    let how = How { kernel: &args.kernel, stop: &stop };
     for (i, site) in sites.iter().enumerate() {
         if i > 0 {
             booted.lab.go(&args.kernel.mutate, site)?;
         }
-        how.sweep(&mut booted.lab, &args.part, &mut document, out)?;
+        how.sweep(&mut booted.lab, &args.part, &mut document, &mut said, out)?;
     }
-    if args.json {
-        out.json(&document)?;
-    }
+    said.write(&document, out)?;
     let ending = ending(&document);
     if ending == Ending::Interrupted {
-        eprintln!("vmm: interrupted; these are the results so far");
+        say("interrupted; these are the results so far");
     }
     Ok(ending)
 }
 
 fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let mut booted = args.kernel.boot(Lab::site_of(text), &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;
-    let which = if args.gear == GearArg::Arm { Which::Arm } else { Which::Jump };
+    let which = if args.gear == Gear::Jump { Which::Jump } else { Which::Arm };
     let outcome = lab.case(&schedule.0, which)?;
     let shown = lab.show_schedule(&schedule.0);
     let document = Document::new(booted.info, lab);
-    let row = CaseRow::alone(&outcome, shown, "pass", |s| args.kernel.replay(&args.kernel.mutate, s));
-    if args.json {
-        out.json(&serde_json::json!({
-            "host": document.host, "kernel": document.kernel, "assists": document.assists,
-            "gear": if which == Which::Arm { "arm" } else { "jump" }, "case": row,
-        }))?;
-    } else {
-        out.line(&format!("{}\n", header(&document)))?;
-        out.line(&format!("schedule   {}", row.schedule))?;
-        out.line(&format!("verdict    {}", outcome.verdict))?;
-        out.line(&format!(
-            "NMIs       {} arrived, {} fell together, {} delivered, {} handled",
-            row.arrived, row.coalesced, row.delivered, row.handled
-        ))?;
-        if row.unreached > 0 {
-            out.line(&format!("           {} events' boundaries were never reached", row.unreached))?;
-        }
-        if let Some(replay) = &row.replay {
-            out.line(&format!("replay     {replay}"))?;
-        }
-    }
+    let case = LinuxCase {
+        host: &document.host,
+        kernel: &document.kernel,
+        assists: document.assists,
+        gear: args.gear.name(),
+        case: CaseRow::alone(&outcome, shown, "pass", |s| args.kernel.replay(&args.kernel.mutate, s)),
+        verdict: outcome.verdict.to_string(),
+        header: header(&document),
+    };
+    outputs.write(&case, out)?;
     Ok(if outcome.verdict.is_pass() && outcome.unreached == 0 { Ending::Expected } else { Ending::Unexpected })
 }

@@ -97,7 +97,7 @@ impl Visitor for () {}
 ///
 /// A free run looks at few boundaries, so a rule that it sees broken need not be the first:
 /// what fails is judged again in the step gear, and that is the verdict. Where that passes, the
-/// free run's stays: the gears disagree.
+/// free run's stays: the gears disagree. What a free run cannot show, the step gear may.
 pub fn run(
     session: &mut Session,
     schedule: &Schedule,
@@ -105,11 +105,11 @@ pub fn run(
     visitor: &mut dyn Visitor,
 ) -> Result<Verdict, RunError> {
     let verdict = carry_out(session, schedule, gear, visitor)?;
-    if gear == Gear::Step || !verdict.is_failure() {
+    if gear == Gear::Step || verdict.is_pass() {
         return Ok(verdict);
     }
     let stepped = carry_out(session, schedule, Gear::Step, &mut ())?;
-    Ok(if stepped.is_failure() { stepped } else { verdict })
+    Ok(verdict.judged_again(stepped))
 }
 
 /// The same, and a free run that passes is stepped as well, for the rules that are broken

@@ -302,7 +302,7 @@ impl<'a> Sweep<'a> {
     /// Nothing arrives any more: the case runs freely to its verdict.
     fn last(&mut self, level: usize, kind: coverage::Kind, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
         let mut verdict = finish(self.session, &mut self.passed)?;
-        if verdict.is_failure() {
+        if !verdict.is_pass() {
             // What the same rule ends in the same way, after NMIs in the same kind of context,
             // is stepped once in a unit; and so is what another gear runs again.
             let like = (self.events.len(), kind, verdict.to_string());
@@ -326,7 +326,7 @@ impl<'a> Sweep<'a> {
         let mut rounds = Rounds::default();
         loop {
             if let Some(verdict) = self.session.take_verdict() {
-                return Ok(if verdict.is_failure() { verdict } else { free });
+                return Ok(free.judged_again(verdict));
             }
             self.session.step(Raise::Events)?;
             self.session.watch_rounds(&mut rounds)?;
@@ -335,11 +335,11 @@ impl<'a> Sweep<'a> {
 
     /// The same by steps from *ready* on. The session must be restored afterwards.
     fn first_broken(&mut self, free: Verdict) -> Result<Verdict, RunError> {
-        if !free.is_failure() {
+        if free.is_pass() {
             return Ok(free);
         }
         let stepped = run(self.session, &Schedule(self.events.clone()), Gear::Step, &mut ())?;
-        Ok(if stepped.is_failure() { stepped } else { free })
+        Ok(free.judged_again(stepped))
     }
 
     /// Follows the path to its end, and forks at each boundary where NMIs are placed.

@@ -36,6 +36,7 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ram 8388608
 /// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
+///        [resumes=LOW..HIGH@SYMBOL,…] [relies=ac]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…]
 ///        [needs=ldt-ss16] [traps=db@SYMBOL,…] [summary="…"]
@@ -44,10 +45,17 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// code32 low=SYMBOL high=SYMBOL
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
 /// hypercalls page=SYMBOL
+/// body rsp=N
+/// pagetables kernel=ROOT,… user=ROOT,…
 /// ```
 ///
 /// A scenario with `ring3` runs code at CPL3; it is not run with a scheme of mode pv
 /// that does not say `ring3` as well; one with `native` with none of mode pv.
+///
+/// `resumes` says that an NMI which interrupts `LOW..HIGH` may go on at the symbol instead, with
+/// every other register as it was. `body rsp=N` says what RSP is modulo 16 at
+/// [`PORT_BODY_BEGIN`]. `pagetables` are the roots of a kernel that keeps a page table apart
+/// for user code: symbols, or physical addresses with `0x`.
 ///
 /// A declaration must stand on one line (it is broken above to fit the page).
 /// Wherever a symbol stands, `SYMBOL+0xOFFSET` may.

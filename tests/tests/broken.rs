@@ -49,7 +49,7 @@ fn each_broken_guest_trips_exactly_the_invariant_that_it_declares() {
         seen.insert(declared.to_owned());
     }
     for invariant in
-        ["I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15", "I16", "I17", "I18"]
+        ["I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15", "I16", "I17", "I18", "I21"]
     {
         assert!(seen.contains(invariant), "no guest breaks {invariant}");
     }
@@ -88,4 +88,16 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
         assert!(replay.contains(&format!(" hv-bug={fault} ")), "{replay}");
         vmm(&["replay", replay]).exits(1);
     }
+}
+
+/// A body begins with DF set only where the interrupted code has set it: in one scenario.
+#[test]
+fn a_body_that_begins_with_the_interrupted_df_is_found_in_every_gear() {
+    let run = |schedule: &str| {
+        let args = ["run", "--scheme", "broken-i21", "--scenario", "flags", "--schedule", schedule, "--gear", "all"];
+        vmm(&args)
+    };
+    let done = run("nmi@flags.under").exits(1);
+    assert!(done.stdout.contains("violation(I21: the body begins with DF set"), "{}", done.stdout);
+    run("nmi@flags.return").exits(0);
 }

@@ -13,16 +13,15 @@
 //! **Invariant aimed at.** Flag set ⇔ the frame at T-144 is still needed, except
 //! at `exit_iret`.
 //!
-//! **Cost.** 48 instructions besides the body (`naive` has 47, of which 12 are for
-//! GS, CR2 and DF, which this one neglects); 14 for a nested NMI.
+//! **Cost.** 49 instructions besides the body (`naive` has 47, of which 11 are for
+//! GS and CR2, which this one neglects); 14 for a nested NMI.
 //!
 //! **Known weaknesses.** The sketch was posted as untested. What is kept here:
 //! per-CPU data is used before anybody knows whose GS it is; the flag is tested
 //! before the privilege level; a rerun (`maybe_nested`) does not set the flag
 //! again and keeps a poisoned CS; the nested return pops RIP into RFLAGS and jumps
 //! to the value of CS; the interrupted RSP is not restored; nobody handles the
-//! #GP of the poisoned iret; the body is shown CS = 0; CR2 is not saved and DF not
-//! cleared. `linus-2010-fixed` has the corrections.
+//! #GP of the poisoned iret; the body is shown CS = 0; CR2 is not saved. `linus-2010-fixed` has the corrections.
 //!
 //! What the sketch leaves open ("regular NMI code goes here") is as in `naive`.
 
@@ -73,6 +72,8 @@ linus_2010.regular:
     pushq $-1
 linus_2010.save:
     PUSH_REGS
+    # Not in the sketch, whose own code is assembly: compiled code needs it (I21).
+    cld
 
 # RSP = T-272 → abi::Regs, whose frame is the live one: a nested NMI's poison
 # shows in it. The body may fault; NMIs are open from then on.

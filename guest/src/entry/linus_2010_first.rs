@@ -12,7 +12,7 @@
 //! not hold at `exit_iret`, and nothing else tells.
 //!
 //! **Cost.** 45 instructions besides the body (`naive`: 47, of which 12 are for GS,
-//! CR2 and DF, which this one neglects); 14 for a nested NMI.
+//! CR2, which this one neglects); 14 for a nested NMI.
 //!
 //! **Known weaknesses.** An NMI at `exit_iret` finds the pointer 0, is taken for a
 //! first one, and copies its own frame to T-144: over the one that the interrupted
@@ -65,6 +65,8 @@ linus_2010_first.regular:
     pushq $-1
 linus_2010_first.save:
     PUSH_REGS
+    # Not in the sketch, whose own code is assembly: compiled code needs it (I21).
+    cld
 
 # RSP = T-272 → abi::Regs, whose frame is the live one. The body may fault; NMIs
 # are open from then on.

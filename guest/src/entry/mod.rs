@@ -115,9 +115,14 @@ pub fn install(scheme: &Scheme) {
     }
 }
 
+// Where it makes its first hypercall, the function below has pushed one word after its return
+// address.
+lab_note!("body rsp=0");
+
 /// The body of an NMI, which every scheme calls with the interrupted context.
 /// It leaves no trace in memory: no counter, no log.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "sysv64" fn nmi_body(regs: *const abi::Regs) {
     hyper::body_begin(regs);
     (scenario::current().body)();

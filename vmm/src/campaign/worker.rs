@@ -119,7 +119,10 @@ impl Pool<'_> {
         while let Some(number) = unit.filter(|u| *u < cell.first_unit + cell.units) {
             let begin = Instant::now();
             let mut tally = Tally::default();
-            let whole = runner.unit(number, &mut tally, self.stop).map_err(|e| self.failed(cell, e))?.is_continue();
+            let whole = match runner.unit(number, &mut tally, self.stop) {
+                Err(RunError::Machine(crate::machine::Error::Interrupted)) => false,
+                end => end.map_err(|e| self.failed(cell, e))?.is_continue(),
+            };
             // The receiver outlives us; were it gone, nobody would want the result.
             let _ = send.send(Ok(UnitResult { unit: number, tally, took: begin.elapsed(), whole }));
             unit = self.take();

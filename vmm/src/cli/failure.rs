@@ -119,7 +119,11 @@ impl Ending {
 fn machine_code(e: &machine::Error) -> u8 {
     match e {
         machine::Error::Kvm(_) | machine::Error::Host(_) | machine::Error::Limit(_) => 69,
-        machine::Error::Boot(_) | machine::Error::NotReady(_) | machine::Error::Contract(_) => 65,
+        machine::Error::Boot(_)
+        | machine::Error::NotReady(_)
+        | machine::Error::Contract(_)
+        | machine::Error::Golden(_) => 65,
+        machine::Error::Interrupted => 75,
     }
 }
 

@@ -13,6 +13,7 @@ pub fn on_interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let set = ctrlc::set_handler(move || {
+        crate::inject::stop::request();
         if flag.swap(true, SeqCst) {
             std::process::exit(KILLED);
         }

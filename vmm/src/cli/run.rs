@@ -10,7 +10,7 @@ use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::{Gear, Replay, Schedule, Session, run as carry_out};
+use crate::inject::{Gear, Replay, Schedule, Session, Settled, judge as carry_out, settle};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
 use crate::report::{Kind, Run, Step, judgement, plain, trace_header};
@@ -69,8 +69,10 @@ fn judge(
         };
         verdicts.push((*gear, verdict));
     }
-    let verdict = verdicts[0].1.clone();
-    let disagreement = verdicts.iter().any(|(_, v)| *v != verdict).then(|| Disagreement {
+    let Some(Settled { verdict, disagree }) = settle(&verdicts) else {
+        return Err(Failure::Usage("no gear was asked for".into()));
+    };
+    let disagreement = disagree.then(|| Disagreement {
         schedule: line.schedule.clone(),
         verdicts: verdicts.iter().map(|(g, v)| (g.to_string(), v.to_string())).collect(),
     });

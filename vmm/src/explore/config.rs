@@ -182,6 +182,17 @@ pub enum Contradiction {
     Collision,
 }
 
+impl Error {
+    /// Whether the user wanted an end.
+    pub fn is_interruption(&self) -> bool {
+        let interrupted = |e: &crate::machine::Error| matches!(e, crate::machine::Error::Interrupted);
+        match self {
+            Error::Machine(e) | Error::Path(RunError::Machine(e)) => interrupted(e),
+            Error::Path(_) => false,
+        }
+    }
+}
+
 /// Why a search could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

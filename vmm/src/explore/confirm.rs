@@ -1,24 +1,33 @@
 //! What was explored is run again in the gears: each violation's path, and a sample of
 //! the others.
 
-use super::config::{Error, Found};
+use super::config::{Bound, Error, Found};
 use super::path;
 use super::search::{Broken, Search};
 use super::states::{Id, Next};
-use crate::inject::{Gear, Session, run};
+use crate::inject::{Gear, RunError, Schedule, Session, Settled, run, settle, stop};
+use crate::machine;
 
 impl Search {
     /// Runs each violation's path again in every gear: its verdict is what they say.
     pub fn confirm(&mut self, session: &mut Session) -> Result<(), Error> {
         for Broken { mut verdict, path, .. } in std::mem::take(&mut self.found) {
-            let schedule = path::schedule(session, &path, self.config.reductions)?;
-            for gear in [Gear::Step, Gear::Jump, Gear::Arm] {
-                let again = run(session, &schedule, gear, &mut ())?;
-                let same = again.kind() == verdict.kind();
-                self.report.disagreements += u64::from(!same);
-                if same && gear == Gear::Step {
-                    verdict = again;
+            let schedule = match path::schedule(session, &path, self.config.reductions) {
+                Err(machine::Error::Interrupted) => {
+                    self.report.bound = Some(Bound::Interrupted);
+                    continue;
                 }
+                schedule => schedule?,
+            };
+            match in_every_gear(session, &schedule) {
+                // The search runs chains freely: what it saw broken need not be the first rule.
+                Ok(Some(settled)) if !settled.verdict.is_pass() => {
+                    self.report.disagreements += u64::from(settled.disagree);
+                    verdict = settled.verdict;
+                }
+                Ok(_) => self.report.disagreements += 1,
+                Err(RunError::Machine(machine::Error::Interrupted)) => self.report.bound = Some(Bound::Interrupted),
+                Err(e) => return Err(e.into()),
             }
             self.report.cross_checked += 1;
             self.report.violations.push(Found { verdict, schedule });
@@ -31,6 +40,10 @@ impl Search {
     pub fn cross_check(&mut self, session: &mut Session) -> Result<(), Error> {
         let (n, of) = (self.config.cross_check, self.states.len());
         for i in 0..n.min(of) {
+            if stop::requested() {
+                self.report.bound = Some(Bound::Interrupted);
+                break;
+            }
             let id = (i * of / n.min(of)) as Id;
             let pass = match self.states.outcome(id) {
                 Next::End => true,
@@ -51,4 +64,10 @@ impl Search {
         }
         Ok(())
     }
+}
+
+/// What all gears come to on a schedule.
+fn in_every_gear(session: &mut Session, schedule: &Schedule) -> Result<Option<Settled>, RunError> {
+    let verdicts = Gear::ALL.into_iter().map(|gear| Ok((gear, run(session, schedule, gear, &mut ())?)));
+    Ok(settle(&verdicts.collect::<Result<Vec<_>, RunError>>()?))
 }

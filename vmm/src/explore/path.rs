@@ -7,7 +7,7 @@ use super::packed::Packed;
 use super::states::Edge;
 use crate::cpu::Kind::Fetch;
 use crate::image::Mode;
-use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Schedule, Session};
+use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Rounds, Schedule, Session};
 use crate::machine::{Error, Raise};
 
 /// What a search tells apart, and what may arrive in it.
@@ -142,8 +142,12 @@ pub fn schedule(session: &mut Session, path: &[Edge], reductions: Reductions) ->
     };
     let mut at = stand(session);
     let mut events = Vec::new();
-    for edge in path {
+    let last = path.iter().rposition(|edge| edge.event().is_some());
+    for (i, edge) in path.iter().enumerate() {
         events.extend(edge.event().map(|kind| Event { kind, at }));
+        if last.is_none_or(|last| i >= last) {
+            break; // what follows has no place in a schedule, and need not end
+        }
         let moved = begin(session, *edge)?;
         if session.verdict().is_some() {
             break;
@@ -151,8 +155,10 @@ pub fn schedule(session: &mut Session, path: &[Edge], reductions: Reductions) ->
         if moved {
             at = stand(session);
         }
+        let mut rounds = Rounds::default();
         while skip(session, reductions) {
             session.advance(Advance::Step)?;
+            session.watch_rounds(&mut rounds)?;
             if session.verdict().is_none() {
                 at = stand(session);
             }

@@ -160,7 +160,15 @@ impl Search {
             self.frontier_bytes -= wave.iter().map(|(_, s)| s.bytes()).sum::<usize>();
             // A long wave is taken in parts, so that bounds and Ctrl-C are seen in time.
             for part in wave.chunks(4096) {
-                for reached in self.expand(workers, part)? {
+                let reached = match self.expand(workers, part) {
+                    Err(e) if e.is_interruption() => {
+                        self.report.bound = Some(Bound::Interrupted);
+                        self.report.frontier = (self.frontier + wave.len()) as u64;
+                        return Ok(());
+                    }
+                    reached => reached?,
+                };
+                for reached in reached {
                     self.take(at, reached);
                 }
                 on_progress(Progress {

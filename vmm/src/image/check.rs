@@ -74,6 +74,10 @@ fn code_places(image: &Image) -> Result<(), Error> {
         if let Some(entry) = s.entry {
             check(format!("scheme {}: entry=", s.name), entry)?;
         }
+        for resumes in &s.resumes {
+            check(format!("scheme {}: a place in resumes=", s.name), resumes.from.start)?;
+            check(format!("scheme {}: a place in resumes=", s.name), resumes.to)?;
+        }
         for addr in &s.repeat {
             check(format!("scheme {}: a place in repeat=", s.name), *addr)?;
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use guest::abi;
 
+pub use super::body::{Body, PageTables, Resumes};
 use super::manifest::{Line, Mode};
 use super::need::Need;
 use super::symbols::Symbols;
@@ -22,7 +23,7 @@ pub enum Error {
     /// An unknown keyword.
     #[error(
         "manifest: unknown declaration {0:?} (known: abi, ram, scheme, scenario, stack, alias, scratch, code32, slot, \
-         hypercalls)"
+         hypercalls, body, pagetables)"
     )]
     UnknownKeyword(String),
     /// An unknown key.
@@ -73,6 +74,10 @@ pub struct Scheme {
     pub repeat: Vec<u64>,
     /// Faults that are part of its design: vector, and the instruction that faults.
     pub faults: Vec<(u8, u64)>,
+    /// Changes of the interrupted context that are meant.
+    pub resumes: Vec<Resumes>,
+    /// Its body relies on AC, too, being clear.
+    pub relies_on_ac: bool,
     /// Memory that has its at-ready value whenever no NMI is live.
     pub idle: Vec<Range<u64>>,
     /// Its kernel can run user code: every native one, and in mode pv one that says so.
@@ -171,6 +176,10 @@ pub struct Declarations {
     pub slots: Vec<Slot>,
     /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
     pub hypercalls: Option<u64>,
+    /// What the image's NMI body relies on besides what every body does.
+    pub body: Body,
+    /// The page tables of an image that keeps the kernel's apart from the user's.
+    pub page_tables: PageTables,
 }
 
 impl Declarations {
@@ -186,6 +195,8 @@ impl Declarations {
             scratch: vec![],
             slots: vec![],
             hypercalls: None,
+            body: Body::default(),
+            page_tables: PageTables::default(),
         };
         let mut version = "none".to_owned();
         for line in lines {
@@ -211,6 +222,8 @@ impl Declarations {
                         return Err(Error::Twice("hypercalls".into()));
                     }
                 }
+                "body" => out.body = Body::read(&r)?,
+                "pagetables" => out.page_tables.read(&r)?,
                 other => return Err(Error::UnknownKeyword(other.to_owned())),
             }
         }
@@ -239,8 +252,8 @@ impl Declarations {
 }
 
 /// Reads the values of one line.
-struct Resolver<'a> {
-    line: &'a Line,
+pub(super) struct Resolver<'a> {
+    pub(super) line: &'a Line,
     symbols: &'a Symbols,
 }
 
@@ -254,14 +267,14 @@ impl Resolver<'_> {
         self.line.words.first().map(String::as_str).ok_or(Error::Missing { of: self.of(), what })
     }
 
-    fn known(&self, keys: &[&str]) -> Result<(), Error> {
+    pub(super) fn known(&self, keys: &[&str]) -> Result<(), Error> {
         match self.line.pairs.keys().find(|k| !keys.contains(&k.as_str())) {
             Some(key) => Err(Error::UnknownKey { of: self.of(), key: key.clone() }),
             None => Ok(()),
         }
     }
 
-    fn bad(&self, value: &str, why: &'static str) -> Error {
+    pub(super) fn bad(&self, value: &str, why: &'static str) -> Error {
         Error::Value { of: self.of(), value: value.to_owned(), why }
     }
 
@@ -270,7 +283,7 @@ impl Resolver<'_> {
     }
 
     /// The address that `SYMBOL` or `SYMBOL+0xOFF` stands for.
-    fn addr(&self, value: &str) -> Result<u64, Error> {
+    pub(super) fn addr(&self, value: &str) -> Result<u64, Error> {
         let (name, offset) = match value.split_once('+') {
             Some((name, off)) => (name, number(off).ok_or_else(|| self.bad(value, "has an offset that is no number"))?),
             None => (value, 0),
@@ -295,7 +308,7 @@ impl Resolver<'_> {
     }
 
     /// A comma-separated list.
-    fn list<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn list<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a str> {
         self.line.pairs.get(key).map(String::as_str).unwrap_or("").split(',').filter(|s| !s.is_empty())
     }
 
@@ -321,7 +334,10 @@ impl Resolver<'_> {
     }
 
     fn scheme(&self) -> Result<Scheme, Error> {
-        self.known(&["mode", "arg", "entry", "prefix", "repeat", "faults", "idle", "broken", "gallery", "summary"])?;
+        self.known(&[
+            "mode", "arg", "entry", "prefix", "repeat", "resumes", "relies", "faults", "idle", "broken", "gallery",
+            "summary",
+        ])?;
         let name = self.word("a name")?.to_owned();
         let mode = self.mode()?;
         let flags = self.line.words.get(1..).unwrap_or_default();
@@ -337,6 +353,8 @@ impl Resolver<'_> {
             arg: self.needed("arg")?,
             repeat: self.list("repeat").map(|v| self.addr(v)).collect::<Result<_, _>>()?,
             faults: self.list("faults").map(|v| self.fault(v)).collect::<Result<_, _>>()?,
+            resumes: self.list("resumes").map(|v| Resumes::read(v, self)).collect::<Result<_, _>>()?,
+            relies_on_ac: self.relies_on_ac()?,
             idle: self.list("idle").map(|v| self.sized(v)).collect::<Result<_, _>>()?,
             ring3: mode == Mode::Native || !flags.is_empty(),
             broken: self.line.pairs.get("broken").cloned(),
@@ -346,6 +364,13 @@ impl Resolver<'_> {
             mode,
             entry,
         })
+    }
+
+    fn relies_on_ac(&self) -> Result<bool, Error> {
+        match self.list("relies").find(|what| *what != "ac") {
+            Some(other) => Err(self.bad(other, "is nothing that a body can rely on besides (ac)")),
+            None => Ok(self.list("relies").next().is_some()),
+        }
     }
 
     fn mode(&self) -> Result<Mode, Error> {

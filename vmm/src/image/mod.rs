@@ -1,6 +1,7 @@
 //! A guest image as data: its ELF file, the notes by which it declares schemes and
 //! scenarios, its symbols and code, and the names of its boundaries. Nothing here runs it.
 
+mod body;
 mod check;
 pub mod code;
 pub mod declare;

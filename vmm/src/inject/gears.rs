@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::event::Kind;
-use super::schedule::Schedule;
+use super::rounds::Rounds;
+use super::schedule::{At, Schedule};
 use super::session::{Advance, Session};
 use crate::image::Names;
 use crate::machine::{Error, Raise};
@@ -93,7 +94,62 @@ pub trait Visitor {
 impl Visitor for () {}
 
 /// Runs `schedule` from *ready* to its verdict.
+///
+/// A free run looks at few boundaries, so a rule that it sees broken need not be the first:
+/// what fails is judged again in the step gear, and that is the verdict. Where that passes, the
+/// free run's stays: the gears disagree. What a free run cannot show, the step gear may.
 pub fn run(
+    session: &mut Session,
+    schedule: &Schedule,
+    gear: Gear,
+    visitor: &mut dyn Visitor,
+) -> Result<Verdict, RunError> {
+    let verdict = carry_out(session, schedule, gear, visitor)?;
+    if gear == Gear::Step || verdict.is_pass() {
+        return Ok(verdict);
+    }
+    let stepped = carry_out(session, schedule, Gear::Step, &mut ())?;
+    Ok(verdict.judged_again(stepped))
+}
+
+/// The same, and a free run that passes is stepped as well, for the rules that are broken
+/// between its stops only.
+pub fn judge(
+    session: &mut Session,
+    schedule: &Schedule,
+    gear: Gear,
+    visitor: &mut dyn Visitor,
+) -> Result<Verdict, RunError> {
+    let verdict = run(session, schedule, gear, visitor)?;
+    if gear == Gear::Step || !verdict.is_pass() {
+        return Ok(verdict);
+    }
+    let stepped = carry_out(session, schedule, Gear::Step, &mut ())?;
+    Ok(if stepped.shows_in_free_runs() { verdict } else { stepped })
+}
+
+/// What several gears' verdicts on one schedule come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The step gear's, where it fails; a failure, where one does.
+    pub verdict: Verdict,
+    /// Gears that should have come to the same did not: a defect of ours.
+    pub disagree: bool,
+}
+
+/// Settles what several gears came to. A free run that passes does not contradict a rule that
+/// is broken between its stops. There is at least one verdict; nothing is settled by none.
+pub fn settle(verdicts: &[(Gear, Verdict)]) -> Option<Settled> {
+    let fails = |(_, verdict): &&(Gear, Verdict)| verdict.is_failure();
+    let stepped = verdicts.iter().filter(|(gear, _)| *gear == Gear::Step).find(fails);
+    let (_, verdict) = stepped.or_else(|| verdicts.iter().find(fails)).or(verdicts.first())?;
+    let fits = |(gear, other): &(Gear, Verdict)| {
+        other.kind() == verdict.kind() || *gear != Gear::Step && other.is_pass() && !verdict.shows_in_free_runs()
+    };
+    Some(Settled { verdict: verdict.clone(), disagree: !verdicts.iter().all(fits) })
+}
+
+fn carry_out(
     session: &mut Session,
     schedule: &Schedule,
     gear: Gear,
@@ -106,6 +162,9 @@ pub fn run(
     let mut counts = vec![0u32; watch.len()];
     let mut fired = vec![false; schedule.0.len()];
     let mut raise = Raise::Ioctl;
+    let mut rounds = Rounds::default();
+    // Where something is still to arrive, and moves since something did.
+    let (mut waiting, mut legs) = (watch.clone(), 0);
     loop {
         visitor.boundary(session);
         if let Ok(i) = watch.binary_search(&session.machine().rip()) {
@@ -123,15 +182,27 @@ pub fn run(
                 }
                 event.kind.happens(session);
                 *fired = true;
+                (legs, waiting) = (0, unreached(schedule, &counts, &watch));
+                rounds.begin_anew();
                 visitor.arrived(session, event.kind);
             }
+        }
+        if waiting.contains(&session.machine().rip()) {
+            rounds.awaits();
         }
         if session.deliverable() {
             session.deliver(raise)?;
             visitor.delivered(session);
         } else {
             let shadowed = session.machine().pending() && session.machine().in_shadow();
-            session.advance(if gear == Gear::Step || shadowed { Advance::Step } else { Advance::To(&watch) })?;
+            session.advance(if gear == Gear::Step || shadowed { Advance::Step } else { Advance::To(&waiting) })?;
+        }
+        legs += 1;
+        match gear {
+            Gear::Step => session.watch_rounds(&mut rounds)?,
+            // A place that never comes the n-th time.
+            Gear::Arm | Gear::Jump if legs > session.most_steps() => session.give_up(),
+            Gear::Arm | Gear::Jump => {}
         }
         if let Some(verdict) = session.take_verdict() {
             let unreached = fired.iter().position(|f| !f).filter(|_| verdict.is_pass());
@@ -147,11 +218,39 @@ pub fn run(
     }
 }
 
+/// The addresses of events that have not come yet, where each of `watch` was visited so often.
+fn unreached(schedule: &Schedule, counts: &[u32], watch: &[u64]) -> Vec<u64> {
+    let to_come = |at: &At| watch.binary_search(&at.addr).is_ok_and(|i| counts[i] < at.n);
+    schedule.0.iter().map(|event| event.at).filter(to_come).map(|at| at.addr).collect()
+}
+
 fn visits(n: u32, names: Names, addr: u64) -> String {
     let times = if n == 1 { "once".to_owned() } else { format!("{n} times") };
     let place = names.show(addr);
     match n {
         0 => format!("execution never stands at {place} in this run (see `vmm list boundaries`)"),
         _ => format!("execution stands at {place} only {times} in this run"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Invariant;
+
+    #[test]
+    fn the_first_rule_that_is_broken_settles_it_and_a_contradiction_stays_one() {
+        let broke = |invariant| Verdict::breaks(invariant, "so");
+        let (stack, context) = (broke(Invariant::Stack), broke(Invariant::Context));
+        let of = |arm: &Verdict, step: &Verdict| {
+            let settled = settle(&[(Gear::Arm, arm.clone()), (Gear::Step, step.clone())]);
+            settled.map(|s| (s.verdict, s.disagree))
+        };
+        assert_eq!(of(&Verdict::Pass, &Verdict::Pass), Some((Verdict::Pass, false)));
+        assert_eq!(of(&Verdict::Pass, &stack), Some((stack.clone(), false)), "a free run cannot see RSP");
+        assert_eq!(of(&Verdict::Pass, &context), Some((context.clone(), true)));
+        assert_eq!(of(&context, &Verdict::Pass), Some((context.clone(), true)), "never a pass");
+        assert_eq!(of(&context, &stack), Some((stack.clone(), true)));
+        assert_eq!(settle(&[]), None);
     }
 }

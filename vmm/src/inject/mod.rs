@@ -4,17 +4,19 @@
 pub mod coverage;
 mod event;
 mod gears;
-mod hunt;
 mod places;
 mod replay;
+mod rounds;
 mod schedule;
 mod session;
+pub mod stop;
 mod sweep;
 
 pub use event::{Boundary, Kind, Kinds, UnknownEvent};
-pub use gears::{Gear, RunError, UnknownGear, Visitor, run};
+pub use gears::{Gear, RunError, Settled, UnknownGear, Visitor, judge, run, settle};
 pub use places::Places;
 pub use replay::{Replay, ReplayError};
+pub use rounds::Rounds;
 pub use schedule::{At, Event, Schedule, ScheduleError};
 pub use session::{Advance, Saved, Session};
 pub use sweep::{CaseResult, Limits, Sweep};

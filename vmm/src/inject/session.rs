@@ -6,19 +6,20 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::event::Kind;
+use super::rounds::{GOLDEN_STEPS, Rounds};
+use super::stop;
 use crate::cpu::Traced;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::{Flow, Guest, Mode};
 use crate::kvm::Host;
+use crate::machine::paging::ROOT;
 use crate::machine::pv::Outcome;
 use crate::machine::{Checkpoint, Engine, Error, Knobs, Machine, Raise, Stop};
 use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit};
 
-/// Most instructions of a golden run.
-const GOLDEN_STEPS: usize = 2_000_000;
 /// Free runs after which a case that has not ended is looked at closely: one that goes
 /// round through the oracle's stops is never interrupted.
-const MOST_LEGS: u64 = 10_000;
+const MOST_LEGS: u64 = 1_000;
 
 /// How far to move.
 #[derive(Clone, Copy)]
@@ -71,6 +72,9 @@ pub struct Session {
     live_stops: Vec<u64>,
     /// Room for a run's stops.
     pub(super) stops: Vec<u64>,
+    /// Where earlier runs went round for ever: the next one that comes there is looked at
+    /// closely, instead of waiting for the watchdog.
+    pub(super) suspects: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
     advances: u64,
     /// Where the CPU put the last nested NMI's frame.
@@ -90,7 +94,7 @@ impl Session {
         knobs: Knobs,
     ) -> Result<Self, Error> {
         let machine = Machine::boot(host, guest, scheme, scenario, knobs)?;
-        let rules = Rules::new(&machine, scheme, scenario);
+        let rules = Rules::new(&machine, scheme, scenario, Golden::default());
         let ready = machine.checkpoint();
         let live_stops = own_irets(machine.guest(), scheme);
         let oracle = Oracle::new(Arc::new(rules));
@@ -101,13 +105,13 @@ impl Session {
             ready,
             live_stops,
             stops,
+            suspects: Vec::new(),
             advances: 0,
             nested_frame: NestedFrame::Unknown,
             late: false,
         };
         let golden = session.make_golden()?;
-        let mut rules = Rules::new(session.machine_at_ready(), scheme, scenario);
-        rules.golden = golden;
+        let rules = Rules::new(session.machine_at_ready(), scheme, scenario, golden);
         session.oracle = Oracle::new(Arc::new(rules));
         Ok(session)
     }
@@ -121,15 +125,22 @@ impl Session {
         self.oracle.recorded = Some(Vec::new());
         let mut counts = std::collections::HashMap::<u64, u32>::new();
         let mut golden = Golden::default();
-        let (mut anchor, mut anchor_hash, mut power) = (Context::default(), 0, 1);
+        let mut rounds = Rounds::default();
         loop {
-            let now = Context::of(self.machine.state());
-            if now == anchor && self.state_hash() == anchor_hash {
-                let at = self.rules().names().show(now.rip());
-                return Err(Error::NotReady(format!("its run without NMIs never ends: it goes round at {at}")));
+            if rounds.repeats(self).is_some() {
+                let at = self.rules().names().show(self.machine.rip());
+                return Err(Error::Golden(format!("never ends: it goes round at {at}")));
             }
-            if golden.visits.len() + 1 == power {
-                (anchor, anchor_hash, power) = (now, self.state_hash(), power * 2);
+            if rounds.golden_limit() {
+                return Err(Error::Golden(format!("has not ended after {GOLDEN_STEPS} instructions")));
+            }
+            if stop::requested() {
+                return Err(Error::Interrupted);
+            }
+            let sregs = &self.machine.state().sregs;
+            let root = sregs.cr3 & ROOT;
+            if sregs.cs.selector & 3 == 3 && !golden.user_roots.contains(&root) {
+                golden.user_roots.push(root);
             }
             let addr = self.machine.rip();
             let n = counts.entry(addr).or_default();
@@ -140,23 +151,15 @@ impl Session {
             match stop {
                 Stop::Hypercall(abi::PORT_SCENARIO_END) => break,
                 Stop::Hypercall(abi::PORT_PANIC) => {
-                    return Err(Error::NotReady(format!(
-                        "its run without NMIs panicked: {}",
-                        self.machine.panic_message()
-                    )));
+                    return Err(Error::Golden(format!("panicked: {}", self.machine.panic_message())));
                 }
                 _ => {}
             }
             if let Some(verdict) = self.observe(&stop, None) {
                 return Err(match verdict {
                     Verdict::HostLimit { why } => Error::Limit(why.clone()),
-                    verdict => Error::NotReady(format!("its run without NMIs fails: {verdict}")),
+                    verdict => Error::Golden(format!("fails: {verdict}")),
                 });
-            }
-            if golden.visits.len() > GOLDEN_STEPS {
-                return Err(Error::NotReady(format!(
-                    "its run without NMIs has not ended after {GOLDEN_STEPS} instructions"
-                )));
             }
         }
         let end = self.machine.checkpoint();
@@ -341,12 +344,27 @@ impl Session {
                 } else {
                     self.stops.extend([1, 13].into_iter().filter_map(|v| idt.handler(v)));
                 }
-                self.machine.leg(&self.stops)?
+                self.stops.extend(self.suspects.iter().filter(|at| **at != self.machine.rip()));
+                let stop = self.machine.leg(&self.stops)?;
+                let at = self.machine.rip();
+                if stop == Stop::Boundary && self.suspects.contains(&at) && !places.contains(&at) {
+                    self.observe(&stop, iret);
+                    return self.hunt_briefly(places);
+                }
+                stop
             }
             _ => self.machine.step()?,
         };
-        if stop == Stop::Interrupted || self.advances > MOST_LEGS {
-            return self.hunt(stop == Stop::Interrupted);
+        let places = match how {
+            Advance::To(places) => places,
+            Advance::Step => &[],
+        };
+        if stop == Stop::Interrupted {
+            return self.hunt(places);
+        }
+        if self.advances > MOST_LEGS && !places.contains(&self.machine.rip()) {
+            self.observe(&stop, iret);
+            return self.hunt(places);
         }
         self.observe(&stop, iret);
         Ok(())

@@ -5,7 +5,7 @@
 //! last level the case starts *at* its boundary, from the state that stands there,
 //! and runs freely to its end: the jump gear.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::coverage::{self, Coverage, Stand};
 use super::event::Kind;
 use super::gears::{Gear, RunError, run};
 use super::places::Places;
+use super::rounds::Rounds;
 use super::schedule::{At, Event, Schedule};
 use super::session::{Advance, Saved, Session};
 use crate::image::Guest;
@@ -86,6 +87,9 @@ pub struct Sweep<'a> {
     unit: usize,
     /// Cases of this unit run so far.
     index: u64,
+    /// What failing cases of this unit were judged to be by steps: by the number of their
+    /// events, the kind of context that the last arrived in, and what a free run said.
+    judged: HashMap<(usize, coverage::Kind, String), Verdict>,
     /// What this unit saw.
     coverage: Coverage,
     /// The kinds of context that earlier units' first NMIs arrived in.
@@ -117,6 +121,7 @@ impl<'a> Sweep<'a> {
             passed,
             unit: 0,
             index: 0,
+            judged: HashMap::new(),
             coverage: Coverage::default(),
             kinds: BTreeSet::new(),
             looked: None,
@@ -177,6 +182,7 @@ impl<'a> Sweep<'a> {
             self.session.save(&mut self.saved[0]);
             let kind = self.arrive(at);
             let verdict = self.walk_gaps(gaps)?;
+            let verdict = self.first_broken(verdict)?;
             self.look(0, kind)?;
             let out = self.case(&verdict, on_case);
             self.events.clear();
@@ -213,6 +219,7 @@ impl<'a> Sweep<'a> {
             self.unit += 1;
         }
         self.index = 0;
+        self.judged.clear();
         // It depends on the unit's number only, however the units are shared out.
         self.looked = self.meet_kind().then(BTreeSet::new);
         Ok(())
@@ -294,17 +301,58 @@ impl<'a> Sweep<'a> {
 
     /// Nothing arrives any more: the case runs freely to its verdict.
     fn last(&mut self, level: usize, kind: coverage::Kind, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        let verdict = finish(self.session, &mut self.passed)?;
+        let mut verdict = finish(self.session, &mut self.passed)?;
+        if !verdict.is_pass() {
+            // What the same rule ends in the same way, after NMIs in the same kind of context,
+            // is stepped once in a unit; and so is what another gear runs again.
+            let like = (self.events.len(), kind, verdict.to_string());
+            let known = self.judged.get(&like).filter(|_| !self.is_rechecked()).cloned();
+            verdict = match (known, &*self.limits.later) {
+                (Some(known), _) => known,
+                // All before this NMI was stepped.
+                (None, Places::All) => self.step_from(level, verdict)?,
+                (None, Places::Only(_)) => self.first_broken(verdict)?,
+            };
+            self.judged.entry(like).or_insert_with(|| verdict.clone());
+        }
         self.look(level, kind)?;
         self.case(&verdict, on_case)
+    }
+
+    /// What a free run has come to, judged again by steps from the last NMI on: see [`run`].
+    fn step_from(&mut self, level: usize, free: Verdict) -> Result<Verdict, RunError> {
+        self.session.restore(&self.saved[level]);
+        self.session.arrive();
+        let mut rounds = Rounds::default();
+        loop {
+            if let Some(verdict) = self.session.take_verdict() {
+                return Ok(free.judged_again(verdict));
+            }
+            self.session.step(Raise::Events)?;
+            self.session.watch_rounds(&mut rounds)?;
+        }
+    }
+
+    /// The same by steps from *ready* on. The session must be restored afterwards.
+    fn first_broken(&mut self, free: Verdict) -> Result<Verdict, RunError> {
+        if free.is_pass() {
+            return Ok(free);
+        }
+        let stepped = run(self.session, &Schedule(self.events.clone()), Gear::Step, &mut ())?;
+        Ok(free.judged_again(stepped))
     }
 
     /// Follows the path to its end, and forks at each boundary where NMIs are placed.
     fn walk(&mut self, level: usize, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
         let places = Arc::clone(&self.limits.later);
+        let mut rounds = Rounds::default();
         loop {
             self.go_on(&places)?;
-            if let Some(verdict) = self.session.take_verdict() {
+            self.session.watch_rounds(&mut rounds)?;
+            if let Some(mut verdict) = self.session.take_verdict() {
+                if *places != Places::All {
+                    verdict = self.first_broken(verdict)?;
+                }
                 return self.case(&verdict, on_case);
             }
             let at = self.stand();
@@ -314,11 +362,15 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn case(&mut self, verdict: &Verdict, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        // Which cases are run again depends on their place only, so that it is the same
-        // however the units are shared out.
+    /// Whether the case at hand is run again in the arm gear. That depends on its place only,
+    /// so that it is the same however the units are shared out.
+    fn is_rechecked(&self) -> bool {
         let place = self.unit as u64 + self.index;
-        let again = if self.limits.recheck > 0 && place.is_multiple_of(self.limits.recheck) {
+        self.limits.recheck > 0 && place.is_multiple_of(self.limits.recheck)
+    }
+
+    fn case(&mut self, verdict: &Verdict, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
+        let again = if self.is_rechecked() {
             match run(self.session, &Schedule(self.events.clone()), Gear::Arm, &mut ()) {
                 Ok(verdict) => Some(verdict.to_string()),
                 Err(RunError::NeverReached { event, why }) => Some(format!("{event} is never reached: {why}")),

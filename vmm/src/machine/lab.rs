@@ -44,6 +44,12 @@ pub enum Error {
     /// The guest did what the contract forbids, and no verdict on it would be worth anything.
     #[error("the guest broke the contract: {0}")]
     Contract(String),
+    /// Its run without NMIs, which every other is compared with, is none.
+    #[error("the guest's run without NMIs {0}")]
+    Golden(String),
+    /// The user wanted an end.
+    #[error("interrupted")]
+    Interrupted,
     /// This KVM cannot run this scenario at all: what every case of it is, `host-limit`.
     #[error("this KVM cannot show it: {0}")]
     Limit(String),

@@ -5,6 +5,9 @@ const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
 const ACCESSED_DIRTY: u64 = 0x60;
+/// The bits of CR3 that say where the root is (SDM vol. 3, 4.5): the others are flags, and the
+/// address space's number.
+pub const ROOT: u64 = ADDRESS;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Walks the four levels of tables at `cr3` (SDM vol. 3, 4.5). `None` where the
@@ -54,6 +57,43 @@ pub fn is_user(ram: &[u8], cr3: u64, vaddr: u64) -> bool {
         table = entry & ADDRESS;
     }
     true
+}
+
+/// Whether the table at `cr3` lacks something that the one at `other` maps. Where the two have
+/// entries of different sizes, parts of a large one count, too.
+pub fn lacks(ram: &[u8], cr3: u64, other: u64) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    lacks_at(ram, 3, cr3 & ADDRESS, Some(other & ADDRESS), &mut seen)
+}
+
+/// The same of two tables of one level; without `other`, of all that a table has room for.
+fn lacks_at(
+    ram: &[u8],
+    level: u32,
+    table: u64,
+    other: Option<u64>,
+    seen: &mut std::collections::HashSet<(u32, u64, Option<u64>)>,
+) -> bool {
+    if Some(table) == other || !seen.insert((level, table, other)) {
+        return false;
+    }
+    let leaf = |entry: u64| level == 0 || (entry & LARGE != 0 && level < 3);
+    (0..512).any(|i| {
+        let entry = |table: u64| read_u64(ram, table + i * 8).filter(|e| e & PRESENT != 0);
+        let wanted = match other {
+            Some(other) => entry(other),
+            None => Some(PRESENT | LARGE),
+        };
+        let Some(wanted) = wanted else { return false };
+        match entry(table) {
+            None => true,
+            Some(own) if leaf(own) => false,
+            Some(own) => {
+                let below = (other.is_some() && !leaf(wanted)).then_some(wanted & ADDRESS);
+                lacks_at(ram, level - 1, own & ADDRESS, below, seen)
+            }
+        }
+    })
 }
 
 /// The little-endian word at guest-physical `paddr`.
@@ -130,5 +170,21 @@ mod tests {
         let mut ram = vec![0u8; 0x10000];
         let mut tables = Tables::new(&mut ram, 0x1000, 0x3000);
         assert_eq!(tables.map(0x1000, 0x1000), None);
+    }
+
+    #[test]
+    fn a_table_lacks_what_only_the_other_maps() {
+        let mut ram = vec![0; 0x10000];
+        let mut put = |at: usize, value: u64| ram[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        for (root, large) in [(0x1000, 2), (0x4000, 1)] {
+            put(root, (root as u64 + 0x1000) | 7);
+            put(root + 0x1000, (root as u64 + 0x2000) | 7);
+            (0..large).for_each(|i| put(root + 0x2000 + 8 * i, (i as u64) << 21 | 0x87));
+        }
+        put(0x7000, 0x2000 | 7); // another root of the first's tables
+        put(0x1008, 0x1000 | 7); // a recursive entry
+        assert!(lacks(&ram, 0x4000, 0x1000) && !lacks(&ram, 0x1000, 0x4000));
+        assert!(!lacks(&ram, 0x1000, 0x7000) && lacks(&ram, 0x7000, 0x1000));
+        assert!(!lacks(&ram, 0x1000, 0x1000));
     }
 }

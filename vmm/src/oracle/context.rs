@@ -17,12 +17,27 @@ pub struct Context {
 impl Context {
     /// The context that `state` is in.
     pub fn of(state: &VcpuState) -> Self {
-        Self { regs: state.regs, sregs: state.sregs, kernel_gs: state.kernel_gs, lazy: state.lazy }
+        let mut sregs = state.sregs;
+        for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.ss, &mut sregs.ldt] {
+            *segment = visible(segment);
+            if segment.unusable != 0 {
+                segment.base = 0; // in 64-bit mode that of FS and GS alone counts
+            }
+        }
+        for segment in [&mut sregs.fs, &mut sregs.gs] {
+            *segment = visible(segment); // the base counts, whatever the selector
+        }
+        Self { regs: state.regs, sregs, kernel_gs: state.kernel_gs, lazy: state.lazy }
     }
 
     /// The instruction that comes next.
     pub fn rip(&self) -> u64 {
         self.regs.rip
+    }
+
+    /// The same, to go on at another instruction.
+    pub fn at(&self, rip: u64) -> Self {
+        Self { regs: Regs { rip, ..self.regs }, ..*self }
     }
 
     /// The stack pointer.
@@ -82,6 +97,22 @@ impl Context {
     pub fn frame(&self) -> abi::Frame {
         let (r, s) = (&self.regs, &self.sregs);
         abi::Frame { rip: r.rip, cs: s.cs.selector.into(), rflags: r.rflags, rsp: r.rsp, ss: s.ss.selector.into() }
+    }
+}
+
+/// A segment register as software can see it: with a null selector the descriptor's fields mean
+/// nothing (SDM vol. 3, 3.4.4), and what is left in them depends on how it came to be null. A
+/// delivery from ring 3 and an iretq leave different ones in SS.
+fn visible(segment: &Segment) -> Segment {
+    match segment.selector {
+        0..=3 => Segment {
+            base: segment.base,
+            selector: segment.selector,
+            dpl: segment.dpl,
+            unusable: 1,
+            ..Segment::default()
+        },
+        _ => *segment,
     }
 }
 
@@ -163,4 +194,23 @@ fn hidden(was: &Sregs, is: &Sregs) -> Option<(String, u64, u64)> {
         () if was.limit != is.limit => (format!("{name} limit"), was.limit.into(), is.limit.into()),
         () => (format!("{name} attributes"), attributes(&was), attributes(&is)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_null_selector_leaves_behind_is_no_difference() {
+        let with = |ss: Segment, fs: Segment| {
+            let mut state = VcpuState::default();
+            (state.sregs.ss, state.sregs.fs) = (ss, fs);
+            Context::of(&state)
+        };
+        let (none, left) = (Segment::default(), Segment { base: 7, limit: 9, type_: 3, ..Segment::default() });
+        let flat = Segment { selector: 0x10, limit: !0, ..Segment::default() };
+        assert_eq!(with(none, none).difference(&with(left, none)), None);
+        assert_eq!(with(none, none).difference(&with(none, left)).map(|d| d.0), Some("FS base".to_owned()));
+        assert!(with(flat, none).difference(&with(Segment { limit: 1, ..flat }, none)).is_some());
+    }
 }

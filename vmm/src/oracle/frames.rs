@@ -57,6 +57,11 @@ impl Frames {
         nmis.next().map(|_| &last.words)
     }
 
+    /// Whether what was pushed last and is still live is an NMI's.
+    pub fn innermost_is_an_nmis(&self) -> bool {
+        self.live().last().is_some_and(|f| f.vector == 2)
+    }
+
     /// The outermost NMI's frame, where it is live.
     pub fn outermost(&self) -> Option<&Live> {
         self.live().get(usize::from(self.base))
@@ -118,10 +123,11 @@ impl Frames {
     /// `false` where no live frame is like it, unless some were lost.
     ///
     /// An NMI's frame may be returned from in a copy, word for word. A fault's is
-    /// returned from in place, and its handler may have moved RIP or changed flags.
-    pub fn consume(&mut self, addr: u64, words: &Frame) -> bool {
+    /// returned from in place, and its handler may have moved RIP or changed flags; an NMI's
+    /// handler may have moved RIP where `moved` says so of the one that was interrupted.
+    pub fn consume(&mut self, addr: u64, words: &Frame, moved: impl Fn(u64) -> bool) -> bool {
         let same = |old: &Live| match old.vector {
-            2 => old.words == *words,
+            2 => old.words == *words || Frame { rip: words.rip, ..old.words } == *words && moved(old.words.rip),
             _ => {
                 let w = &old.words;
                 old.addr == addr && (w.cs, w.rsp, w.ss) == (words.cs, words.rsp, words.ss)
@@ -156,9 +162,9 @@ mod tests {
         f.begin_episode();
         f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
         f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
-        assert!(!f.consume(0x8e00, &frame(2)));
-        assert!(f.consume(0x8f00, &frame(3)), "its handler may move RIP");
-        assert!(f.consume(0x8123, &frame(1)));
+        assert!(!f.consume(0x8e00, &frame(2), |_| false));
+        assert!(f.consume(0x8f00, &frame(3), |_| false), "its handler may move RIP");
+        assert!(f.consume(0x8123, &frame(1), |_| false));
         assert_eq!(f, Frames::default());
     }
 
@@ -168,7 +174,7 @@ mod tests {
         f.push(Live { addr: 0x8f00, words: frame(1), vector: 1 });
         f.begin_episode();
         f.push(Live { addr: 0x9fd8, words: frame(2), vector: 2 });
-        assert!(f.consume(0x8f00, &frame(1)));
+        assert!(f.consume(0x8f00, &frame(1), |_| false));
         f.rewritten(0x9fd8, &frame(2));
         f.end_episode();
         assert_eq!((f.nmis(), f.outermost()), (0, None));
@@ -182,8 +188,19 @@ mod tests {
         f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
         let inside = Frame { rsp: 0x8e80, ..frame(4) };
         f.push(Live { addr: 0x8fd8, words: inside, vector: 2 });
-        assert!(f.clone().consume(0x8f00, &frame(2)), "an IST delivery leaves what lies below alone");
+        assert!(f.clone().consume(0x8f00, &frame(2), |_| false), "an IST delivery leaves what lies below alone");
         f.push(Live { addr: 0x8ef0, words: inside, vector: 14 });
-        assert!(!f.consume(0x8f00, &frame(2)));
+        assert!(!f.consume(0x8f00, &frame(2), |_| false));
+    }
+
+    #[test]
+    fn an_nmis_return_may_move_rip_only_where_that_is_declared() {
+        let mut f = Frames::default();
+        f.begin_episode();
+        f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
+        assert!(!f.clone().consume(0x8fd8, &frame(7), |was| was == 2));
+        assert!(!f.clone().consume(0x8fd8, &Frame { rsp: 0, ..frame(7) }, |was| was == 1));
+        assert!(f.consume(0x8fd8, &frame(7), |was| was == 1));
+        assert_eq!(f, Frames::default());
     }
 }

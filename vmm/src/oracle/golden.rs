@@ -39,6 +39,8 @@ pub struct Golden {
     pub visits: Vec<Visit>,
     /// The #DBs and #GPs, in order.
     pub traps: Vec<Trap>,
+    /// The page tables that user code ran on: CR3 without its flags.
+    pub user_roots: Vec<u64>,
     /// What the guest reported at the end.
     pub checksum: u64,
     /// The writable pages at the end.

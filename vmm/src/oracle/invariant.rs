@@ -48,11 +48,13 @@ pub enum Invariant {
     Atomicity,
     /// I20: every boundary is injected in every kind of context, or shown unreachable.
     Coverage,
+    /// I21: a body begins with the flags and the stack that it may rely on.
+    BodyEnvironment,
 }
 
 impl Invariant {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Latch,
         Self::Block,
         Self::Service,
@@ -73,7 +75,14 @@ impl Invariant {
         Self::NoFault,
         Self::Atomicity,
         Self::Coverage,
+        Self::BodyEnvironment,
     ];
+
+    /// Whether it is about every boundary, so that a run that stops at few of them may miss
+    /// where it is broken.
+    pub fn holds_at_every_boundary(self) -> bool {
+        matches!(self, Self::Latch | Self::Block | Self::Provenance | Self::Stack | Self::Privilege)
+    }
 
     /// Its number, from 1.
     pub fn number(self) -> u8 {

@@ -133,6 +133,22 @@ impl Verdict {
         }
     }
 
+    /// Whether the guest failed: this KVM, which could not show something, is another matter.
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, Verdict::Pass | Verdict::HostLimit { .. })
+    }
+
+    /// What this, a free run's verdict, comes to where the same run by steps is judged to be
+    /// `stepped`: the first rule broken. A failure that steps do not show stays one.
+    pub fn judged_again(self, stepped: Self) -> Self {
+        if stepped.is_failure() || !self.is_failure() { stepped } else { self }
+    }
+
+    /// Whether a run that stops at few boundaries shows it too.
+    pub fn shows_in_free_runs(&self) -> bool {
+        !matches!(self, Verdict::Violation { invariant, .. } if invariant.holds_at_every_boundary())
+    }
+
     /// Whether the run survived.
     pub fn is_pass(&self) -> bool {
         *self == Verdict::Pass

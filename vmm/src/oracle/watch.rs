@@ -154,7 +154,7 @@ impl Oracle {
         self.ghost.delivered();
         self.ghost.frames.push(Live { addr, words: *words, vector: 2 });
         self.ghost.blocked = false;
-        self.ghost.frames.consume(addr, words)
+        self.ghost.frames.consume(addr, words, |_| false)
     }
 
     /// The machine took a fault and stands at its handler's first instruction.
@@ -190,6 +190,7 @@ impl Oracle {
         self.check_view(machine, &outer, machine.state().regs.rdi);
         self.check_cr3(machine, &outer);
         self.check_gs(machine);
+        self.check_environment(machine);
     }
 
     /// A body ends.
@@ -210,7 +211,7 @@ impl Oracle {
         let Some(outer) = self.ghost.outer else { return };
         let (rip, rsp) = (machine.rip(), machine.state().regs.rsp);
         let cpl = machine.state().sregs.cs.selector as u8 & 3;
-        let back = rip == outer.rip() && rsp == outer.rsp();
+        let back = (rip == outer.rip() || self.rules.may_resume(outer.rip(), rip)) && rsp == outer.rsp();
         // The interrupted RSP may point into the very stack that the NMI was pushed to,
         // where a user chose it: then being above it means nothing.
         let chosen = self.ghost.frames.outermost().is_some_and(|f| f.addr >= outer.rsp());
@@ -242,6 +243,7 @@ impl Oracle {
             self.check_privilege(machine);
             self.check_stack(state);
         }
+        self.check_left_by_return(state);
         self.check_latch(machine);
         self.check_block(machine);
     }

@@ -6,7 +6,7 @@
 //! by one NMI (`broken-i5`: two). Faults in the body open NMIs as in `naive`; the scenario
 //! to judge them in is `quiet`.
 //!
-//! I1 and I2 are the host's and the VMM's duties, which no guest can break: `vmm run --fault`
+//! I1 and I2 are the host's and the VMM's duties, which no guest can break: `vmm run --hv-bug`
 //! breaks them.
 
 mod i10;
@@ -20,6 +20,7 @@ mod i16;
 mod i16_body;
 mod i17;
 mod i18;
+mod i21;
 mod i3;
 mod i4;
 mod i5;

@@ -1,11 +1,14 @@
-//! Context (I6): what was interrupted goes on with every register as it was.
+//! Context (I6): what was interrupted goes on with every register as it was; RIP may be
+//! another where the scheme declares that (`resumes=`).
 
 use crate::oracle::{Context, Invariant, Oracle};
 
 impl Oracle {
     /// At the return of an outermost NMI: `now` is what it interrupted.
     pub(in crate::oracle) fn check_context(&mut self, outer: &Context, now: &Context) {
-        let Some((name, was, is)) = outer.difference(now) else { return };
+        let meant = self.rules.may_resume(outer.rip(), now.rip());
+        let expected = if meant { outer.at(now.rip()) } else { *outer };
+        let Some((name, was, is)) = expected.difference(now) else { return };
         self.breaks(Invariant::Context, |r| {
             let show = |v: u64| if name == "RIP" { r.names().show(v) } else { format!("{v:#x}") };
             let at = r.names().show(outer.rip());

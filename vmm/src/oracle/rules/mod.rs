@@ -9,6 +9,7 @@ mod block;
 mod bound;
 mod context;
 mod cr3;
+mod environment;
 mod faults;
 mod gs;
 mod latch;
@@ -51,13 +52,15 @@ pub struct Rules {
     pub(in crate::oracle) idle: Vec<(u64, u8)>,
     /// The GS base at *ready*.
     gs_base: u64,
+    /// Which page tables are whose.
+    pub(in crate::oracle) tables: cr3::Tables,
     /// The run without NMIs; empty while it is being made.
     pub golden: Golden,
 }
 
 impl Rules {
-    /// For a machine at *ready*.
-    pub fn new(machine: &Machine, scheme: &Scheme, scenario: &Scenario) -> Self {
+    /// For a machine at *ready*; `golden` is empty where it is still to be made.
+    pub fn new(machine: &Machine, scheme: &Scheme, scenario: &Scenario, golden: Golden) -> Self {
         let guest = Arc::clone(machine.guest());
         let scratch: Vec<Range<u64>> = guest
             .image
@@ -77,7 +80,8 @@ impl Rules {
             idle: scheme.idle.iter().cloned().flatten().filter_map(byte).collect(),
             gs_base: machine.state().sregs.gs.base,
             faulting_iret_unblocks: machine.knobs().faulting_iret_unblocks,
-            golden: Golden::default(),
+            tables: cr3::Tables::new(&guest.image, machine, &golden),
+            golden,
             scheme: scheme.clone(),
             scenario: scenario.clone(),
             guest,
@@ -97,6 +101,11 @@ impl Rules {
     /// The declared stack that `rsp` points into. An empty stack's RSP is its top.
     pub(in crate::oracle) fn stack_of(&self, rsp: u64) -> Option<&Range<u64>> {
         self.guest.image.declared.stacks.iter().map(|s| &s.range).find(|r| r.start < rsp && rsp <= r.end)
+    }
+
+    /// Whether the scheme declares that what was interrupted at `was` may go on at `is`.
+    pub(in crate::oracle) fn may_resume(&self, was: u64, is: u64) -> bool {
+        self.scheme.resumes.iter().any(|r| r.allows(was, is))
     }
 
     /// The bytes below `rsp` on its stack that nobody may rely on.

@@ -1,10 +1,26 @@
-//! Provenance (I8): every frame that a return consumes was delivered, or is declared.
+//! Provenance (I8): every frame that a return consumes was delivered, or is declared. An NMI
+//! is left by a return, and by nothing else.
 
 use guest::abi::Frame;
 
+use crate::kvm::VcpuState;
 use crate::oracle::{Invariant, Oracle};
 
 impl Oracle {
+    /// At a boundary: the interrupted context goes on, and no return has ended the NMI. A
+    /// `ret` or a `jmp` took it back, as a switch to another task does. Where the NMI's code has
+    /// taken a fault that was not returned from, it is that fault's handler that stands here,
+    /// on a stack of its own that the interrupted one was on, too.
+    pub(in crate::oracle) fn check_left_by_return(&mut self, state: &VcpuState) {
+        let Some(outer) = &self.ghost.outer else { return };
+        let here = (state.regs.rip, state.regs.rsp, state.sregs.cs.selector & 3);
+        if self.ghost.frames.innermost_is_an_nmis() && here == (outer.rip(), outer.rsp(), outer.cpl().into()) {
+            self.breaks(Invariant::Provenance, |r| {
+                format!("execution is back at {} without a return from the NMI", r.names().show(here.0))
+            });
+        }
+    }
+
     /// The return at `from` consumed `words` at `addr`.
     ///
     /// The frames of faults that the interrupted code took before the NMI are not followed by
@@ -12,7 +28,8 @@ impl Oracle {
     pub(in crate::oracle) fn check_provenance(&mut self, addr: u64, words: &Frame, from: u64) {
         let live = self.ghost.outer.is_some();
         let repeat = self.rules.scheme.repeat.contains(&words.rip);
-        let known = self.ghost.frames.consume(addr, words);
+        let rules = &self.rules;
+        let known = self.ghost.frames.consume(addr, words, |was| rules.may_resume(was, words.rip));
         if !known && repeat {
             self.ghost.frames.rewritten(addr, words);
         }

@@ -1,0 +1,41 @@
+//! Body environment (I21): what an NMI body may rely on when it begins.
+//!
+//! DF is clear, as the System V ABI says; TF, NT and IF are clear, as a delivery leaves them.
+//! AC is clear where it means anything to a kernel, which is with CR4.SMAP, and where the
+//! scheme declares that its body relies on it (`relies=ac`). RSP is aligned as the manifest
+//! says (`body rsp=`): where the body is not compiled code, the ABI does not bind it. The page
+//! table is I11's, GS is I10's.
+
+use crate::cpu::rflags;
+use crate::machine::Machine;
+use crate::oracle::{Invariant, Oracle};
+
+/// RFLAGS.AC (SDM vol. 1, 3.4.3).
+const AC: u64 = 1 << 18;
+/// CR4.SMAP (SDM vol. 3, 2.5).
+const CR4_SMAP: u64 = 1 << 21;
+/// What no body may find set, by name.
+const FLAGS: [(u64, &str); 5] =
+    [(rflags::DF, "DF"), (rflags::TF, "TF"), (rflags::IF, "IF"), (rflags::NT, "NT"), (AC, "AC")];
+
+impl Oracle {
+    /// A body begins: the machine stands after its hypercall.
+    pub(in crate::oracle) fn check_environment(&mut self, machine: &Machine) {
+        let state = machine.state();
+        let ac_matters = state.sregs.cr4 & CR4_SMAP != 0 || self.rules.scheme.relies_on_ac;
+        let matters = if ac_matters { !0 } else { !AC };
+        let (flags, rsp) = (state.regs.rflags & matters, state.regs.rsp);
+        if let Some((_, name)) = FLAGS.iter().find(|(bit, _)| flags & bit != 0) {
+            self.breaks(Invariant::BodyEnvironment, |_| {
+                format!("the body begins with {name} set (RFLAGS {:#x})", state.regs.rflags)
+            });
+        }
+        if let Some(declared) = self.rules.guest.image.declared.body.rsp
+            && rsp % 16 != u64::from(declared)
+        {
+            self.breaks(Invariant::BodyEnvironment, |_| {
+                format!("the body begins with RSP {rsp:#x}, {} modulo 16; its manifest says {declared}", rsp % 16)
+            });
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! A machine about to execute one instruction of a form.
 
+use super::super::control::CR4_FSGSBASE;
 use super::super::segment::flat;
 use super::super::{Cpu, Msrs, Regs, Segment, Sregs, Table, rflags};
 use super::encode::encode;
@@ -110,6 +111,9 @@ impl Scene {
         }
         let at = code + if random.once_in(8) { 0x1000 - 1 - random.below(6) } else { 0x100 + random.below(0x400) };
         cpu.regs.rip = at;
+        if form.name.ends_with("sbase") && random.once_in(2) {
+            cpu.sregs.cr4 |= CR4_FSGSBASE;
+        }
         let bytes = encode(form, random, at);
         let all = [&bytes[..], form.after].concat();
         put(&mut ram, at, &all);

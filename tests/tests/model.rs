@@ -55,8 +55,12 @@ fn every_form_does_on_kvm_what_the_model_says() {
                     }
                     Verdict::Differs(what) => {
                         counts[3] += 1;
-                        let told =
-                            format!("{:02x?} {:x?}\n      {}", scene.code, scene.cpu.regs, what.join("\n      "));
+                        let told = format!(
+                            "case {case}, {:02x?} {:x?}\n      {}",
+                            scene.code,
+                            scene.cpu.regs,
+                            what.join("\n      ")
+                        );
                         differing.entry(name).or_insert((0, told)).0 += 1;
                     }
                 }

@@ -174,12 +174,12 @@ impl Scene {
                 for n in [0, 1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15] {
                     *self.cpu.gpr_mut(n) = near(random);
                 }
-                if self.code.last().is_some_and(|modrm| modrm & 0xc7 == 0xc3) {
-                    (self.cpu.regs.rbx, self.cpu.regs.r11) = (near(random), near(random));
-                }
                 for i in 0..80 {
                     let target = near(random);
                     self.word_at(self.cpu.regs.rbx.wrapping_add(i), target);
+                }
+                if self.code.len() > 1 && self.code.last().is_some_and(|modrm| modrm & 0xc7 == 0xc3) {
+                    (self.cpu.regs.rbx, self.cpu.regs.r11) = (near(random), near(random));
                 }
             }
             Setup::Far => {

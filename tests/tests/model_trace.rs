@@ -6,7 +6,7 @@ use vmm::cpu::conform::{Form, Random, Scene, forms};
 use vmm::cpu::{Access, Cpu, End, Model, Place, Provenance, Ram, Register, Traced, Untraced, inputs};
 
 fn cases() -> u64 {
-    std::env::var("MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(25)
+    std::env::var("MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
 }
 
 /// Runs up to a stop, or 40 steps.

@@ -25,10 +25,15 @@ const DEVIATIONS: &[Deviation] = &[
         places: &["cr2", "memory 0x14fe8"],
         what: "a fault while a fault is delivered: CR2 stays the first's, and #DF's frame has RF set",
     },
-    Deviation { forms: &["cmps", "repe cmps"], cpls: &[3], places: &["cr2"], what: "CMPS reads (RDI) before (RSI)" },
+    Deviation {
+        forms: &["cmps", "repe cmps"],
+        cpls: &[3],
+        places: &["rip", "cr2", "memory 0x13fd0", "memory 0x15fd0"],
+        what: "CMPS reads (RDI) before (RSI)",
+    },
     Deviation {
         forms: &["cmpxchg"],
-        cpls: BOTH,
+        cpls: &[0],
         places: &["r"],
         what: "CMPXCHG of 32 bits that fails clears the upper half of its destination",
     },
@@ -81,6 +86,13 @@ const DEVIATIONS: &[Deviation] = &[
         cpls: BOTH,
         places: ANY,
         what: "SYSCALL stays at CPL 3, and SYSRET's flags differ",
+    },
+    Deviation { forms: &["mov to cr0"], cpls: &[0], places: ANY, what: "CR0 may be written with bits above 31 set" },
+    Deviation {
+        forms: &["rdmsr", "wrmsr"],
+        cpls: &[0],
+        places: &["r", "memory", "msr 0xc0000103"],
+        what: "TSC_AUX is an MSR for the VMM, not for the guest",
     },
     Deviation {
         forms: &["wrmsr"],

@@ -179,6 +179,7 @@ impl Machine {
         let mut cpu = self.cpu();
         let rip = cpu.regs.rip;
         let p = &mut self.predictor;
+        let before = p.accesses.list.len();
         let mut ram = Ram::new(self.vm.ram_mut(), &mut p.accesses.list).with_read_only(&p.read_only);
         let end = match &mut p.trace {
             Some(trace) => p.model.step(&mut cpu, &mut ram, &mut **trace),
@@ -186,6 +187,11 @@ impl Machine {
         };
         self.predictor.steps += 1;
         if let End::NotUnderstood(why) = end {
+            // What it wrote before it gave up is taken back: KVM executes all of it.
+            for a in self.predictor.accesses.list.drain(before..).rev().filter(|a| a.write) {
+                let (at, size) = (a.paddr as usize, usize::from(a.size));
+                self.vm.ram_mut()[at..at + size].copy_from_slice(&a.before.to_le_bytes()[..size]);
+            }
             if let NotUnderstood::Memory(paddr) = why
                 && paddr < self.vm.ram().len()
             {

@@ -1,5 +1,6 @@
 //! A machine about to execute one instruction of a form.
 
+use super::super::control::CR4_FSGSBASE;
 use super::super::segment::flat;
 use super::super::{Cpu, Msrs, Regs, Segment, Sregs, Table, rflags};
 use super::encode::encode;
@@ -110,6 +111,9 @@ impl Scene {
         }
         let at = code + if random.once_in(8) { 0x1000 - 1 - random.below(6) } else { 0x100 + random.below(0x400) };
         cpu.regs.rip = at;
+        if form.name.ends_with("sbase") && random.once_in(2) {
+            cpu.sregs.cr4 |= CR4_FSGSBASE;
+        }
         let bytes = encode(form, random, at);
         let all = [&bytes[..], form.after].concat();
         put(&mut ram, at, &all);
@@ -167,12 +171,15 @@ impl Scene {
                 self.cpu.regs.rsp = rsp;
                 let target = near(random);
                 self.word_at(rsp, target);
-                for n in [0, 1, 2, 6, 7, 8, 9, 10] {
+                for n in [0, 1, 2, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15] {
                     *self.cpu.gpr_mut(n) = near(random);
                 }
                 for i in 0..80 {
                     let target = near(random);
                     self.word_at(self.cpu.regs.rbx.wrapping_add(i), target);
+                }
+                if self.code.len() > 1 && self.code.last().is_some_and(|modrm| modrm & 0xc7 == 0xc3) {
+                    (self.cpu.regs.rbx, self.cpu.regs.r11) = (near(random), near(random));
                 }
             }
             Setup::Far => {

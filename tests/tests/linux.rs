@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Done, command, vmm};
 use serde_json::Value;
-use vmm::kernels::linux::{KernelSymbols, Options};
-use vmm::kernels::pc::vmlinux;
+use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use vmm::kernels::{Kind, Lab, Row, Setup, Sweep, Which};
 use vmm::kvm::{Host, interrupt_after};
 
@@ -20,11 +19,12 @@ const KERNEL: &str = env!("LINUX_TEST_KERNEL");
 /// Boots the test kernel.
 fn boot() -> Lab {
     let elf = vmlinux(std::fs::read(KERNEL).expect("the test kernel")).expect("an ELF file");
-    let symbols = KernelSymbols::of_image(&elf).expect("the test kernel has symbols");
+    let symbols = symbols_of_image(&elf).expect("the test kernel has symbols");
     interrupt_after(Duration::from_millis(20));
     let host = Host::open().expect("KVM");
     let options = Options { ram_mib: 64, ..Options::default() };
-    let setup = Setup { elf, symbols, options, mutations: Vec::new() };
+    let kernel = Box::new(Linux { elf, symbols, options });
+    let setup = Setup { kernel, boot_limit: Duration::from_secs(600), mutations: Vec::new() };
     Lab::new(&host, setup, "", None, &mut |_, _| true).expect("the test kernel boots")
 }
 

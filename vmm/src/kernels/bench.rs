@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::case::Which;
 use super::lab::{Lab, LabError};
-use super::linux::Assists;
+use super::pc::Assists;
 use super::results::KernelInfo;
 use crate::host_id::HostId;
 use crate::inject::{Event, Kind};

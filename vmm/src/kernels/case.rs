@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::lab::{Lab, LabError};
-use super::linux::user;
 use super::pc::Stop;
 use super::site::Site;
 use crate::cpu::rflags;
@@ -78,14 +77,14 @@ impl Lab {
                 Step::Over(verdict) => break verdict,
             }
         };
-        Ok(run.outcome(verdict))
+        run.outcome(verdict)
     }
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(lab: &'a mut Lab, events: &[Event], which: Which) -> Result<Self, LabError> {
         lab.pc.restore(&mut lab.snapshot)?;
-        let count = lab.path.count(&lab.pc);
+        let count = lab.path.count(&lab.pc)?;
         let mut run = Self {
             raise: if which == Which::Arm { Raise::Ioctl } else { Raise::Events },
             events: events.to_vec(),
@@ -100,19 +99,19 @@ impl<'a> Run<'a> {
             clock: None,
             lab,
         };
-        run.visit(run.lab.pc.rip());
+        run.visit(run.lab.pc.rip())?;
         Ok(run)
     }
 
-    fn outcome(&self, verdict: Verdict) -> Outcome {
-        Outcome {
+    fn outcome(&self, verdict: Verdict) -> Result<Outcome, LabError> {
+        Ok(Outcome {
             verdict,
             arrived: self.arrived,
             coalesced: self.coalesced,
             delivered: self.delivered,
-            handled: self.lab.path.count(&self.lab.pc).wrapping_sub(self.count_before),
+            handled: self.lab.path.count(&self.lab.pc)?.wrapping_sub(self.count_before),
             unreached: self.events.len() as u32,
-        }
+        })
     }
 
     fn blocked(&self) -> bool {
@@ -120,7 +119,7 @@ impl<'a> Run<'a> {
     }
 
     /// Execution stands at `addr`: what is due here happens.
-    fn visit(&mut self, addr: u64) {
+    fn visit(&mut self, addr: u64) -> Result<(), LabError> {
         let n = self.visits.entry(addr).or_default();
         *n += 1;
         let n = *n;
@@ -130,11 +129,12 @@ impl<'a> Run<'a> {
                     self.arrived += 1;
                     self.coalesced += u32::from(self.latched);
                     self.latched = true;
-                    self.count_at_arrival = self.lab.path.count(&self.lab.pc);
+                    self.count_at_arrival = self.lab.path.count(&self.lab.pc)?;
                 }
                 Kind::Unmask => self.lab.pc.state_mut().events.nmi.masked = 0,
             }
         }
+        Ok(())
     }
 
     /// Moves to the next boundary that matters.
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
             return self.step();
         }
         let stop = self.lab.pc.run(&stops, self.lab.limit)?;
-        Ok(self.took(stop))
+        self.took(stop)
     }
 
     /// One instruction.
@@ -179,11 +179,11 @@ impl<'a> Run<'a> {
             *ticks += 1000;
             if self.lab.pc.answer_rdtsc(&self.lab.snapshot, *ticks) {
                 let rip = self.lab.pc.rip();
-                return Ok(self.took(Stop::At(rip)));
+                return self.took(Stop::At(rip));
             }
         }
         let stop = self.lab.pc.step()?;
-        Ok(self.took(stop))
+        self.took(stop)
     }
 
     /// From here on the kernel's clock goes by what is stepped, not by wall time.
@@ -191,25 +191,25 @@ impl<'a> Run<'a> {
         self.clock = Some(0);
     }
 
-    fn took(&mut self, stop: Stop) -> Step {
+    fn took(&mut self, stop: Stop) -> Result<Step, LabError> {
         if self.started.elapsed() > self.lab.limit {
-            return Step::Over(self.hung());
+            return Ok(Step::Over(self.hung()));
         }
-        match stop {
+        Ok(match stop {
             Stop::At(addr) => {
-                self.visit(addr);
+                self.visit(addr)?;
                 Step::On
             }
             Stop::Mark | Stop::Heartbeat(_) => Step::On,
             other => Step::Over(self.broken(other)),
-        }
+        })
     }
 
     pub(super) fn deliver(&mut self) -> Result<Step, LabError> {
         self.latched = false;
         self.delivered += 1;
         let stop = self.lab.pc.deliver_nmi(self.raise, self.lab.limit)?;
-        Ok(self.took(stop))
+        self.took(stop)
     }
 
     /// The time that a case may take begins anew: for walks, which take longer.
@@ -233,17 +233,16 @@ impl<'a> Run<'a> {
         let state = self.lab.pc.state();
         self.lab.site == Site::User
             && self.lab.irets.contains(&state.regs.rip)
-            && self.lab.pc.memory().words::<2>(state.sregs.cr3, state.regs.rsp).is_some_and(|[_, cs]| cs & 3 == 3)
+            && self.lab.pc.words::<2>(state.regs.rsp).is_some_and(|[_, cs]| cs & 3 == 3)
     }
 
     /// What is different in the interrupted context (I6, I7).
     fn wrong_context(&self) -> Option<Verdict> {
         let (now, then) = (self.lab.pc.state(), self.lab.snapshot.vcpu());
         let (mut regs, mut want) = (now.regs, then.regs);
-        let memory = self.lab.pc.memory();
         if self.to_user() {
             // At the iretq: what it is about to load.
-            let [rip, cs, flags, rsp, ss] = memory.words::<5>(now.sregs.cr3, now.regs.rsp)?;
+            let [rip, cs, flags, rsp, ss] = self.lab.pc.words::<5>(now.regs.rsp)?;
             (regs.rip, regs.rflags, regs.rsp) = (rip, flags, rsp);
             let selectors = (u64::from(then.sregs.cs.selector), u64::from(then.sregs.ss.selector));
             if (cs, ss) != selectors {
@@ -269,7 +268,7 @@ impl<'a> Run<'a> {
         }
         let at = self.lab.pc.physical(want.rsp)? as usize;
         let end = (at + 256).min((at | 0xfff) + 1);
-        let same = memory.0.get(at..end) == self.lab.snapshot.ram().get(at..end);
+        let same = self.lab.pc.ram().get(at..end) == self.lab.snapshot.ram().get(at..end);
         (!same).then(|| Verdict::Violation { invariant: Invariant::I7, detail: "the interrupted stack changed".into() })
     }
 
@@ -283,13 +282,14 @@ impl<'a> Run<'a> {
         if left_blocked {
             return Ok(violation(Invariant::I12, "NMIs are left blocked".into()));
         }
+        let checksum = self.lab.pc.program().checksum;
         let limit = self.lab.limit.max(Duration::from_millis(200));
         let verdict = loop {
             match self.lab.pc.run(&[], limit)? {
                 Stop::Mark => {}
-                Stop::Heartbeat(sum) if sum == user::checksum() => break Verdict::Pass,
+                Stop::Heartbeat(sum) if sum == checksum => break Verdict::Pass,
                 Stop::Heartbeat(sum) => {
-                    let detail = format!("the user program's checksum is {sum:#x}, not {:#x}", user::checksum());
+                    let detail = format!("the user program's checksum is {sum:#x}, not {:#x}", checksum);
                     break violation(Invariant::I6, detail);
                 }
                 other => break self.broken(other),
@@ -298,7 +298,7 @@ impl<'a> Run<'a> {
         if !verdict.is_pass() {
             return Ok(verdict);
         }
-        let count = self.lab.path.count(&self.lab.pc);
+        let count = self.lab.path.count(&self.lab.pc)?;
         let handled = count.wrapping_sub(self.count_before);
         if self.arrived > 0 && count == self.count_at_arrival {
             let detail = format!("lost: {} arrived, {handled} were handled, none after the last came", self.arrived);

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::linux::{EntryPath, KernelSymbols, Options};
+use super::entry::EntryPath;
+use super::kernel::Kernel;
 use super::pc::{Error, Pc, Progress, Snapshot};
 use super::site::{Site, boundary, resolve};
 use crate::host_id::HostId;
@@ -47,12 +48,10 @@ const SITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a lab is made of.
 pub struct Setup {
-    /// The unpacked kernel.
-    pub elf: Vec<u8>,
-    /// Its symbols.
-    pub symbols: KernelSymbols,
-    /// How to boot it.
-    pub options: Options,
+    /// The kernel.
+    pub kernel: Box<dyn Kernel>,
+    /// How long it may take to come up.
+    pub boot_limit: Duration,
     /// `label+off=bytes`, written after the boot.
     pub mutations: Vec<String>,
 }
@@ -60,6 +59,7 @@ pub struct Setup {
 /// The lab with a kernel in it.
 pub struct Lab {
     host: HostId,
+    pub(super) kernel: Box<dyn Kernel>,
     pub(super) pc: Pc,
     pub(super) path: EntryPath,
     /// The kernel as it came up, without any mutation.
@@ -82,24 +82,24 @@ impl Lab {
         echo: Option<Box<dyn Write + Send>>,
         progress: Progress,
     ) -> Result<Self, LabError> {
-        let seconds = Duration::from_secs(setup.options.boot_seconds);
-        let mut pc = Pc::new(host, &setup.elf, setup.symbols, &setup.options, echo)?;
-        pc.boot(seconds, progress)?;
+        let kernel = setup.kernel;
+        let mut pc = kernel.load(host, echo)?;
+        pc.boot(setup.boot_limit, progress)?;
         pc.end_echo();
-        quieten(&mut pc);
+        kernel.settle(&mut pc)?;
         let mut home = pc.snapshot(Vec::new())?;
         let Arrival { path, irets, site, snapshot } =
-            Arrival::new(&mut pc, &mut home, &setup.mutations, site, Vec::new())?;
+            Arrival::new(&mut pc, &*kernel, &mut home, &setup.mutations, site, Vec::new())?;
         let limit = Duration::from_millis(250);
         let (host, mutations) = (host.id().clone(), setup.mutations);
-        Ok(Self { host, pc, path, home, mutations, snapshot, site, irets, limit })
+        Ok(Self { host, kernel, pc, path, home, mutations, snapshot, site, irets, limit })
     }
 
     /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
     /// lab is good for nothing but to be told to go elsewhere.
     pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
         let room = self.snapshot.take_room();
-        let arrival = Arrival::new(&mut self.pc, &mut self.home, mutations, site, room)?;
+        let arrival = Arrival::new(&mut self.pc, &*self.kernel, &mut self.home, mutations, site, room)?;
         (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
         self.snapshot = arrival.snapshot;
         self.mutations = mutations.to_vec();
@@ -109,6 +109,11 @@ impl Lab {
     /// Where it runs.
     pub fn host(&self) -> &HostId {
         &self.host
+    }
+
+    /// What it runs.
+    pub fn kernel(&self) -> &dyn Kernel {
+        &*self.kernel
     }
 
     /// What of the kernel's code is changed.
@@ -190,6 +195,7 @@ impl Arrival {
     /// From the kernel as it came up, changed by `mutations`, to a site.
     fn new(
         pc: &mut Pc,
+        kernel: &dyn Kernel,
         home: &mut Snapshot,
         mutations: &[String],
         site: &str,
@@ -199,10 +205,10 @@ impl Arrival {
         for mutation in mutations {
             mutate(pc, mutation)?;
         }
-        let path = EntryPath::read(pc)?;
-        let site = match Site::parse(site, pc)? {
+        let path = kernel.nmi_path(pc)?;
+        let site = match Site::parse(site, pc, kernel)? {
             // Not without an NMI: see `Lab::schedule`.
-            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc)?,
+            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc, kernel)?,
             site => site,
         };
         let irets = entry_irets(pc, &path);
@@ -223,24 +229,7 @@ fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
     let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
     let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
     let addr = resolve(place, pc).map_err(|e| bad(&e.to_string()))?;
-    match pc.write_kernel(addr, &bytes) {
-        true => Ok(()),
-        false => Err(bad("that place is not mapped")),
-    }
-}
-
-/// Takes away what would make a case's path depend on how fast the host is: the
-/// kernel's measuring of its NMI handlers (over `nmi_longest_ns` it says so, which is
-/// thousands of instructions). And what is less than a warning goes no longer to the
-/// console.
-fn quieten(pc: &mut Pc) {
-    const WARNINGS: u32 = 5; // levels below go out; KERN_WARNING is 4
-    if let Some(addr) = pc.symbols.get("console_printk") {
-        pc.write_kernel(addr, &WARNINGS.to_le_bytes());
-    }
-    if let Some(addr) = pc.symbols.get("nmi_longest_ns") {
-        pc.write_kernel(addr, &(u64::MAX >> 1).to_le_bytes());
-    }
+    pc.write_kernel("the place", addr, &bytes).map_err(|e| bad(&e.to_string()))
 }
 
 /// Every iretq between the entry code's symbols, and those of the NMI's path.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::campaign::Part;
 use super::case::Outcome;
 use super::lab::Lab;
-use super::linux::Assists;
+use super::pc::Assists;
 use super::sweep::{Kind, Row, SweepStats};
 use crate::host_id::HostId;
 
@@ -115,8 +115,7 @@ impl KernelInfo {
     /// Of a kernel that has booted.
     pub fn of(file: String, image: String, lab: &Lab) -> Self {
         let console = lab.pc().console(0);
-        let line = console.lines().find_map(|l| l.find("Linux version ").map(|at| &l[at..]));
-        let version = line.map_or("unknown", |l| l.split(" (").next().unwrap_or(l)).to_owned();
+        let version = lab.kernel().version(&console).unwrap_or_else(|| "unknown".to_owned());
         Self { file, image, version, symbols: lab.pc().symbols.source.clone() }
     }
 }

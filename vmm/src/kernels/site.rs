@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::kernel::Kernel;
 use super::lab::LabError;
 use super::pc::{Error, Pc, Stop};
 use crate::image::PlaceError;
@@ -17,19 +18,13 @@ pub enum Site {
     Kernel(u64),
 }
 
-/// A function that the user program's getppid runs through in every round.
-const DEFAULT: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppid"];
-
 impl Site {
-    /// Reads `user`, `idle`, or a place in the kernel; empty for getppid's function.
-    pub fn parse(text: &str, pc: &Pc) -> Result<Self, LabError> {
+    /// Reads `user`, `idle`, or a place in the kernel; empty for the kernel's default.
+    pub fn parse(text: &str, pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
         match text {
             "user" => Ok(Site::User),
             "idle" => Ok(Site::Idle),
-            "" => pc.symbols.any(&DEFAULT).map(Site::Kernel).ok_or_else(|| {
-                let why = "this kernel has no function for getppid; name the first NMI's place (--site)";
-                Error::Symbols(why.into()).into()
-            }),
+            "" => Ok(Site::Kernel(kernel.default_site()?)),
             place => boundary(place, pc).map(Site::Kernel).map_err(LabError::Site),
         }
     }

@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::failure::Failure;
-use crate::kernels::linux::{KernelSymbols, Options};
-use crate::kernels::pc::{Error, vmlinux};
+use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
+use crate::kernels::pc::{Error, KernelSymbols};
 use crate::kernels::{KernelInfo, Lab, LabError, Setup};
 use crate::kvm::interrupt_after;
 
@@ -60,7 +60,6 @@ impl KernelArgs {
             ram_mib: self.ram.unwrap_or(256),
             cmdline: self.cmdline.clone(),
             initrd: self.initrd.as_deref().map(read).transpose()?.unwrap_or_default(),
-            boot_seconds: self.boot_limit.unwrap_or(1800),
         })
     }
 
@@ -70,7 +69,7 @@ impl KernelArgs {
         let elf = vmlinux(read(file)?).map_err(|why| bad(file, why))?;
         let (symbols, of) = match &self.symbols {
             Some(path) => (KernelSymbols::of_file(&read(path)?), path.as_path()),
-            None => (KernelSymbols::of_image(&elf), file),
+            None => (symbols_of_image(&elf), file),
         };
         let symbols = symbols.map_err(|why| bad(of, why))?;
         log::info!("{} symbols, from {}", symbols.len(), symbols.source);
@@ -84,7 +83,9 @@ impl KernelArgs {
         if self.console {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let setup = Setup { elf, symbols, options: self.options()?, mutations: self.mutate.clone() };
+        let kernel = Box::new(Linux { elf, symbols, options: self.options()? });
+        let boot_limit = Duration::from_secs(self.boot_limit.unwrap_or(1800));
+        let setup = Setup { kernel, boot_limit, mutations: self.mutate.clone() };
         let mut progress = |waits: &str, line: &str| {
             bar.set_message(if line.is_empty() { waits.to_owned() } else { format!("{waits} · {line}") });
             !stop.load(Relaxed)

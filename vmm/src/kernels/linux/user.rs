@@ -4,14 +4,10 @@
 //! It is written down as machine code, so that no toolchain and no file is needed to
 //! run any kernel; a test holds each line's bytes against its text.
 //!
-//! One round: 64 iterations of the checksum, a byte to [`MARK`] (a place amid user
-//! code with all registers in use), 64 more, the checksum to [`HEARTBEAT`], getppid;
+//! One round: 64 iterations of the checksum, a byte to `MARK` (a place amid user
+//! code with all registers in use), 64 more, the checksum to `HEARTBEAT`, getppid;
 //! in every 16th round nanosleep for 2 ms, in which the CPU is idle.
 
-/// A byte is written here in mid-checksum.
-pub const MARK: u16 = 0x4e1;
-/// The checksum is written here at the end of each round.
-pub const HEARTBEAT: u16 = 0x4e4;
 /// Iterations of each half.
 const HALF: u64 = 0x40;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -101,7 +97,7 @@ const CODE: &[(&[u8], &str)] = &[
     (&[0x0f, 0x05], "syscall"),
 ];
 
-/// What the program writes to [`HEARTBEAT`], each time.
+/// What the program writes to its heartbeat port, each time.
 pub fn checksum() -> u32 {
     let (mut a, mut bp, mut si, mut di, mut r8, mut r10, mut r14, mut r15) =
         (SEED, SEED, SEED, SEED, SEED, SEED, SEED, SEED);

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::{Error, Pc, Stop};
-use crate::kernels::linux::user;
 
 /// Is told, every half second or so, what the boot waits for and the console's last
 /// line; `false` ends the boot.
@@ -14,6 +13,7 @@ impl Pc {
     pub fn boot(&mut self, limit: Duration, progress: Progress) -> Result<u32, Error> {
         let start = Instant::now();
         let mut seen = None;
+        let expected = self.program.checksum;
         loop {
             let waits = match (seen, self.devices.console().is_empty()) {
                 (None, true) => "the kernel's first line",
@@ -24,8 +24,8 @@ impl Pc {
                 return Err(Error::Interrupted);
             }
             let why = match self.run(&[], Duration::from_millis(500))? {
-                Stop::Heartbeat(sum) if sum != user::checksum() => {
-                    format!("its user program computes {sum:#x}, not {:#x}: this host cannot run it", user::checksum())
+                Stop::Heartbeat(sum) if sum != expected => {
+                    format!("its user program computes {sum:#x}, not {expected:#x}: this host cannot run it")
                 }
                 Stop::Heartbeat(sum) if seen == Some(sum) => return Ok(sum),
                 Stop::Heartbeat(sum) => {

@@ -26,7 +26,7 @@ impl Pc {
     }
 
     /// Looks for an oops in what the console showed since the last look.
-    pub(in crate::kernels) fn scan_console(&mut self) -> Option<Stop> {
+    pub(super) fn scan_console(&mut self) -> Option<Stop> {
         const SIGNS: [&str; 6] = ["Kernel panic", "Oops", "BUG:", "WARNING:", "general protection", "double fault"];
         let new = self.console(self.scanned);
         self.scanned = self.console_len();
@@ -34,16 +34,16 @@ impl Pc {
         (self.frozen.is_some() || line.contains("panic")).then(|| Stop::Oops(line.trim().to_owned()))
     }
 
-    pub(in crate::kernels) fn rewind_console(&mut self) {
+    pub(super) fn rewind_console(&mut self) {
         self.scanned = self.console_len();
     }
 
     /// Who seems to have called the function under way: the first words on the stack
     /// that are addresses in the kernel's code.
     pub fn callers(&self, most: usize) -> Vec<String> {
-        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
+        let rsp = self.state().regs.rsp;
         let text = self.symbols.get("_stext")..self.symbols.get("_etext");
-        let words = (0..512).filter_map(|i| self.memory().word(cr3, rsp.wrapping_add(8 * i)));
+        let words = (0..512).filter_map(|i| self.word(rsp.wrapping_add(8 * i)));
         words.filter(|w| text.contains(&Some(*w))).take(most).map(|w| self.symbols.show(w)).collect()
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::expect::{Expectation, Word};
 use super::generate::{Generate, Window};
 use super::plan::{Plan, Work};
 use super::shard::Shard;
@@ -14,7 +13,8 @@ use crate::image::Mode;
 use crate::inject::Replay;
 use crate::kvm::Host;
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
+use crate::oracle::{Expectation, VerdictKind};
 use crate::report::{CampaignInfo, Document, FailureRow, Row, RowCoverage, Summary};
 
 /// Version of the result folder's format.
@@ -39,7 +39,7 @@ pub struct Header {
     recheck: u64,
     faulting_iret_unblocks: bool,
     #[serde(default)]
-    fault: Option<Fault>,
+    hv_bug: Option<HvBug>,
     /// The part of the units that is run.
     pub shard: Shard,
     /// Names of the image's declared stacks.
@@ -89,7 +89,7 @@ impl Header {
             window: c.window.as_ref().map(|w| w.value.clone()),
             recheck: c.recheck,
             faulting_iret_unblocks: c.knobs.faulting_iret_unblocks,
-            fault: c.knobs.fault,
+            hv_bug: c.knobs.hv_bug,
             shard,
             stacks: plan.guest.image.declared.stacks.iter().map(|s| s.name.clone()).collect(),
             cells: plan.cells.iter().map(cell).collect(),
@@ -104,7 +104,7 @@ impl Header {
             let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
             h.cells.iter().map(cell).collect::<Vec<_>>()
         };
-        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.fault);
+        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.hv_bug);
         differs("guest image", &self.image, &other.image)
             .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
             .or_else(|| differs("program", &self.program, &other.program))
@@ -183,9 +183,8 @@ impl Results {
         self.partial.range(range).for_each(|unit| tally.merge(unit.1));
         let failure = |f: &Found| self.failure_row(cell, f);
         let worst = tally.worst().map(failure);
-        let verdict = tally.worst().map_or(Word::Pass, |f| f.kind.verdict);
-        let invariant = worst.as_ref().and_then(|w| w.invariant.clone());
-        let fits = cell.expected.fits(verdict, invariant.as_deref());
+        let kind = tally.worst().map_or(VerdictKind::PASS, |f| f.kind);
+        let fits = cell.expected.fits(kind);
         let as_expected = match () {
             // Neither: a case that was not run says nothing about the guest.
             () if cell.not_here && !fits => None,
@@ -199,10 +198,10 @@ impl Results {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             cases: tally.cases,
-            verdict: verdict.as_str(),
+            verdict: kind.verdict.as_str(),
             expected: cell.expected.to_string(),
             as_expected,
-            invariant,
+            invariant: kind.invariant.map(|i| i.to_string()),
             detail: worst.as_ref().map(|w| w.detail.clone()),
             schedule: worst.as_ref().map(|w| w.schedule.clone()),
             replay: worst.map(|w| w.replay),
@@ -220,12 +219,12 @@ impl Results {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             image: self.header.image.clone(),
-            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks, fault: self.header.fault },
+            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks, hv_bug: self.header.hv_bug },
             schedule: f.schedule.clone(),
         };
         FailureRow {
             verdict: f.kind.verdict.as_str(),
-            invariant: f.kind.invariant.clone(),
+            invariant: f.kind.invariant.map(|i| i.to_string()),
             detail: f.detail.clone(),
             cases: f.cases,
             schedule: f.schedule.clone(),

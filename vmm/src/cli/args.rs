@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{agree, help, probe};
+use super::{agree, help, named, probe};
 use crate::image::Mode;
 use crate::inject::Gear;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 use crate::machine::{Knobs, Transport};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -145,8 +145,8 @@ pub struct TargetArgs {
     #[arg(long, value_name = "WHAT", default_value = "unblocks")]
     pub faulting_iret: FaultingIret,
     /// Play a bug that a hypervisor's NMI logic had
-    #[arg(long, value_name = "NAME")]
-    pub fault: Option<Fault>,
+    #[arg(long, value_name = "NAME", alias = "fault", value_parser = named::hv_bug())]
+    pub hv_bug: Option<HvBug>,
 }
 
 /// The model's choice for an IRET that faults.
@@ -161,7 +161,7 @@ pub enum FaultingIret {
 impl TargetArgs {
     /// The knobs that the arguments set.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, fault: self.fault }
+        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, hv_bug: self.hv_bug }
     }
 }
 
@@ -194,7 +194,7 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct How {
     /// How the schedule is carried out [default: arm, or step with --trace]
-    #[arg(long, value_name = "GEAR")]
+    #[arg(long, value_name = "GEAR", value_parser = named::gear())]
     pub gear: Option<GearArg>,
     /// Show every instruction with what it changed, NMIs, nesting depth, blocked (B) and
     /// pending (P)
@@ -206,26 +206,29 @@ pub struct How {
 }
 
 /// A gear, or all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GearArg {
-    /// Run freely to each boundary and raise a real NMI there: the reference
-    Arm,
-    /// One instruction at a time
-    Step,
-    /// From a checkpoint at the boundary, with the NMI pending in the vCPU events
-    Jump,
-    /// Each in turn; exit 70 if they disagree
+    /// This one.
+    One(Gear),
+    /// Each in turn, to compare them.
     All,
 }
 
 impl GearArg {
     /// The gears it stands for.
-    pub fn gears(self) -> &'static [Gear] {
+    pub fn gears(self) -> Vec<Gear> {
         match self {
-            GearArg::Arm => &[Gear::Arm],
-            GearArg::Step => &[Gear::Step],
-            GearArg::Jump => &[Gear::Jump],
-            GearArg::All => &[Gear::Arm, Gear::Step, Gear::Jump],
+            GearArg::One(gear) => vec![gear],
+            GearArg::All => Gear::ALL.to_vec(),
+        }
+    }
+}
+
+impl std::fmt::Display for GearArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            GearArg::One(gear) => gear.fmt(f),
+            GearArg::All => f.pad("all"),
         }
     }
 }

@@ -4,18 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::TargetArgs;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
+use super::named;
 use super::out::Out;
-use crate::explore::{Bound, Config, Moves, Report, explore};
+use crate::explore::{Bound, Config, Reductions, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::Replay;
+use crate::inject::{Kind, Replay};
 use crate::report::Exploration;
 
 /// `vmm explore`.
@@ -25,8 +26,8 @@ pub struct Explore {
     #[command(flatten)]
     pub target: TargetArgs,
     /// What may arrive, at any boundary and any number of times
-    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi")]
-    pub events: Vec<EventArg>,
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi", value_parser = named::event())]
+    pub events: Vec<Kind>,
     /// Go on after the first violation, to find every kind
     #[arg(long)]
     pub keep_going: bool,
@@ -66,15 +67,6 @@ pub struct Explore {
     pub check_hashes: bool,
 }
 
-/// What may arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EventArg {
-    /// NMIs
-    Nmi,
-    /// NMIs are unblocked from outside, as by an SMI whose handler executes IRET
-    Unmask,
-}
-
 /// `4G`, `512M`, `1000`.
 fn bytes(text: &str) -> Result<usize, String> {
     let (number, shift) = match text.trim_end_matches(['K', 'M', 'G']) {
@@ -91,17 +83,17 @@ fn bytes(text: &str) -> Result<usize, String> {
 pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
-    if !args.events.contains(&EventArg::Nmi) {
+    if !args.events.contains(&Kind::Nmi) {
         return Err(Failure::Usage("--events must have nmi: without NMIs there is nothing to explore".into()));
     }
     let config = Config {
         max_states: args.max_states,
         max_memory: args.max_memory,
         jobs: args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from),
-        moves: Moves {
+        reductions: Reductions {
             collapse: !args.stepped,
             reduce: !args.all_arrivals,
-            unmask: args.events.contains(&EventArg::Unmask),
+            events: args.events.iter().copied().collect(),
             merge_dead: !args.dead_words,
             merge_episodes: !args.every_episode,
         },

@@ -12,6 +12,7 @@ mod host;
 mod interrupt;
 mod linux;
 mod list;
+mod named;
 mod out;
 pub mod probe;
 mod progress;

@@ -58,7 +58,7 @@ fn judge(
     };
     let mut steps = Vec::new();
     let mut verdicts = Vec::new();
-    for gear in gears {
+    for gear in &gears {
         let verdict = match how.trace {
             true => traced(&mut session, &schedule, *gear, how.json.then_some(&mut steps), out)?,
             false => carry_out(&mut session, &schedule, *gear, &mut ())?,
@@ -68,7 +68,7 @@ fn judge(
     let verdict = verdicts[0].1.clone();
     let disagreement = verdicts.iter().any(|(_, v)| *v != verdict).then(|| Disagreement {
         schedule: line.schedule.clone(),
-        verdicts: verdicts.iter().map(|(g, v)| (gear_name(*g).to_owned(), v.to_string())).collect(),
+        verdicts: verdicts.iter().map(|(g, v)| (g.to_string(), v.to_string())).collect(),
     });
     let ending = match (&disagreement, verdict.is_pass()) {
         (Some(_), _) => Ending::Defect,
@@ -94,16 +94,15 @@ fn judge(
     Ok(ending)
 }
 
-fn gears(how: &How) -> Result<&'static [Gear], Failure> {
+fn gears(how: &How) -> Result<Vec<Gear>, Failure> {
     match how.gear {
-        Some(GearArg::Step) => Ok(&[Gear::Step]),
+        Some(GearArg::One(Gear::Step)) => Ok(vec![Gear::Step]),
         Some(other) if how.trace => Err(Failure::Usage(format!(
-            "--trace shows every instruction, so it needs the step gear; leave --gear {} out",
-            gear_arg_name(other)
+            "--trace shows every instruction, so it needs the step gear; leave --gear {other} out"
         ))),
         Some(gear) => Ok(gear.gears()),
-        None if how.trace => Ok(&[Gear::Step]),
-        None => Ok(&[Gear::Arm]),
+        None if how.trace => Ok(vec![Gear::Step]),
+        None => Ok(vec![Gear::Arm]),
     }
 }
 
@@ -154,20 +153,4 @@ fn shown(line: &Replay, verdict: &Verdict, row: &Row) -> String {
         }
     }
     text
-}
-
-/// The name of a gear on the command line.
-pub fn gear_name(gear: Gear) -> &'static str {
-    match gear {
-        Gear::Arm => "arm",
-        Gear::Step => "step",
-        Gear::Jump => "jump",
-    }
-}
-
-fn gear_arg_name(gear: GearArg) -> &'static str {
-    match gear {
-        GearArg::All => "all",
-        other => gear_name(other.gears()[0]),
-    }
 }

@@ -1,6 +1,6 @@
 //! What a search is asked, and what it answers.
 
-use super::path::Moves;
+use super::path::Reductions;
 use crate::inject::coverage::Coverage;
 use crate::inject::{RunError, Schedule};
 use crate::oracle::Verdict;
@@ -15,7 +15,7 @@ pub struct Config {
     /// Threads, each with a VM of its own.
     pub jobs: usize,
     /// How states follow one another.
-    pub moves: Moves,
+    pub reductions: Reductions,
     /// Go on after the first violation.
     pub keep_going: bool,
     /// Keep every state whole, and count states with equal hashes that differ.
@@ -31,7 +31,7 @@ impl Config {
     /// find every violation or to draw every state, nor where a reduction that this one
     /// builds on is switched off.
     pub fn by_episodes(&self) -> bool {
-        let m = self.moves;
+        let m = self.reductions;
         m.merge_episodes && m.skips_blocked() && m.merge_dead && !self.keep_going && !self.graph && !self.check_hashes
     }
 }
@@ -42,7 +42,7 @@ impl Default for Config {
             max_states: 20_000_000,
             max_memory: 4 << 30,
             jobs: 1,
-            moves: Moves::default(),
+            reductions: Reductions::default(),
             keep_going: false,
             check_hashes: false,
             cross_check: 20,

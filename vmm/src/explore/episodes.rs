@@ -62,7 +62,7 @@ pub fn explore(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Report>, Error> {
-    let mut worker = Worker::new(session, config.moves);
+    let mut worker = Worker::new(session, config.reductions);
     let Some(live) = Liveness::new(worker.session.rules(), true) else { return Ok(None) };
     worker.look.live = Some(live);
     worker.look.uses = Some(Uses::new(&worker.session));
@@ -161,8 +161,8 @@ impl ByEpisodes {
     ) -> Result<Option<Ended>, Error> {
         let delivers = state.pending(mode) && !state.blocked(mode) && !state.in_shadow();
         if !delivers {
-            let moves = self.search.config.moves;
-            if let Some(reached) = worker.follow(id, state, Edge::Step, moves, &self.search.states)? {
+            let reductions = self.search.config.reductions;
+            if let Some(reached) = worker.follow(id, state, Edge::Step, reductions, &self.search.states)? {
                 if let To::Ends(verdict) = &reached.to
                     && !verdict.is_pass()
                 {
@@ -174,8 +174,8 @@ impl ByEpisodes {
                 self.search.take(at, reached);
             }
         }
-        let edge = if delivers { Edge::Step } else { Edge::Nmi };
-        if path::exists(state, mode, edge, self.search.config.moves)
+        let edge = if delivers { Edge::Step } else { Edge::NMI };
+        if path::exists(state, mode, edge, self.search.config.reductions)
             && let Some(ended) = self.episode(worker, at, (id, state), edge, stop)?
         {
             return Ok(Some(ended));
@@ -201,7 +201,7 @@ impl ByEpisodes {
         let key = (worker.hash(), edge);
         worker.look.twin = false;
         if !self.known.contains_key(&key) {
-            if edge == Edge::Nmi && !id.is_multiple_of(worker.sample) {
+            if edge == Edge::NMI && !id.is_multiple_of(worker.sample) {
                 return Ok(None); // this round only learns
             }
             self.episodes.searched += 1;
@@ -242,19 +242,21 @@ impl ByEpisodes {
         edge: Edge,
         stop: &AtomicBool,
     ) -> Result<Result<Vec<Ending>, Ended>, Error> {
-        let moves = self.search.config.moves;
+        let reductions = self.search.config.reductions;
         let mut endings: Vec<Ending> = Vec::new();
         let mut waves = BTreeMap::from([((0, 0), vec![(root, twin)])]);
         while let Some(((arrivals, edges), wave)) = waves.pop_first() {
             for (id, state) in &wave {
                 let first = *id == root;
-                for edge in [Edge::Step, Edge::Nmi].into_iter().filter(|e| !first || *e == edge) {
-                    let Some(reached) = worker.follow(*id, state, edge, moves, &self.search.states)? else { continue };
+                for edge in [Edge::Step, Edge::NMI].into_iter().filter(|e| !first || *e == edge) {
+                    let Some(reached) = worker.follow(*id, state, edge, reductions, &self.search.states)? else {
+                        continue;
+                    };
                     match first {
                         true => self.search.count(&reached), // the context itself was noted
                         false => self.search.note(&reached),
                     }
-                    let at = (arrivals + u32::from(edge == Edge::Nmi), edges + 1);
+                    let at = (arrivals + u32::from(edge == Edge::NMI), edges + 1);
                     let hash = match &reached.to {
                         To::Ends(verdict) => return Ok(Err(Ended::Broke(format!("in a twin: {verdict}")))),
                         To::Known(hash) | To::New(hash, _) => *hash,
@@ -300,9 +302,9 @@ impl ByEpisodes {
         self.episodes.endings += 1;
         let ending = &self.known[&key][i];
         worker.packer.unpack(state, &mut worker.session);
-        let last = ending.way.iter().rposition(|e| *e == Edge::Nmi).unwrap_or(0);
+        let last = ending.way.iter().rposition(|e| *e == Edge::NMI).unwrap_or(0);
         for edge in &ending.way[..=last] {
-            path::follow(&mut worker.session, *edge, self.search.config.moves, Some(&mut worker.look))?;
+            path::follow(&mut worker.session, *edge, self.search.config.reductions, Some(&mut worker.look))?;
             if worker.session.verdict().is_some() {
                 break;
             }
@@ -319,7 +321,7 @@ impl ByEpisodes {
         if !same {
             return Ok(Some("an episode ends otherwise than its twin's".into()));
         }
-        let nmis = ending.way.iter().filter(|e| **e == Edge::Nmi).count() as u32;
+        let nmis = ending.way.iter().filter(|e| **e == Edge::NMI).count() as u32;
         let at = (arrivals + nmis, edges + ending.way.len() as u32);
         let new = self.search.states.add_by(hash, id, &ending.way);
         if nmis == 0

@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_chain_is_like_another_where_registers_and_the_words_it_reads_are_the_same() {
         let mut chains = Footprints::default();
-        let start = Start { rip: 0x1000, edge: Edge::Nmi, hash: 7 };
+        let start = Start { rip: 0x1000, edge: Edge::NMI, hash: 7 };
         let mut read = vec![0; 1];
         assert!(insert(&mut read, 1) && !insert(&mut read, 1));
         chains.add(start, &read, 99, of(&[1, 2, 3]));

@@ -30,6 +30,6 @@ mod uses;
 mod worker;
 
 pub use config::{Bound, Config, Episodes, Error, Found, Report};
-pub use path::Moves;
+pub use path::Reductions;
 pub use progress::Progress;
 pub use search::explore;

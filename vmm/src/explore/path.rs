@@ -8,19 +8,19 @@ use super::packed::Packed;
 use super::states::Edge;
 use super::uses::Uses;
 use crate::image::Mode;
-use crate::inject::{Advance, At, Event, Kind, Schedule, Session};
+use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Schedule, Session};
 use crate::machine::{Error, Raise};
 use crate::oracle::Rules;
 
-/// Which moves a search makes.
+/// What a search tells apart, and what may arrive in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moves {
+pub struct Reductions {
     /// Blocked chains are run freely, to where NMIs are unblocked again.
     pub collapse: bool,
     /// Only unblocked boundaries have arrivals.
     pub reduce: bool,
-    /// NMIs may be unblocked from outside, at any blocked boundary.
-    pub unmask: bool,
+    /// What may arrive.
+    pub events: Kinds,
     /// Stack words that nothing will read do not tell states apart.
     pub merge_dead: bool,
     /// What an NMI does is looked at once for all interrupted contexts that are alike to it
@@ -28,16 +28,27 @@ pub struct Moves {
     pub merge_episodes: bool,
 }
 
-impl Default for Moves {
+impl Default for Reductions {
     fn default() -> Self {
-        Self { collapse: true, reduce: true, unmask: false, merge_dead: true, merge_episodes: true }
+        Self {
+            collapse: true,
+            reduce: true,
+            events: Kinds::from_iter([Kind::Nmi]),
+            merge_dead: true,
+            merge_episodes: true,
+        }
     }
 }
 
-impl Moves {
+impl Reductions {
     /// Whether blocked chains may be skipped: not where something can happen there.
     pub fn skips_blocked(self) -> bool {
-        self.collapse && self.reduce && !self.unmask
+        self.collapse && self.reduce && !self.events.iter().any(Kind::matters_while_blocked)
+    }
+
+    /// The edges that a state may have.
+    pub fn edges(self) -> impl Iterator<Item = Edge> {
+        std::iter::once(Edge::Step).chain(self.events.iter().map(Edge::Event))
     }
 }
 
@@ -76,21 +87,24 @@ impl Lookout {
 }
 
 /// Whether a state has this edge.
-pub fn exists(state: &Packed, mode: Mode, edge: Edge, moves: Moves) -> bool {
-    match edge {
-        Edge::Step => true,
-        Edge::Nmi if moves.reduce => !state.blocked(mode) && !state.in_shadow() && !state.pending(mode),
-        Edge::Nmi => !state.pending(mode),
-        Edge::Unmask => moves.unmask && state.blocked(mode),
-    }
+pub fn exists(state: &Packed, mode: Mode, edge: Edge, reductions: Reductions) -> bool {
+    let Some(kind) = edge.event() else { return true };
+    let at = Boundary { blocked: state.blocked(mode), pending: state.pending(mode), shadow: state.in_shadow() };
+    let later = reductions.reduce && !kind.matters_while_blocked() && (at.blocked || at.shadow);
+    reductions.events.has(kind) && kind.changes(at) && !later
 }
 
 /// Follows an edge to the next state, or to a verdict, and has what is not run freely
 /// looked at. Returns how many NMIs were live after its first move.
-pub fn follow(session: &mut Session, edge: Edge, moves: Moves, mut look: Option<&mut Lookout>) -> Result<u32, Error> {
-    tracked(session, look.as_deref_mut(), |session| begin(session, edge))?;
+pub fn follow(
+    session: &mut Session,
+    edge: Edge,
+    reductions: Reductions,
+    mut look: Option<&mut Lookout>,
+) -> Result<u32, Error> {
+    tracked(session, look.as_deref_mut(), |session| begin(session, edge).map(|_| ()))?;
     let nesting = session.oracle().ghost.frames.nmis();
-    while skip(session, moves) {
+    while skip(session, reductions) {
         let m = session.machine();
         match (m.blocked(), m.in_shadow()) {
             (true, false) => session.advance(Advance::To(&[]))?,
@@ -102,11 +116,16 @@ pub fn follow(session: &mut Session, edge: Edge, moves: Moves, mut look: Option<
 }
 
 /// The same by single steps, each of them looked at.
-pub fn follow_closely(session: &mut Session, edge: Edge, moves: Moves, look: &mut Lookout) -> Result<u32, Error> {
+pub fn follow_closely(
+    session: &mut Session,
+    edge: Edge,
+    reductions: Reductions,
+    look: &mut Lookout,
+) -> Result<u32, Error> {
     look.uses().into_iter().for_each(Uses::forget);
-    tracked(session, Some(look), |session| begin(session, edge))?;
+    tracked(session, Some(look), |session| begin(session, edge).map(|_| ()))?;
     let nesting = session.oracle().ghost.frames.nmis();
-    while skip(session, moves) {
+    while skip(session, reductions) {
         tracked(session, Some(look), |session| session.advance(Advance::Step))?;
     }
     if let Some(uses) = look.uses().filter(|_| session.verdict().is_none()) {
@@ -156,25 +175,27 @@ fn tracked(
     Ok(())
 }
 
-/// The edge's first move.
-fn begin(session: &mut Session, edge: Edge) -> Result<(), Error> {
-    match edge {
-        Edge::Nmi => session.arrive(),
-        Edge::Unmask => session.unmask(),
-        Edge::Step if session.deliverable() => {}
-        Edge::Step => return session.advance(Advance::Step),
+/// The edge's first move. `false` where an event only waits: the session stands where it was.
+fn begin(session: &mut Session, edge: Edge) -> Result<bool, Error> {
+    if let Edge::Event(kind) = edge {
+        session.event(kind);
     }
-    if session.deliverable() { session.deliver(Raise::Events) } else { Ok(()) }
+    match (session.deliverable(), edge) {
+        (true, _) => session.deliver(Raise::Events)?,
+        (false, Edge::Step) => session.advance(Advance::Step)?,
+        (false, Edge::Event(_)) => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Whether the session stands at a boundary that is no state of this search.
-fn skip(session: &Session, moves: Moves) -> bool {
+fn skip(session: &Session, reductions: Reductions) -> bool {
     let m = session.machine();
-    session.verdict().is_none() && moves.skips_blocked() && (m.blocked() || m.in_shadow())
+    session.verdict().is_none() && reductions.skips_blocked() && (m.blocked() || m.in_shadow())
 }
 
 /// The schedule that follows `path` from *ready*, found by stepping it.
-pub fn schedule(session: &mut Session, path: &[Edge], moves: Moves) -> Result<Schedule, Error> {
+pub fn schedule(session: &mut Session, path: &[Edge], reductions: Reductions) -> Result<Schedule, Error> {
     session.reset();
     let mut counts = HashMap::<u64, u32>::new();
     let mut stand = |session: &Session| {
@@ -186,21 +207,15 @@ pub fn schedule(session: &mut Session, path: &[Edge], moves: Moves) -> Result<Sc
     let mut at = stand(session);
     let mut events = Vec::new();
     for edge in path {
-        let kind = match edge {
-            Edge::Step => None,
-            Edge::Nmi => Some(Kind::Nmi),
-            Edge::Unmask => Some(Kind::Unmask),
-        };
-        events.extend(kind.map(|kind| Event { kind, at }));
-        let waits = kind.is_some() && !after_event_moves(session, *edge);
-        begin(session, *edge)?;
+        events.extend(edge.event().map(|kind| Event { kind, at }));
+        let moved = begin(session, *edge)?;
         if session.verdict().is_some() {
             break;
         }
-        if !waits {
+        if moved {
             at = stand(session);
         }
-        while skip(session, moves) {
+        while skip(session, reductions) {
             session.advance(Advance::Step)?;
             if session.verdict().is_none() {
                 at = stand(session);
@@ -212,12 +227,4 @@ pub fn schedule(session: &mut Session, path: &[Edge], moves: Moves) -> Result<Sc
     }
     session.take_verdict();
     Ok(Schedule(events))
-}
-
-/// Whether an event at this boundary is followed by a delivery, which moves on.
-fn after_event_moves(session: &Session, edge: Edge) -> bool {
-    let m = session.machine();
-    let blocked = m.blocked() && edge != Edge::Unmask;
-    let pending = m.pending() || edge == Edge::Nmi;
-    pending && !blocked && !m.in_shadow()
 }

@@ -15,7 +15,7 @@ use crate::inject::Session;
 use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Invariant, Verdict};
 
 /// Searches every pattern of arrivals for one scheme and scenario.
@@ -29,9 +29,9 @@ pub fn explore(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
     let mut config = config;
-    if knobs.fault == Some(Fault::NmiWindowSetsTf) {
+    if knobs.hv_bug == Some(HvBug::NmiWindowSetsTf) {
         // An arrival executes an instruction of what it interrupts, which must be as it is.
-        (config.moves.merge_dead, config.moves.merge_episodes) = (false, false);
+        (config.reductions.merge_dead, config.reductions.merge_episodes) = (false, false);
     }
     if config.by_episodes() {
         let session = Session::new(host, guest, scheme, scenario, knobs)?;
@@ -39,11 +39,11 @@ pub fn explore(
             return Ok(report);
         }
     }
-    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.moves));
+    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
     // What is live in a handler hardly depends on what it interrupted: it is learned
     // from few interrupted contexts first, then the whole search is made.
-    let mut sample = if config.moves.merge_dead { LEARN_FROM } else { 1 };
+    let mut sample = if config.reductions.merge_dead { LEARN_FROM } else { 1 };
     for round in 1.. {
         workers.iter_mut().for_each(|w| w.sample = sample);
         let mut search = Search::begin(&mut workers[0], config);
@@ -205,12 +205,12 @@ impl Search {
     /// Follows all edges of a wave's states. The order of the results does not depend
     /// on the number of threads.
     fn expand(&self, workers: &mut [Worker], wave: &[(Id, Packed)]) -> Result<Vec<Reached>, Error> {
-        let (moves, states) = (self.config.moves, &self.states);
+        let (reductions, states) = (self.config.reductions, &self.states);
         let work = |worker: &mut Worker, part: &[(Id, Packed)]| {
             let mut out = Vec::with_capacity(part.len() * 2);
             for (id, state) in part {
-                for edge in [Edge::Step, Edge::Nmi, Edge::Unmask] {
-                    out.extend(worker.follow(*id, state, edge, moves, states)?);
+                for edge in reductions.edges() {
+                    out.extend(worker.follow(*id, state, edge, reductions, states)?);
                 }
             }
             Ok(out)
@@ -247,7 +247,7 @@ impl Search {
 
     /// Execution stood there before it went on by `edge`.
     pub fn stands(&mut self, stand: Stand, edge: Edge) {
-        self.coverage.note(stand, edge == Edge::Nmi);
+        self.coverage.note(stand, edge == Edge::NMI);
     }
 
     pub fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
@@ -293,8 +293,7 @@ impl Search {
             return;
         }
         let cost = (arrivals + u32::from(edge != Edge::Step), edges + 1);
-        let kind = |v: &Verdict| (v.word(), v.invariant());
-        let known = self.found.iter().position(|f| kind(&f.verdict) == kind(&verdict));
+        let known = self.found.iter().position(|f| f.verdict.kind() == verdict.kind());
         if known.is_some_and(|i| self.found[i].cost <= cost) {
             return;
         }
@@ -333,6 +332,6 @@ impl Search {
         Ok(self.report)
     }
     fn has_livelock(&self) -> bool {
-        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::I17))
+        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::Progress))
     }
 }

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::inject::Kind;
+
 /// A state's number, in the order of discovery.
 pub type Id = u32;
 
-/// What an edge stands for.
+/// What leads from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Edge {
     /// One instruction (and the blocked chain behind it).
     Step,
-    /// An NMI arrives.
-    Nmi,
-    /// NMIs are unblocked from outside.
-    Unmask,
+    /// Something arrives.
+    Event(Kind),
 }
 
 /// Where a state's instruction edge leads.
@@ -54,6 +54,19 @@ impl Hasher for Low64 {
 
     fn write_u128(&mut self, value: u128) {
         self.0 = value as u64;
+    }
+}
+
+impl Edge {
+    /// An NMI arrives.
+    pub const NMI: Self = Edge::Event(Kind::Nmi);
+
+    /// What arrives, where something does.
+    pub fn event(self) -> Option<Kind> {
+        match self {
+            Edge::Step => None,
+            Edge::Event(kind) => Some(kind),
+        }
     }
 }
 
@@ -189,11 +202,11 @@ mod tests {
     fn a_path_is_read_from_the_first_state_on() {
         let mut s = States::default();
         s.add(7, 0, Edge::Step);
-        s.add(8, 0, Edge::Nmi);
+        s.add(8, 0, Edge::NMI);
         let id = s.add(9, 1, Edge::Step).unwrap();
-        assert_eq!(s.path(id), [Edge::Nmi, Edge::Step]);
-        assert_eq!(s.add(9, 1, Edge::Nmi), None);
-        let far = s.add_by(10, id, &[Edge::Step, Edge::Nmi]).unwrap();
-        assert_eq!(s.path(far), [Edge::Nmi, Edge::Step, Edge::Step, Edge::Nmi]);
+        assert_eq!(s.path(id), [Edge::NMI, Edge::Step]);
+        assert_eq!(s.add(9, 1, Edge::NMI), None);
+        let far = s.add_by(10, id, &[Edge::Step, Edge::NMI]).unwrap();
+        assert_eq!(s.path(far), [Edge::NMI, Edge::Step, Edge::Step, Edge::NMI]);
     }
 }

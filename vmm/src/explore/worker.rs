@@ -6,7 +6,7 @@ use super::config::Error;
 use super::footprint::{Footprints, Start};
 use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
-use super::path::{self, Lookout, Moves};
+use super::path::{self, Lookout, Reductions};
 use super::states::{Edge, Id, States};
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
@@ -52,7 +52,7 @@ pub(super) struct Reached {
 }
 
 impl Worker {
-    pub fn new(mut session: Session, moves: Moves) -> Self {
+    pub fn new(mut session: Session, reductions: Reductions) -> Self {
         let packer = Packer::new(&mut session);
         let watched = &session.rules().watched;
         let stacks: Vec<_> = session.rules().guest.image.declared.stacks.iter().map(|s| &s.range).collect();
@@ -62,7 +62,7 @@ impl Worker {
         };
         let stacks: Vec<_> = stacks.iter().map(range).collect();
         let deepest = stacks.iter().map(|s| s.end).collect();
-        let live = if moves.merge_dead { Liveness::new(session.rules(), false) } else { None };
+        let live = if reductions.merge_dead { Liveness::new(session.rules(), false) } else { None };
         let look = Lookout { live, ..Lookout::default() };
         Self {
             session,
@@ -93,21 +93,21 @@ impl Worker {
         id: Id,
         state: &Packed,
         edge: Edge,
-        moves: Moves,
+        reductions: Reductions,
         known: &States,
     ) -> Result<Option<Reached>, Error> {
-        if !path::exists(state, self.session.machine().mode(), edge, moves) {
+        if !path::exists(state, self.session.machine().mode(), edge, reductions) {
             return Ok(None);
         }
         self.packer.unpack(state, &mut self.session);
         let outermost = state.outermost();
         let stand = Stand::of(&self.session);
         let nesting = match edge {
-            _ if self.look.twin => self.walk_twin(state, edge, moves)?,
-            Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
-            _ => self.walk(state, edge, moves)?,
+            _ if self.look.twin => self.walk_twin(state, edge, reductions)?,
+            Edge::NMI if !outermost && reductions.skips_blocked() => self.nest(state, reductions)?,
+            _ => self.walk(state, edge, reductions)?,
         };
-        if edge == Edge::Nmi && outermost && !self.look.twin && !id.is_multiple_of(self.sample) {
+        if edge == Edge::NMI && outermost && !self.look.twin && !id.is_multiple_of(self.sample) {
             return Ok(None); // its entry was looked at; the rest is like a sampled one's
         }
         let to = match self.session.take_verdict() {
@@ -126,7 +126,7 @@ impl Worker {
     }
 
     /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
-    fn nest(&mut self, state: &Packed, moves: Moves) -> Result<u32, Error> {
+    fn nest(&mut self, state: &Packed, reductions: Reductions) -> Result<u32, Error> {
         let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
         if self.session.nest_at_once()? {
             self.packer.look(&self.session);
@@ -136,39 +136,39 @@ impl Worker {
             }
         }
         self.packer.unpack(state, &mut self.session);
-        self.walk(state, Edge::Nmi, moves)
+        self.walk(state, Edge::NMI, reductions)
     }
 
     /// Follows an edge, and looks at where it led. A chain that was run freely is
     /// stepped, unless one that begins and ends like it was before.
-    fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
+    fn walk(&mut self, state: &Packed, edge: Edge, reductions: Reductions) -> Result<u32, Error> {
         let start = Point::of(&self.session);
-        let nesting = path::follow(&mut self.session, edge, moves, Some(&mut self.look))?;
+        let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
         self.packer.look(&self.session);
-        if edge == Edge::Step || !moves.skips_blocked() {
+        if edge == Edge::Step || !reductions.skips_blocked() {
             return Ok(nesting);
         }
         let chain = (start, Point::of(&self.session), self.packer.change_since(state));
         if self.chains.insert(chain) {
             self.packer.unpack(state, &mut self.session);
-            path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
+            path::follow_closely(&mut self.session, edge, reductions, &mut self.look)?;
             self.packer.look(&self.session);
         }
         Ok(nesting)
     }
 
     /// Follows an edge of a twin's. A chain is run freely where one like it was stepped.
-    fn walk_twin(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
+    fn walk_twin(&mut self, state: &Packed, edge: Edge, reductions: Reductions) -> Result<u32, Error> {
         let start = Start { rip: state.rip(), edge, hash: self.packer.hash_registers(&self.session) };
         let (packer, chains) = (&mut self.packer, &mut self.footprints);
         if let Some(end) = chains.find(start, |start, i, read| packer.hash_footprint(state, start, i, read)) {
-            let nesting = self.run(state, edge, moves)?;
+            let nesting = self.run(state, edge, reductions)?;
             self.packer.look(&self.session);
             self.strayed |= self.session.verdict().is_none() && end != self.packer.hash_registers(&self.session);
             return Ok(nesting);
         }
         self.look.begin_chain();
-        let nesting = path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
+        let nesting = path::follow_closely(&mut self.session, edge, reductions, &mut self.look)?;
         self.packer.look(&self.session);
         let read = self.look.read_by_chain(self.session.rules());
         let packer = &mut self.packer;
@@ -178,15 +178,15 @@ impl Worker {
     }
 
     /// Follows an edge freely, a nested NMI's in one run where it comes back.
-    fn run(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
-        if edge == Edge::Nmi && !state.outermost() {
+    fn run(&mut self, state: &Packed, edge: Edge, reductions: Reductions) -> Result<u32, Error> {
+        if edge == Edge::NMI && !state.outermost() {
             let nesting = self.session.oracle().ghost.frames.nmis() + 1;
             if self.session.nest_at_once()? {
                 return Ok(nesting);
             }
             self.packer.unpack(state, &mut self.session);
         }
-        Ok(path::follow(&mut self.session, edge, moves, None)?)
+        Ok(path::follow(&mut self.session, edge, reductions, None)?)
     }
 
     /// The same of a twin's state behind its episode, without what is left on stacks.

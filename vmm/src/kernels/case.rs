@@ -9,7 +9,7 @@ use super::site::Site;
 use crate::cpu::rflags;
 use crate::inject::{Event, Kind};
 use crate::machine::Raise;
-use crate::oracle::{Invariant, Verdict};
+use crate::oracle::{Invariant, Verdict, wrong_checksum};
 
 /// How NMIs are raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
         let at = self.lab.pc.physical(want.rsp)? as usize;
         let end = (at + 256).min((at | 0xfff) + 1);
         let same = self.lab.pc.ram().get(at..end) == self.lab.snapshot.ram().get(at..end);
-        (!same).then(|| Verdict::Violation { invariant: Invariant::I7, detail: "the interrupted stack changed".into() })
+        (!same).then(|| violation(Invariant::Memory, "the interrupted stack changed".into()))
     }
 
     /// Back in the interrupted context: is it the same, is everything handled, does
@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
             return Ok(verdict);
         }
         if left_blocked {
-            return Ok(violation(Invariant::I12, "NMIs are left blocked".into()));
+            return Ok(violation(Invariant::AtRest, "NMIs are left blocked".into()));
         }
         let checksum = self.lab.pc.program().checksum;
         let limit = self.lab.limit.max(Duration::from_millis(200));
@@ -288,10 +288,7 @@ impl<'a> Run<'a> {
             match self.lab.pc.run(&[], limit)? {
                 Stop::Mark => {}
                 Stop::Heartbeat(sum) if sum == checksum => break Verdict::Pass,
-                Stop::Heartbeat(sum) => {
-                    let detail = format!("the user program's checksum is {sum:#x}, not {:#x}", checksum);
-                    break violation(Invariant::I6, detail);
-                }
+                Stop::Heartbeat(sum) => break wrong_checksum(sum.into(), checksum.into()),
                 other => break self.broken(other),
             }
         };
@@ -302,11 +299,11 @@ impl<'a> Run<'a> {
         let handled = count.wrapping_sub(self.count_before);
         if self.arrived > 0 && count == self.count_at_arrival {
             let detail = format!("lost: {} arrived, {handled} were handled, none after the last came", self.arrived);
-            return Ok(violation(Invariant::I3, detail));
+            return Ok(violation(Invariant::Service, detail));
         }
         if handled > self.delivered {
             let detail = format!("{handled} were handled, {} were delivered", self.delivered);
-            return Ok(violation(Invariant::I4, detail));
+            return Ok(violation(Invariant::Bound, detail));
         }
         Ok(Verdict::Pass)
     }
@@ -314,14 +311,14 @@ impl<'a> Run<'a> {
     fn broken(&self, stop: Stop) -> Verdict {
         let at = self.lab.show(self.lab.pc.rip());
         match stop {
-            Stop::Oops(line) => violation(Invariant::I18, format!("oops: {line}")),
+            Stop::Oops(line) => violation(Invariant::NoFault, format!("oops: {line}")),
             Stop::Shutdown => Verdict::Shutdown { detail: format!("triple fault at {at}") },
             Stop::Budget => self.hung(),
-            Stop::Reset => violation(Invariant::I18, "the kernel reset the machine".into()),
-            Stop::Dead => violation(Invariant::I18, format!("the CPU halted for good at {at}")),
-            Stop::Idle => violation(Invariant::I17, "the CPU is idle, and nothing will wake it".into()),
+            Stop::Reset => violation(Invariant::NoFault, "the kernel reset the machine".into()),
+            Stop::Dead => violation(Invariant::NoFault, format!("the CPU halted for good at {at}")),
+            Stop::Idle => violation(Invariant::Progress, "the CPU is idle, and nothing will wake it".into()),
             Stop::Failed(why) => Verdict::HostLimit { why },
-            other => violation(Invariant::I18, format!("{other:?} at {at}")),
+            other => violation(Invariant::NoFault, format!("{other:?} at {at}")),
         }
     }
 
@@ -337,7 +334,7 @@ fn violation(invariant: Invariant, detail: String) -> Verdict {
 }
 
 fn context(what: String) -> Verdict {
-    violation(Invariant::I6, format!("the interrupted context differs: {what}"))
+    violation(Invariant::Context, format!("the interrupted context differs: {what}"))
 }
 
 fn differences(now: &crate::cpu::Regs, want: &crate::cpu::Regs) -> String {

@@ -213,7 +213,7 @@ impl<'a> Sweep<'a> {
         }
         let again = self.surely(&row.events, Which::Arm, row.expected)?;
         self.stats.rechecked += 1;
-        let word = |o: &Outcome| (o.verdict.word(), o.verdict.invariant(), o.handled);
+        let word = |o: &Outcome| (o.verdict.kind(), o.handled);
         if row.outcome.verdict.is_pass() != again.verdict.is_pass()
             || (again.verdict.is_pass() && word(&again) != word(&row.outcome))
         {

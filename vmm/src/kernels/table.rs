@@ -2,6 +2,7 @@
 
 use super::lab::Lab;
 use super::sweep::Row;
+use crate::oracle::Verdict;
 
 struct Line {
     first: String,
@@ -28,7 +29,7 @@ impl Table {
         let outcome = match verdict.invariant() {
             None if row.outcome.unreached > 0 => "not reached".to_owned(),
             None => verdict.word().to_owned(),
-            Some(i) if verdict.word() == "violation" => format!("{i}: {}", brief(verdict.detail())),
+            Some(i) if matches!(verdict, Verdict::Violation { .. }) => format!("{i}: {}", brief(verdict.detail())),
             Some(_) => verdict.word().to_owned(),
         };
         let handled = format!("{}/{}", row.outcome.handled, row.outcome.arrived);

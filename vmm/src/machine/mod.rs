@@ -4,8 +4,9 @@
 pub mod boot;
 mod calls;
 mod checkpoint;
+mod closed;
 mod deliver;
-pub mod fault;
+pub mod hv_bug;
 mod idt;
 mod lab;
 pub mod memory;
@@ -14,6 +15,7 @@ mod nmi_window;
 pub mod paging;
 pub mod pv;
 mod ready;
+mod seen;
 pub(in crate::machine) mod step;
 mod timed;
 mod transport;

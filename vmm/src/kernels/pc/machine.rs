@@ -307,6 +307,9 @@ impl Pc {
                 Some(Stop::Failed(format!("KVM could not execute {bytes:02x?} at {at} (suberror {suberror})")))
             }
             Exit::Debug { pc, .. } => Some(Stop::Failed(format!("a debug exit at {pc:#x} that nobody asked for"))),
+            Exit::WriteMsr { index, .. } => {
+                Some(Stop::Failed(format!("a WRMSR to {index:#x} that nobody asked to see")))
+            }
             Exit::Other(reason) => Some(Stop::Failed(format!("KVM exit {reason}"))),
             Exit::XenHypercall { number } => {
                 Some(Stop::Failed(format!("Xen's hypercall {number}, which nobody asked for")))

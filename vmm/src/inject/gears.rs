@@ -1,13 +1,17 @@
 //! Carries out one schedule, in any gear.
 
-use super::schedule::{Kind, Schedule};
+use std::fmt;
+use std::str::FromStr;
+
+use super::event::Kind;
+use super::schedule::Schedule;
 use super::session::{Advance, Session};
 use crate::image::Names;
 use crate::machine::{Error, Raise};
 use crate::oracle::Verdict;
 
 /// How a schedule is carried out. All gears must come to the same verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gear {
     /// Run freely to each boundary and raise a real NMI there: what an external NMI does.
@@ -18,16 +22,58 @@ pub enum Gear {
     Jump,
 }
 
+impl Gear {
+    /// All of them, the reference first.
+    pub const ALL: [Self; 3] = [Self::Arm, Self::Step, Self::Jump];
+
+    /// As it is written on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Gear::Arm => "arm",
+            Gear::Step => "step",
+            Gear::Jump => "jump",
+        }
+    }
+
+    /// What it does, in a line of help.
+    pub fn about(self) -> &'static str {
+        match self {
+            Gear::Arm => "Run freely to each boundary and raise a real NMI there: the reference",
+            Gear::Step => "One instruction at a time",
+            Gear::Jump => "From a checkpoint at the boundary, with the NMI pending in the vCPU events",
+        }
+    }
+}
+
+impl fmt::Display for Gear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that names no gear.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown gear {0:?}; expected arm, step or jump")]
+pub struct UnknownGear(String);
+
+impl FromStr for Gear {
+    type Err = UnknownGear;
+
+    fn from_str(text: &str) -> Result<Self, UnknownGear> {
+        Self::ALL.into_iter().find(|gear| gear.name() == text).ok_or_else(|| UnknownGear(text.to_owned()))
+    }
+}
+
 /// Why a schedule could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The machine failed.
+    /// The machine failed, or this KVM did.
     #[error(transparent)]
     Machine(#[from] Error),
     /// The run ended before an event's boundary came.
     #[error("{event} is never reached: {why}")]
     NeverReached {
-        /// The event.
+        /// The event, as schedules write it.
         event: String,
         /// How often execution stood there, or where it stands instead.
         why: String,
@@ -75,10 +121,7 @@ pub fn run(
                     session.restore(&here);
                     raise = Raise::Events;
                 }
-                match event.kind {
-                    Kind::Nmi => session.arrive(),
-                    Kind::Unmask => session.unmask(),
-                }
+                event.kind.happens(session);
                 *fired = true;
                 visitor.arrived(session, event.kind);
             }

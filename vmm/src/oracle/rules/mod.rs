@@ -1,4 +1,27 @@
-//! The rules I1–I18, applied to what a run does.
+//! The rules, one file each, and what a scheme and a scenario are held to.
+//!
+//! A rule is a few methods of the oracle that are asked at one event each, by `watch.rs`. A
+//! new one is a file here, its name in `invariant.rs`, and the place in `watch.rs` where it is
+//! asked.
+
+mod atomic;
+mod block;
+mod bound;
+mod context;
+mod cr3;
+mod faults;
+mod gs;
+mod latch;
+pub(super) mod memory;
+mod privilege;
+pub(super) mod progress;
+mod provenance;
+mod reentry;
+mod rest;
+mod service;
+mod stack;
+mod traps;
+mod view;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +48,7 @@ pub struct Rules {
     /// The memory that must not change.
     pub watched: Watched,
     /// Words with their values at *ready*.
-    pub(super) idle: Vec<(u64, u8)>,
+    pub(in crate::oracle) idle: Vec<(u64, u8)>,
     /// The GS base at *ready*.
     gs_base: u64,
     /// The run without NMIs; empty while it is being made.
@@ -72,12 +95,12 @@ impl Rules {
     }
 
     /// The declared stack that `rsp` points into. An empty stack's RSP is its top.
-    pub(super) fn stack_of(&self, rsp: u64) -> Option<&Range<u64>> {
+    pub(in crate::oracle) fn stack_of(&self, rsp: u64) -> Option<&Range<u64>> {
         self.guest.image.declared.stacks.iter().map(|s| &s.range).find(|r| r.start < rsp && rsp <= r.end)
     }
 
     /// The bytes below `rsp` on its stack that nobody may rely on.
-    pub(super) fn dead(&self, rsp: u64) -> Range<u64> {
+    pub(in crate::oracle) fn dead(&self, rsp: u64) -> Range<u64> {
         let keep = if self.scenario.redzone { 128 } else { 0 };
         match self.stack_of(rsp) {
             Some(stack) => stack.start..(rsp - keep).max(stack.start),
@@ -87,7 +110,7 @@ impl Rules {
 
     /// The same for an interrupted context. While user code runs, the stack that it
     /// would enter the kernel on is empty; of its own memory nothing is dead.
-    pub(super) fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {
+    pub(in crate::oracle) fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {
         match context.cpl() {
             3 => {
                 let top = machine.entry_sp();

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{Done, command, vmm};
 use serde_json::Value;
+use vmm::inject::Gear;
 use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
-use vmm::kernels::{Kind, Lab, Row, Setup, Sweep, Which};
+use vmm::kernels::{Kind, Lab, Row, Setup, Sweep};
 use vmm::kvm::{Host, interrupt_after};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -93,7 +94,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     lab.go(&[], "asm_exc_nmi+0x4").expect("the default site");
     let events = lab.schedule("nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi").expect("a schedule").0;
     assert_eq!((events.len(), events[0].at), (3, lab.start()));
-    let outcome = lab.case(&events, Which::Arm).expect("it runs");
+    let outcome = lab.case(&events, Gear::Arm).expect("it runs");
     assert!(outcome.verdict.is_pass(), "{}", outcome.verdict);
     assert_eq!((outcome.arrived, outcome.delivered, outcome.handled, outcome.unreached), (2, 2, 2, 0));
 

@@ -25,6 +25,11 @@ pub fn gear() -> impl TypedValueParser<Value = GearArg> {
     })
 }
 
+/// One gear (`vmm linux --gear`).
+pub fn one_gear() -> impl TypedValueParser<Value = Gear> {
+    one_of(Gear::ALL.map(|g| (g.name(), g.about()))).try_map(|name| name.parse::<Gear>())
+}
+
 fn one_of(names: impl IntoIterator<Item = (&'static str, &'static str)>) -> PossibleValuesParser {
     PossibleValuesParser::new(names.into_iter().map(|(name, about)| PossibleValue::new(name).help(about)))
 }

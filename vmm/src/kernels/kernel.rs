@@ -45,6 +45,8 @@ pub struct Vital {
     pub name: &'static str,
     /// Its value.
     pub value: u64,
+    /// Whether it is the same in user mode, too, and for ever.
+    pub lasts: bool,
     /// What a change means, in words that follow "the kernel": "says that it is tainted".
     pub means: &'static str,
 }

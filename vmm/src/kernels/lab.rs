@@ -1,9 +1,13 @@
 //! A kernel that has booted, and stands where the first NMI arrives.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::time::Duration;
 
 use super::entry::EntryPath;
+use super::expect::Expected;
+use super::footprint::Footprint;
+use super::judge::Reference;
 use super::kernel::Kernel;
 use super::pc::{Error, Pc, Progress, Snapshot};
 use super::site::{Site, boundary, resolve};
@@ -67,9 +71,12 @@ pub struct Lab {
     mutations: Vec<String>,
     pub(super) snapshot: Snapshot,
     pub(super) site: Site,
+    pub(super) reference: Reference,
+    /// What NMIs write, by site.
+    footprints: HashMap<Site, Footprint>,
     /// Every iretq of the kernel's entry code.
     pub(super) irets: Vec<u64>,
-    /// How long one case may take, without which it is a livelock.
+    /// CPU time that one case may take, after which it is a livelock.
     pub(super) limit: Duration,
 }
 
@@ -88,22 +95,88 @@ impl Lab {
         pc.end_echo();
         kernel.settle(&mut pc)?;
         let mut home = pc.snapshot(Vec::new())?;
-        let Arrival { path, irets, site, snapshot } =
-            Arrival::new(&mut pc, &*kernel, &mut home, &setup.mutations, site, Vec::new())?;
-        let limit = Duration::from_millis(250);
-        let (host, mutations) = (host.id().clone(), setup.mutations);
-        Ok(Self { host, kernel, pc, path, home, mutations, snapshot, site, irets, limit })
+        let arrival = Arrival::new(&mut pc, &*kernel, &mut home, &[], site, Vec::new())?;
+        let mut lab = Self {
+            host: host.id().clone(),
+            kernel,
+            pc,
+            path: arrival.path,
+            home,
+            mutations: Vec::new(),
+            snapshot: arrival.snapshot,
+            site: arrival.site,
+            reference: arrival.reference,
+            footprints: HashMap::new(),
+            irets: arrival.irets,
+            limit: Duration::from_millis(250),
+        };
+        lab.learn()?;
+        if !setup.mutations.is_empty() {
+            lab.go(&setup.mutations, site)?;
+        }
+        Ok(lab)
     }
 
     /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
     /// lab is good for nothing but to be told to go elsewhere.
     pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
+        // What NMIs may write is learnt from the kernel as it came up.
+        if !mutations.is_empty() && !self.footprints.contains_key(&Site::parse(site, &self.pc, &*self.kernel)?) {
+            self.arrive(&[], site)?;
+        }
+        self.arrive(mutations, site)
+    }
+
+    fn arrive(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
         let room = self.snapshot.take_room();
         let arrival = Arrival::new(&mut self.pc, &*self.kernel, &mut self.home, mutations, site, room)?;
         (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
-        self.snapshot = arrival.snapshot;
+        (self.snapshot, self.reference) = (arrival.snapshot, arrival.reference);
         self.mutations = mutations.to_vec();
+        match self.footprints.get(&self.site) {
+            Some(known) => self.reference.footprint = known.clone(),
+            None => self.learn()?,
+        }
         Ok(())
+    }
+
+    /// Finds out what NMIs write here: one alone, one that is latched during another, one
+    /// that nests.
+    fn learn(&mut self) -> Result<(), LabError> {
+        let mut footprint = Footprint::new(&self.pc)?;
+        let one = vec![Event { kind: Kind::Nmi, at: self.start() }];
+        let path = self.walk(&one)?;
+        path.visits.iter().for_each(|v| footprint.add_stack(&self.pc, v.rsp));
+        let mut schedules = vec![one.clone()];
+        if let Some(at) = path.in_handler(&self.path) {
+            let nested = [Event { kind: Kind::Unmask, at }, Event { kind: Kind::Nmi, at }];
+            schedules.push([&one[..], &nested[1..]].concat());
+            schedules.push([&one[..], &nested].concat());
+        }
+        for (i, schedule) in schedules.iter().enumerate() {
+            match self.written_by(schedule) {
+                Ok(changes) => footprint.add(&changes),
+                // The sweep will say so; less may be written then.
+                Err(why) if i > 0 => log::warn!("what more than one NMI writes is not known: {why}"),
+                Err(why) => return Err(why),
+            }
+        }
+        log::info!("NMIs at {} write {}", self.show(self.start().addr), footprint.names(&self.pc).join(", "));
+        self.footprints.insert(self.site.clone(), footprint.clone());
+        self.reference.footprint = footprint;
+        Ok(())
+    }
+
+    /// What NMIs may write outside their stacks, by name.
+    pub fn written(&self) -> Vec<String> {
+        self.reference.footprint.names(&self.pc)
+    }
+
+    /// Whether a guest-physical address is on the part of the interrupted stack that is in
+    /// use.
+    pub(super) fn on_interrupted_stack(&self, at: u64) -> bool {
+        let rsp = self.pc.physical(self.snapshot.vcpu().regs.rsp);
+        self.site != Site::User && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
     }
 
     /// Where it runs.
@@ -169,6 +242,29 @@ impl Lab {
         Ok(schedule)
     }
 
+    /// What is to be expected of a schedule: that the kernel survives, unless one of its NMIs
+    /// comes where no kernel can. Sweeps, schedules and replays are judged by this alike.
+    pub fn expected(&mut self, events: &[Event]) -> Result<Expected, LabError> {
+        let nmis = events.iter().enumerate().filter(|(_, e)| e.kind == Kind::Nmi).skip(1);
+        let mut all = Expected::Nested;
+        for (i, nmi) in nmis {
+            let unmasked = events[..i].last().is_some_and(|e| e.kind == Kind::Unmask && e.at == nmi.at);
+            let before = &events[..i - usize::from(unmasked)];
+            let path = match self.walk(before) {
+                Ok(path) => path,
+                // What came before must be survived, and is not.
+                Err(LabError::Single(..)) => return Ok(all),
+                Err(e) => return Err(e),
+            };
+            let Some(visit) = path.visits.iter().find(|v| v.at == nmi.at) else { return Ok(all) };
+            all = Expected::of(visit, unmasked);
+            if !all.survives() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
     /// The place of a schedule's first event, which is where to boot to.
     pub fn site_of(text: &str) -> &str {
         let first = text.split([' ', ',', '\t', '\n']).find(|w| !w.is_empty()).unwrap_or("");
@@ -189,6 +285,7 @@ struct Arrival {
     irets: Vec<u64>,
     site: Site,
     snapshot: Snapshot,
+    reference: Reference,
 }
 
 impl Arrival {
@@ -201,6 +298,7 @@ impl Arrival {
         site: &str,
         room: Vec<u8>,
     ) -> Result<Self, LabError> {
+        pc.set_silent(false);
         pc.restore(home)?;
         for mutation in mutations {
             mutate(pc, mutation)?;
@@ -213,7 +311,12 @@ impl Arrival {
         };
         let irets = entry_irets(pc, &path);
         site.reach(pc, SITE_LIMIT)?;
-        Ok(Self { path, irets, site, snapshot: pc.snapshot(room)? })
+        let mut snapshot = pc.snapshot(room)?;
+        // As every case finds it.
+        pc.restore(&mut snapshot)?;
+        let reference = Reference::of(pc, kernel)?;
+        pc.set_silent(true);
+        Ok(Self { path, irets, site, snapshot, reference })
     }
 }
 

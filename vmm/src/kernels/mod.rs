@@ -9,6 +9,8 @@ mod campaign;
 mod case;
 mod entry;
 mod expect;
+mod footprint;
+mod judge;
 mod kernel;
 mod lab;
 pub mod linux;
@@ -21,7 +23,7 @@ mod table;
 
 pub use bench::{Bench, bench};
 pub use campaign::{Campaign, CampaignRun, Part, kernel_cache};
-pub use case::{Outcome, Which};
+pub use case::Outcome;
 pub use entry::{Boundary, EntryPath};
 pub use expect::Expected;
 pub use kernel::{Kernel, Vital};

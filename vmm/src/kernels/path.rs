@@ -5,14 +5,12 @@ use std::collections::HashMap;
 
 use iced_x86::{InstructionInfoFactory, OpAccess};
 
-use super::case::{Run, Step, Which};
+use super::case::{LONGEST, Run, Step};
+use super::entry::EntryPath;
 use super::lab::{Lab, LabError};
 use super::pc::Pc;
 use crate::image::{Decoded, Flow};
-use crate::inject::{At, Event};
-
-/// Boundaries after which a path is taken to have no end.
-const LONGEST: usize = 200_000;
+use crate::inject::{At, Event, Gear};
 
 /// A boundary on a path.
 #[derive(Clone, Debug)]
@@ -21,6 +19,8 @@ pub struct Visit {
     pub at: At,
     /// Whether NMIs are blocked here.
     pub blocked: bool,
+    /// The stack pointer here.
+    pub rsp: u64,
     /// The instruction that will read the hardware's frame last, if one still will.
     pub frame_read_at: Option<u64>,
     /// The same for the word beneath that frame, the first that entry code writes.
@@ -39,8 +39,7 @@ pub struct Path {
 impl Lab {
     /// Steps through what `events` lead to.
     pub fn walk(&mut self, events: &[Event]) -> Result<Path, LabError> {
-        let mut run = Run::new(self, events, Which::Jump)?;
-        run.hold_clock();
+        let mut run = Run::new(self, events, Gear::Step)?;
         let mut path = Path::default();
         let mut counts = HashMap::<u64, u32>::new();
         counts.insert(run.lab.start().addr, 1);
@@ -69,14 +68,14 @@ impl Lab {
             let addr = run.lab.pc.rip();
             let n = counts.entry(addr).or_default();
             *n += 1;
-            let blocked = run.lab.pc.state().events.nmi.masked != 0;
-            path.visits.push(Visit { at: At { addr, n: *n }, blocked, frame_read_at: None, save_read_at: None });
+            let (blocked, rsp) = (run.blocked(), run.lab.pc.state().regs.rsp);
+            path.visits.push(Visit { at: At { addr, n: *n }, blocked, rsp, frame_read_at: None, save_read_at: None });
             let d = run.lab.pc.next_instruction();
             let mut reads_from = |start: u64, len: u64| {
                 d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
             };
             reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
-            run.restart_clock();
+            run.restart_clock()?;
         }
         path.mark_frames(&reads);
         Ok(path)
@@ -84,6 +83,13 @@ impl Lab {
 }
 
 impl Path {
+    /// The first boundary after the entry code, where the frame is no longer read: in the
+    /// handler's C code.
+    pub fn in_handler(&self, entry: &EntryPath) -> Option<At> {
+        let found = self.visits.iter().find(|v| v.frame_read_at.is_none() && !entry.contains(v.at.addr));
+        found.map(|v| v.at)
+    }
+
     /// Carries each frame's last read back to the boundaries before it, as far as the
     /// delivery that wrote the frame.
     fn mark_frames(&mut self, reads: &[(bool, bool)]) {

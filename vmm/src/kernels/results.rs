@@ -159,8 +159,7 @@ impl CaseRow {
         Self { because, defect: row.is_defect(), ..Self::alone(&row.outcome, schedule, expected, replay) }
     }
 
-    /// Of a case of its own.
-    pub fn alone(outcome: &Outcome, schedule: String, expected: &'static str, replay: impl Fn(&str) -> String) -> Self {
+    fn alone(outcome: &Outcome, schedule: String, expected: &'static str, replay: impl Fn(&str) -> String) -> Self {
         let verdict = &outcome.verdict;
         let replay = (!verdict.is_pass()).then(|| replay(&schedule));
         Self {

@@ -8,7 +8,7 @@ use super::pc::{Error, Pc, Stop};
 use crate::image::PlaceError;
 
 /// The interrupted place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Site {
     /// In mid-checksum of the user program, at CPL 3.
     User,

@@ -29,7 +29,7 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
     if !args.json {
         out.line(&format!("{}: {}", campaign.name, header(&document)))?;
     }
-    let how = How { kernel: &kernel, json: args.json, stop: &stop };
+    let how = How { kernel: &kernel, json: args.json, case_limit: args.case_limit, stop: &stop };
     let mut as_expected = true;
     for (run, site) in campaign.runs.iter().flat_map(|run| run.sites.iter().map(move |site| (run, site))) {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {

@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::failure::Failure;
+use crate::inject::Gear;
 use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use crate::kernels::pc::{Error, KernelSymbols};
 use crate::kernels::{KernelInfo, Lab, LabError, Setup};
@@ -97,9 +98,9 @@ impl KernelArgs {
         Ok(Booted { lab, info })
     }
 
-    /// The command line that boots the same kernel, changed by `mutate`, and runs a
-    /// schedule on it.
-    pub fn replay(&self, mutate: &[String], schedule: &str) -> String {
+    /// The command line that boots the same kernel, changed by `mutate`, and carries out a
+    /// schedule on it in the same way.
+    pub fn replay(&self, mutate: &[String], gear: Gear, case_limit: u64, schedule: &str) -> String {
         let mut words = vec!["vmm linux".to_owned()];
         let mut option = |name: &str, value: Option<String>| {
             words.extend(value.map(|value| format!("--{name} {}", quoted(&value))));
@@ -111,6 +112,9 @@ impl KernelArgs {
         option("cmdline", Some(self.cmdline.clone()).filter(|c| !c.is_empty()));
         option("ram", self.ram.map(|ram| ram.to_string()));
         mutate.iter().for_each(|m| option("mutate", Some(m.clone())));
+        option("boot-limit", self.boot_limit.map(|seconds| seconds.to_string()));
+        option("gear", Some(gear.to_string()));
+        option("case-limit", Some(case_limit.to_string()));
         option("schedule", Some(schedule.to_owned()));
         words.join(" ")
     }
@@ -161,10 +165,10 @@ mod tests {
             mutate: Vec::new(),
             console: false,
         };
-        let line = args.replay(&["a=9090".to_owned()], "nmi@user#1 nmi@b#1");
+        let line = args.replay(&["a=9090".to_owned()], Gear::Jump, 250, "nmi@user#1 nmi@b#1");
         assert_eq!(
             line,
-            r"vmm linux --kernel 'my kernel' --cmdline 'it'\''s' --ram 64 --mutate a=9090 --schedule 'nmi@user#1 nmi@b#1'"
+            r"vmm linux --kernel 'my kernel' --cmdline 'it'\''s' --ram 64 --mutate a=9090 --gear jump --case-limit 250 --schedule 'nmi@user#1 nmi@b#1'"
         );
     }
 }

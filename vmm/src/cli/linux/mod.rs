@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
+use super::named;
 use super::out::Out;
-use crate::kernels::{CaseRow, Document, Lab, Part, Which};
+use crate::inject::Gear;
+use crate::kernels::{CaseRow, Document, Lab, Part, Row};
 pub use boundaries::boundaries;
 pub use kernel::KernelArgs;
 use sweep::{How, ending};
@@ -58,10 +60,10 @@ pub struct Linux {
     /// Which NMI of a sweep goes from boundary to boundary
     #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third")]
     pub part: Vec<Part>,
-    /// How NMIs of a schedule are raised
-    #[arg(long, value_name = "GEAR", default_value = "arm")]
-    pub gear: GearArg,
-    /// How long one case may take before it is a livelock
+    /// How a schedule is carried out
+    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = named::one_gear())]
+    pub gear: Gear,
+    /// CPU time that one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
     /// Print JSON
@@ -85,15 +87,6 @@ pub struct What {
     /// Run what a campaign file says
     #[arg(long, value_name = "FILE")]
     pub campaign: Option<PathBuf>,
-}
-
-/// How NMIs are raised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GearArg {
-    /// By KVM_NMI, as a device would
-    Arm,
-    /// By the vCPU's events
-    Jump,
 }
 
 impl Linux {
@@ -129,7 +122,7 @@ fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
     if !args.json {
         out.line(&format!("{}\n", header(&document)))?;
     }
-    let how = How { kernel: &args.kernel, json: args.json, stop: &stop };
+    let how = How { kernel: &args.kernel, json: args.json, case_limit: args.case_limit, stop: &stop };
     for (i, site) in sites.iter().enumerate() {
         if i > 0 {
             booted.lab.go(&args.kernel.mutate, site)?;
@@ -151,20 +144,20 @@ fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;
-    let which = if args.gear == GearArg::Arm { Which::Arm } else { Which::Jump };
-    let outcome = lab.case(&schedule.0, which)?;
-    let shown = lab.show_schedule(&schedule.0);
+    let case = Row::of(lab, &schedule.0, args.gear)?;
     let document = Document::new(booted.info, lab);
-    let row = CaseRow::alone(&outcome, shown, "pass", |s| args.kernel.replay(&args.kernel.mutate, s));
+    let replay = |s: &str| args.kernel.replay(&args.kernel.mutate, args.gear, args.case_limit, s);
+    let row = CaseRow::of(&case, lab, replay);
     if args.json {
         out.json(&serde_json::json!({
             "host": document.host, "kernel": document.kernel, "assists": document.assists,
-            "gear": if which == Which::Arm { "arm" } else { "jump" }, "case": row,
+            "gear": args.gear, "case": row,
         }))?;
     } else {
         out.line(&format!("{}\n", header(&document)))?;
         out.line(&format!("schedule   {}", row.schedule))?;
-        out.line(&format!("verdict    {}", outcome.verdict))?;
+        out.line(&format!("verdict    {}", case.outcome.verdict))?;
+        out.line(&format!("expected   {}", case.expected))?;
         out.line(&format!(
             "NMIs       {} arrived, {} fell together, {} delivered, {} handled",
             row.arrived, row.coalesced, row.delivered, row.handled
@@ -176,5 +169,5 @@ fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
             out.line(&format!("replay     {replay}"))?;
         }
     }
-    Ok(if outcome.verdict.is_pass() && outcome.unreached == 0 { Ending::Expected } else { Ending::Unexpected })
+    Ok(if case.is_defect() || case.is_silent() { Ending::Unexpected } else { Ending::Expected })
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::kernel::{KernelArgs, bar};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
+use crate::inject::Gear;
 use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
@@ -17,6 +18,8 @@ const SHOWN: usize = 10;
 pub struct How<'a> {
     pub kernel: &'a KernelArgs,
     pub json: bool,
+    /// CPU time for a case, in milliseconds.
+    pub case_limit: u64,
     pub stop: &'a AtomicBool,
 }
 
@@ -46,7 +49,9 @@ impl How<'_> {
                 if row.is_defect() {
                     defects.push(lab.show(row.at.addr));
                 }
-                info.rows.push(CaseRow::of(row, lab, |schedule| self.kernel.replay(&mutate, schedule)));
+                info.rows.push(CaseRow::of(row, lab, |schedule| {
+                    self.kernel.replay(&mutate, Gear::Jump, self.case_limit, schedule)
+                }));
             };
             let mut sweep = Sweep::new(lab, RECHECK, self.stop);
             match part {

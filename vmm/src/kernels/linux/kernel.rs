@@ -24,11 +24,12 @@ const GETPPID: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppi
 /// The kernel's own page table, which maps all of the kernel and nothing of a process.
 const PAGE_TABLE: [&str; 2] = ["init_top_pgt", "init_level4_pgt"];
 
-/// Words that an NMI leaves as they were: the kernel's name, its bytes, what a change means.
-const VITALS: [(&[&str], usize, &str, &str); 3] = [
-    (&["tainted_mask"], 8, "tainted_mask", "has tainted itself, as it does at a warning, an oops and a report"),
-    (&["__preempt_count", "pcpu_hot+0x8"], 4, "preempt count", "has not left what it entered"),
-    (&["oops_in_progress"], 4, "oops_in_progress", "is in an oops"),
+/// Words that an NMI leaves as they were: the kernel's names, its bytes, whether it lasts, how
+/// it is called, what a change means.
+const VITALS: [(&[&str], usize, bool, &str, &str); 3] = [
+    (&["tainted_mask"], 8, true, "tainted_mask", "has tainted itself, as it does at a warning, an oops and a report"),
+    (&["__preempt_count", "pcpu_hot+0x8"], 4, false, "preempt count", "has not left what it entered"),
+    (&["oops_in_progress"], 4, true, "oops_in_progress", "is in an oops"),
 ];
 
 impl Kernel for Linux {
@@ -60,21 +61,21 @@ impl Kernel for Linux {
 
     fn vitals(&self, pc: &Pc) -> Result<Vec<Vital>, Error> {
         let mut out = Vec::new();
-        for (names, bytes, name, means) in VITALS {
+        for (names, bytes, lasts, name, means) in VITALS {
             let Some(addr) = find(&self.symbols, names) else { continue };
             let addr = if addr < KERNEL_MAP { addr.wrapping_add(pc.kernel_gs()?) } else { addr };
             let mut value = [0; 8];
             if !pc.read(addr, &mut value[..bytes]) {
                 return Err(Error::Unreadable { what: name, addr });
             }
-            out.push(Vital { name, value: u64::from_le_bytes(value), means });
+            out.push(Vital { name, value: u64::from_le_bytes(value), lasts, means });
         }
         Ok(out)
     }
 
     fn unchecked(&self) -> Vec<&'static str> {
         let missing = VITALS.iter().filter(|(names, ..)| find(&self.symbols, names).is_none());
-        missing.map(|(_, _, name, _)| *name).collect()
+        missing.map(|(_, _, _, name, _)| *name).collect()
     }
 
     fn default_site(&self) -> Result<u64, Error> {

@@ -7,7 +7,7 @@ use crate::cpu::rflags;
 use crate::kvm::MSR_LSTAR;
 
 /// Whether, and how often, the host needed help.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Assists {
     /// int3 executed for it.
     pub int3: u64,
@@ -35,7 +35,7 @@ impl std::fmt::Display for Assists {
 
 /// Whether the CPU does a thing from ring 3 by itself here: SYSCALL arrives at CPL 0, OUT
 /// reaches the VMM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Native {
     /// None was seen yet.
     #[default]

@@ -25,13 +25,26 @@ impl Pc {
         self.devices.end_echo();
     }
 
-    /// Looks for an oops in what the console showed since the last look.
+    /// Looks for a complaint in what the console showed since the last look. In a case that
+    /// is any line, since what a kernel says there it does not say without NMIs. While the
+    /// kernel comes up, and on the way to a site, it is an oops or a panic.
     pub(super) fn scan_console(&mut self) -> Option<Stop> {
         const SIGNS: [&str; 6] = ["Kernel panic", "Oops", "BUG:", "WARNING:", "general protection", "double fault"];
         let new = self.console(self.scanned);
         self.scanned = self.console_len();
-        let line = new.lines().find(|l| SIGNS.iter().any(|s| l.contains(s)))?;
-        (self.frozen.is_some() || line.contains("panic")).then(|| Stop::Oops(line.trim().to_owned()))
+        // What begins a report says nothing of it: the next line does.
+        let lines = || new.lines().filter(|l| !l.trim().is_empty() && !l.contains("[ cut here ]"));
+        let oops = lines().find(|l| SIGNS.iter().any(|s| l.contains(s)));
+        let oops = oops.filter(|line| self.frozen.is_some() || line.contains("panic"));
+        let line = oops.or_else(|| lines().next().filter(|_| self.silent))?;
+        Some(Stop::Oops(line.trim().to_owned()))
+    }
+
+    /// What the console showed since the last look for complaints, as far as it is no whole
+    /// line yet.
+    pub fn unfinished_line(&self) -> Option<String> {
+        let new = self.console(self.scanned);
+        (!new.trim().is_empty()).then(|| new.trim().to_owned())
     }
 
     pub(super) fn rewind_console(&mut self) {

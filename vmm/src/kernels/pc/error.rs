@@ -37,6 +37,9 @@ pub enum Error {
         /// Its virtual address.
         addr: u64,
     },
+    /// A saved machine cannot be used.
+    #[error("saved machine: {0}")]
+    Saved(String),
     /// The kernel did not get to where the lab waited for it.
     #[error("the kernel did not come up: {why}\nlast lines of its console:\n{console}")]
     Boot {
@@ -65,6 +68,7 @@ impl Error {
             | Error::Symbols(_)
             | Error::Ram { .. }
             | Error::Boot { .. }
+            | Error::Saved(_)
             | Error::Unreadable { .. } => 65,
             Error::Kvm(_) | Error::Host(_) => 69,
             Error::Interrupted => 75,

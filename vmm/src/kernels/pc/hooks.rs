@@ -7,7 +7,7 @@ use super::{Error, Pc, Stop};
 use crate::cpu::rflags;
 
 /// Where they are, as far as a kernel has them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Hooks {
     /// The handler of page faults.
     pub page_fault: Option<u64>,
@@ -21,7 +21,7 @@ pub struct Hooks {
 }
 
 /// A function that returns at once when it is called.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Skip {
     /// Its first instruction.
     pub function: u64,

@@ -7,10 +7,12 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::assist::{Assists, Native};
+use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
 use super::pit::Nanos;
 use super::program::{self, Program};
 use super::{Error, Hooks, KernelSymbols, boot};
+use crate::cpu::Lazy;
 use crate::kvm::{Exit, Host, VcpuState, Vm};
 use crate::machine::Raise;
 use crate::machine::memory::GuestMemory;
@@ -28,7 +30,7 @@ pub enum Stop {
     Mark,
     /// The CPU executed HLT with interrupts on; RIP is behind it.
     Idle,
-    /// The console tells of an oops or a panic: the line.
+    /// The console tells of an oops, or of anything at all in a case: the line.
     Oops(String),
     /// Triple fault.
     Shutdown,
@@ -36,7 +38,7 @@ pub enum Stop {
     Reset,
     /// HLT with interrupts off: nothing but an NMI could wake the CPU.
     Dead,
-    /// The time was up.
+    /// The CPU time was used up.
     Budget,
     /// It cannot go on.
     Failed(String),
@@ -56,6 +58,10 @@ pub struct Pc {
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
     pub(super) frozen: Option<Nanos>,
+    /// Where the time-stamp counter stands, in cases.
+    pub(super) held: Option<u64>,
+    /// Instructions that are known to read it.
+    pub(super) clock_reads: Vec<u64>,
     pub(super) started: Instant,
     patches: Vec<(usize, u8)>,
     /// What the lab's user program reports.
@@ -65,6 +71,8 @@ pub struct Pc {
     /// Where the console's text was last looked at for an oops.
     pub(super) scanned: usize,
     pub(super) hooks: Hooks,
+    /// Whether a run ends where the kernel says anything.
+    pub(super) silent: bool,
     /// Whether a run ends where the CPU is idle.
     pub(super) stop_at_idle: bool,
     /// The hook that is being stepped over.
@@ -112,9 +120,12 @@ impl Pc {
             syscall: Native::default(),
             user_out: Native::default(),
             frozen: None,
+            held: None,
+            clock_reads: Vec::new(),
             started: Instant::now(),
             patches: Vec::new(),
             scanned: 0,
+            silent: false,
             stop_at_idle: false,
             passing: None,
             snapshots: 0,
@@ -183,6 +194,16 @@ impl Pc {
         GuestMemory(self.vm.ram().bytes())
     }
 
+    /// Debug, vector and model-specific registers, as the vCPU has them.
+    pub fn lazy(&self) -> Result<Lazy, Error> {
+        Ok(self.vm.whole_lazy()?)
+    }
+
+    /// Whether a line on the console ends a run, whatever it says.
+    pub fn set_silent(&mut self, on: bool) {
+        self.silent = on;
+    }
+
     /// Whether a run ends where the CPU is idle.
     pub fn set_stop_at_idle(&mut self, on: bool) {
         self.stop_at_idle = on;
@@ -193,7 +214,7 @@ impl Pc {
     pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
         let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
         raise.on(&mut self.vm)?;
-        self.run(&[entry], limit)
+        self.enter(&[entry], limit, true)
     }
 
     fn patch(&mut self, addr: u64) {
@@ -215,10 +236,20 @@ impl Pc {
     }
 
     /// Runs until execution stands at one of `stops`, or something else ends it, for at
-    /// most `limit`. At least one instruction is executed: RIP itself may be no stop.
+    /// most `limit` of CPU time. At least one instruction is executed: RIP itself may be no
+    /// stop.
     pub fn run(&mut self, stops: &[u64], limit: Duration) -> Result<Stop, Error> {
-        let start = Instant::now();
+        self.enter(stops, limit, false)
+    }
+
+    /// The same; with `delivers`, an NMI comes before the first instruction.
+    fn enter(&mut self, stops: &[u64], limit: Duration, mut delivers: bool) -> Result<Stop, Error> {
+        let limit = Limit::new(limit)?;
         loop {
+            let delivered = std::mem::take(&mut delivers);
+            if !delivered && self.reads_clock(self.rip()) && self.answer_rdtsc() && stops.contains(&self.rip()) {
+                return Ok(Stop::At(self.rip()));
+            }
             if self.frozen.is_none() {
                 self.tick();
             }
@@ -230,7 +261,8 @@ impl Pc {
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
-            for hook in [skip, page_fault, syscall, protection].into_iter().flatten() {
+            let reads = if self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
+            for hook in [skip, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
                 if self.passing != Some(hook) {
                     self.patch(hook);
                 }
@@ -244,6 +276,7 @@ impl Pc {
                 self.vm.state_mut().regs.rip = here;
                 match () {
                     () if stops.contains(&here) => return Ok(Stop::At(here)),
+                    () if self.reads_clock(here) => {}
                     () if self.skips(here) => self.return_from_function()?,
                     () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Native::Assisted,
                     () if Some(here) == syscall => {
@@ -269,7 +302,7 @@ impl Pc {
             if let Some(stop) = self.handle(exit?)? {
                 return Ok(stop);
             }
-            if start.elapsed() > limit {
+            if limit.is_over()? {
                 return Ok(Stop::Budget);
             }
         }

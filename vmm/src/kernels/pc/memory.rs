@@ -54,14 +54,33 @@ impl Pc {
         Ok(())
     }
 
+    /// IA32_KERNEL_GS_BASE: the GS base that SWAPGS would load.
+    pub fn swapped_gs(&self) -> Result<u64, Error> {
+        let msr = self.vm.msr(KERNEL_GS_BASE)?;
+        msr.ok_or(Error::Host("this KVM does not give out IA32_KERNEL_GS_BASE"))
+    }
+
+    /// The word at a guest-physical address; `None` beyond RAM.
+    pub fn ram_word(&self, at: u64) -> Option<u64> {
+        paging::read_u64(self.ram(), at)
+    }
+
+    /// The top of the stack that an interrupt vector's gate switches to (SDM vol. 3, 6.14.5);
+    /// `None` where it names none.
+    pub fn interrupt_stack(&self, vector: u8) -> Result<Option<u64>, Error> {
+        let sregs = &self.state().sregs;
+        let gate = self.expect_word("the IDT", sregs.idt.base + 16 * u64::from(vector))?;
+        match gate >> 32 & 7 {
+            0 => Ok(None),
+            ist => self.expect_word("the TSS", sregs.tr.base + 0x1c + 8 * ist).map(Some),
+        }
+    }
+
     /// The GS base of the kernel's per-CPU data, from wherever execution stands.
     pub fn kernel_gs(&self) -> Result<u64, Error> {
         match self.state().sregs.gs.base {
             base if base & KERNEL_HALF != 0 => Ok(base),
-            _ => {
-                let msr = self.vm.msr(KERNEL_GS_BASE)?;
-                msr.ok_or(Error::Host("this KVM does not give out IA32_KERNEL_GS_BASE"))
-            }
+            _ => self.swapped_gs(),
         }
     }
 }

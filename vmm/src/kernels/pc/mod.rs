@@ -6,8 +6,10 @@
 
 mod assist;
 mod boot;
+mod clock;
 mod come_up;
 mod console;
+mod cpu_time;
 mod devices;
 mod error;
 mod hooks;
@@ -16,6 +18,8 @@ mod memory;
 mod pic;
 mod pit;
 mod program;
+mod saved;
+mod serial;
 mod snapshot;
 mod step;
 mod symbols;
@@ -23,9 +27,11 @@ mod time;
 
 pub use assist::Assists;
 pub use come_up::Progress;
+pub use cpu_time::Limit;
 pub use error::Error;
 pub use hooks::{Hooks, Skip};
 pub use machine::{Pc, Stop};
 pub use program::Program;
+pub use saved::{About, Header, Saved};
 pub use snapshot::Snapshot;
 pub use symbols::{KERNEL_MAP, KernelSymbols};

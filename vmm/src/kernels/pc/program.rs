@@ -6,7 +6,7 @@ pub const MARK: u16 = 0x4e1;
 pub const HEARTBEAT: u16 = 0x4e4;
 
 /// The user program on a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Program {
     /// What it writes to [`HEARTBEAT`], each time.
     pub checksum: u32,

@@ -75,6 +75,9 @@ impl Pc {
             self.return_from_function()?;
             return Ok(Stop::At(self.rip()));
         }
+        if self.answer_rdtsc() {
+            return Ok(Stop::At(self.rip()));
+        }
         let Some(d) = self.next_instruction() else {
             return Ok(Stop::Failed(format!("no instruction at {}", self.symbols.show(rip))));
         };

@@ -10,7 +10,7 @@ use super::Error;
 pub const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 /// Names of addresses, both ways.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct KernelSymbols {
     by_addr: BTreeMap<u64, Vec<String>>,
     by_name: BTreeMap<String, u64>,

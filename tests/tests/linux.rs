@@ -12,7 +12,7 @@ use common::{Done, command, vmm};
 use serde_json::Value;
 use vmm::inject::Gear;
 use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
-use vmm::kernels::{Kind, Lab, Row, Setup, Sweep};
+use vmm::kernels::{Kind, Lab, Row, Running, Start, Sweep};
 use vmm::kvm::{Host, interrupt_after};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -25,8 +25,11 @@ fn boot() -> Lab {
     let host = Host::open().expect("KVM");
     let options = Options { ram_mib: 64, ..Options::default() };
     let kernel = Box::new(Linux { elf, symbols, options });
-    let setup = Setup { kernel, boot_limit: Duration::from_secs(600), mutations: Vec::new() };
-    Lab::new(&host, setup, "", None, &mut |_, _| true).expect("the test kernel boots")
+    let limit = Duration::from_secs(600);
+    let running = Running::boot(&host, kernel, limit, None, &mut |_, _| true).expect("the test kernel boots");
+    let mut lab = Lab::new(running).expect("the user program runs");
+    lab.go(&[], Start::Site("")).expect("the default site is reached");
+    lab
 }
 
 /// Runs the program on the test kernel.
@@ -55,7 +58,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     let mut lab = boot();
     lab.set_limit(Duration::from_millis(100));
     for site in ["", "user", "idle"] {
-        lab.go(&[], site).expect("the site is reached");
+        lab.go(&[], Start::Site(site)).expect("the site is reached");
         let masked = second(&mut lab, Kind::Masked);
         assert!(masked.len() > 100);
         for row in &masked {
@@ -69,29 +72,29 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     }
 
     // Without its mark of the way out: at the iretq behind the clearing store.
-    lab.go(&[], "").expect("the site is reached");
+    lab.go(&[], Start::Site("")).expect("the site is reached");
     let path = &lab.path().boundaries;
     let std = path.iter().rfind(|b| b.text == "std").expect("the way out sets DF").place.clone();
     let iretq = path.iter().rfind(|b| b.text == "iretq").expect("the way out ends in iretq").addr;
     let entry = lab.path().entry;
-    lab.go(&[format!("{std}=90")], "").expect("the site is reached");
+    lab.go(&[format!("{std}=90")], Start::Site("")).expect("the site is reached");
     assert_eq!(defects(&mut lab), [iretq]);
 
     // Without the store to the "executing" word: all over the handler, its C code included.
     // Livelocks by the hundred: each costs its limit.
-    lab.go(&["repeat_nmi=909090909090909090".to_owned()], "").expect("the site is reached");
+    lab.go(&["repeat_nmi=909090909090909090".to_owned()], Start::Site("")).expect("the site is reached");
     lab.set_limit(Duration::from_millis(20));
     let found = defects(&mut lab);
     assert!(found.iter().filter(|at| !(entry..entry + 0x1000).contains(at)).count() > 100, "{found:x?}");
 
     // And none of it stays.
     lab.set_limit(Duration::from_millis(100));
-    lab.go(&[], "").expect("the site is reached");
+    lab.go(&[], Start::Site("")).expect("the site is reached");
     assert_eq!(defects(&mut lab), Vec::<u64>::new());
 
     // A schedule that begins amid the NMI's code has an NMI before it. The one that comes
     // there is latched, and nests at end_repeat_nmi.
-    lab.go(&[], "asm_exc_nmi+0x4").expect("the default site");
+    lab.go(&[], Start::Schedule("nmi@asm_exc_nmi+0x4")).expect("the default site");
     let events = lab.schedule("nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi").expect("a schedule").0;
     assert_eq!((events.len(), events[0].at), (3, lab.start()));
     let outcome = lab.case(&events, Gear::Arm).expect("it runs");
@@ -99,12 +102,12 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     assert_eq!((outcome.arrived, outcome.delivered, outcome.handled, outcome.unreached), (2, 2, 2, 0));
 
     // What cannot be done is told, each time with what would do.
-    let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], "").unwrap_err().to_string();
+    let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], Start::Site("")).unwrap_err().to_string();
     for (text, says) in [("nmi_restore=9", "pairs of"), ("nmi_restor=90", "nmi_restore"), ("0x10=90", "not mapped")] {
         let told = mutation(text, &mut lab);
         assert!(told.contains(says), "{text}: {told}");
     }
-    lab.go(&[], "").expect("the site is reached");
+    lab.go(&[], Start::Site("")).expect("the site is reached");
     for (text, says) in [
         ("nmi@nmi_restor", "nmi_restore"),
         ("nmi@asm_exc_nmi+0x1", "asm_exc_nmi+0x3"),
@@ -114,7 +117,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
         let told = lab.schedule(text).unwrap_err().to_string();
         assert!(told.contains(says), "{text}: {told}");
     }
-    assert!(lab.go(&[], "nowhere").is_err());
+    assert!(lab.go(&[], Start::Site("nowhere")).is_err());
 }
 
 #[test]

@@ -1,20 +1,20 @@
 //! A kernel that has booted, and stands where the first NMI arrives.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::time::Duration;
 
+use super::check;
 use super::entry::EntryPath;
 use super::expect::Expected;
 use super::footprint::Footprint;
 use super::judge::Reference;
 use super::kernel::Kernel;
-use super::pc::{Error, Pc, Progress, Snapshot};
-use super::site::{Site, boundary, resolve};
+use super::pc::{Error, Pc, Snapshot};
+use super::running::Running;
+use super::site::{Site, boundary};
 use crate::host_id::HostId;
 use crate::image::PlaceError;
 use crate::inject::{At, Event, Kind, Schedule, ScheduleError};
-use crate::kvm::Host;
 
 /// What can go wrong in the lab.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +50,24 @@ impl LabError {
 /// How long the user program may take to come to the first NMI's site.
 const SITE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a lab is made of.
-pub struct Setup {
-    /// The kernel.
-    pub kernel: Box<dyn Kernel>,
-    /// How long it may take to come up.
-    pub boot_limit: Duration,
-    /// `label+off=bytes`, written after the boot.
-    pub mutations: Vec<String>,
+/// Where a lab starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// At a site, by its name; empty for the kernel's default.
+    Site(&'a str),
+    /// Where the first NMI of a schedule arrives. One that begins amid the NMI's own code has
+    /// an NMI at the default site before it: see [`Lab::schedule`].
+    Schedule(&'a str),
+}
+
+impl<'a> Start<'a> {
+    /// The name of the place.
+    pub fn place(self) -> &'a str {
+        match self {
+            Start::Site(name) => name,
+            Start::Schedule(text) => Lab::site_of(text),
+        }
+    }
 }
 
 /// The lab with a kernel in it.
@@ -81,23 +91,13 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Boots the kernel, applies the mutations, and goes to the first NMI's site.
-    pub fn new(
-        host: &Host,
-        setup: Setup,
-        site: &str,
-        echo: Option<Box<dyn Write + Send>>,
-        progress: Progress,
-    ) -> Result<Self, LabError> {
-        let kernel = setup.kernel;
-        let mut pc = kernel.load(host, echo)?;
-        pc.boot(setup.boot_limit, progress)?;
-        pc.end_echo();
-        kernel.settle(&mut pc)?;
-        let mut home = pc.snapshot(Vec::new())?;
-        let arrival = Arrival::new(&mut pc, &*kernel, &mut home, &[], site, Vec::new())?;
-        let mut lab = Self {
-            host: host.id().clone(),
+    /// A kernel that has come up, and runs the user program. It is to be told where to go: see
+    /// [`Lab::go`].
+    pub fn new(running: Running) -> Result<Self, LabError> {
+        let Running { host, kernel, mut pc, mut home } = running;
+        let arrival = Arrival::new(&mut pc, &*kernel, &mut home, &[], Start::Site("user"), Vec::new())?;
+        Ok(Self {
+            host,
             kernel,
             pc,
             path: arrival.path,
@@ -109,27 +109,22 @@ impl Lab {
             footprints: HashMap::new(),
             irets: arrival.irets,
             limit: Duration::from_millis(250),
-        };
-        lab.learn()?;
-        if !setup.mutations.is_empty() {
-            lab.go(&setup.mutations, site)?;
-        }
-        Ok(lab)
+        })
     }
 
     /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
     /// lab is good for nothing but to be told to go elsewhere.
-    pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
+    pub fn go(&mut self, mutations: &[String], start: Start) -> Result<(), LabError> {
         // What NMIs may write is learnt from the kernel as it came up.
-        if !mutations.is_empty() && !self.footprints.contains_key(&Site::parse(site, &self.pc, &*self.kernel)?) {
-            self.arrive(&[], site)?;
+        if !mutations.is_empty() {
+            self.arrive(&[], start)?;
         }
-        self.arrive(mutations, site)
+        self.arrive(mutations, start)
     }
 
-    fn arrive(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
+    fn arrive(&mut self, mutations: &[String], start: Start) -> Result<(), LabError> {
         let room = self.snapshot.take_room();
-        let arrival = Arrival::new(&mut self.pc, &*self.kernel, &mut self.home, mutations, site, room)?;
+        let arrival = Arrival::new(&mut self.pc, &*self.kernel, &mut self.home, mutations, start, room)?;
         (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
         (self.snapshot, self.reference) = (arrival.snapshot, arrival.reference);
         self.mutations = mutations.to_vec();
@@ -295,19 +290,25 @@ impl Arrival {
         kernel: &dyn Kernel,
         home: &mut Snapshot,
         mutations: &[String],
-        site: &str,
+        start: Start,
         room: Vec<u8>,
     ) -> Result<Self, LabError> {
         pc.set_silent(false);
         pc.restore(home)?;
         for mutation in mutations {
-            mutate(pc, mutation)?;
+            let (addr, bytes) = check::mutation(mutation, &pc.symbols)?;
+            let written = pc.write_kernel("the place", addr, &bytes);
+            written.map_err(|e| LabError::Mutation(format!("{mutation:?}: {e}")))?;
         }
         let path = kernel.nmi_path(pc)?;
-        let site = match Site::parse(site, pc, kernel)? {
-            // Not without an NMI: see `Lab::schedule`.
-            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc, kernel)?,
-            site => site,
+        let site = match (Site::parse(start.place(), pc, kernel)?, start) {
+            (Site::Kernel(addr), Start::Schedule(_)) if path.contains(addr) => Site::parse("", pc, kernel)?,
+            (Site::Kernel(addr), Start::Site(place)) if path.contains(addr) => {
+                let hint =
+                    "; it is the NMI's own code, which nothing but an NMI comes to: name it in a schedule".into();
+                return Err(LabError::Site(PlaceError::NotABoundary { place: place.to_owned(), hint }));
+            }
+            (site, _) => site,
         };
         let irets = entry_irets(pc, &path);
         site.reach(pc, SITE_LIMIT)?;
@@ -318,21 +319,6 @@ impl Arrival {
         pc.set_silent(true);
         Ok(Self { path, irets, site, snapshot, reference })
     }
-}
-
-/// Applies `label+off=90 90`, or without spaces.
-fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
-    let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
-    let (place, hex) = text.split_once('=').ok_or_else(|| bad("no ="))?;
-    let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    if digits.is_empty() || !digits.len().is_multiple_of(2) {
-        return Err(bad("bytes are pairs of hexadecimal digits"));
-    }
-    let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
-    let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
-    let addr = resolve(place, pc).map_err(|e| bad(&e.to_string()))?;
-    pc.write_kernel("the place", addr, &bytes).map_err(|e| bad(&e.to_string()))
 }
 
 /// Every iretq between the entry code's symbols, and those of the NMI's path.

@@ -1,6 +1,7 @@
 //! A further NMI at each boundary of a path.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::case::Outcome;
 use super::expect::Expected;
@@ -104,6 +105,9 @@ impl std::ops::AddAssign for SweepStats {
     }
 }
 
+/// CPU time for a case that no kernel can survive.
+const DOOMED: Duration = Duration::from_millis(25);
+
 /// A sweep over one lab and site.
 pub struct Sweep<'a> {
     lab: &'a mut Lab,
@@ -199,7 +203,13 @@ impl<'a> Sweep<'a> {
     /// the kernel went another way, with more and more time.
     fn surely(&mut self, events: &[Event], gear: Gear, expected: Expected) -> Result<Outcome, LabError> {
         let limit = self.lab.limit;
-        let mut outcome = self.lab.case(events, gear)?;
+        if !expected.survives() {
+            // Whether it goes round for ever or stops in another way is all one.
+            self.lab.limit = limit.min(DOOMED);
+        }
+        let outcome = self.lab.case(events, gear);
+        self.lab.limit = limit;
+        let mut outcome = outcome?;
         for factor in [4, 16] {
             let slow = matches!(outcome.verdict, Verdict::Livelock { .. });
             let again = outcome.unreached > 0 && !slow || slow && self.confirmed < 2;

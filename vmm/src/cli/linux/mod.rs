@@ -1,6 +1,7 @@
 //! `vmm linux`: NMIs into a real Linux kernel.
 
 mod boundaries;
+mod cache;
 mod campaign;
 mod kernel;
 mod sweep;
@@ -17,9 +18,9 @@ use super::interrupt::on_interrupt;
 use super::named;
 use super::out::Out;
 use crate::inject::Gear;
-use crate::kernels::{CaseRow, Document, Lab, Part, Row};
+use crate::kernels::{CaseRow, Document, Part, Row};
 pub use boundaries::boundaries;
-pub use kernel::KernelArgs;
+pub use kernel::{KernelArgs, Plan};
 use sweep::{How, ending};
 
 pub const HELP: &str = "\
@@ -49,8 +50,12 @@ docs/linux.md tells what is expected where, and why; docs/json.md describes the 
 
 /// `vmm linux`.
 #[derive(Debug, Args)]
-#[command(mut_arg("kernel", |a| a.required_unless_present("campaign")))]
+#[command(mut_arg("kernel", |a| a.required_unless_present_any(["campaign", "from"])))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Linux {
+    /// Or: what to do with the machines that are kept.
+    #[command(subcommand)]
+    pub command: Option<cache::Command>,
     /// What to do.
     #[command(flatten)]
     pub what: What,
@@ -97,6 +102,9 @@ impl Linux {
 
 /// Does it.
 pub fn run(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
+    if let Some(cache::Command::Cache { what }) = args.command {
+        return cache::run(what, out);
+    }
     match &args.what {
         What { campaign: Some(file), .. } => campaign::campaign(args, file, out),
         What { schedule: Some(schedule), .. } => one(args, schedule, out),
@@ -110,24 +118,26 @@ fn header(document: &Document) -> String {
     format!(
         "{}\nhost   {}\nkernel {} ({}), symbols from {}\nhelp for this host: {}",
         kernel.file, document.host, kernel.version, kernel.image, kernel.symbols, document.assists
-    )
+    ) + &match document.unchecked.is_empty() {
+        true => String::new(),
+        false => format!("\nnot checked, since the symbols do not name it: {}", document.unchecked.join(", ")),
+    }
 }
 
 fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
-    let mut booted = args.kernel.boot(&sites[0], &stop)?;
+    let plan = Plan { sites: sites.clone(), mutations: vec![args.kernel.mutate.clone()], schedule: None };
+    let mut booted = args.kernel.boot(&plan, &stop)?;
     booted.lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, &booted.lab);
     if !args.json {
         out.line(&format!("{}\n", header(&document)))?;
     }
     let how = How { kernel: &args.kernel, json: args.json, case_limit: args.case_limit, stop: &stop };
-    for (i, site) in sites.iter().enumerate() {
-        if i > 0 {
-            booted.lab.go(&args.kernel.mutate, site)?;
-        }
-        how.sweep(&mut booted.lab, &args.part, &mut document, out)?;
+    for site in &sites {
+        // What went wrong at a site is in the document.
+        let _ = how.site(&mut booted.lab, &args.kernel.mutate, site, &args.part, &mut document, out)?;
     }
     if args.json {
         out.json(&document)?;
@@ -140,7 +150,8 @@ fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
 }
 
 fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
-    let mut booted = args.kernel.boot(Lab::site_of(text), &AtomicBool::new(false))?;
+    let plan = Plan { sites: Vec::new(), mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()) };
+    let mut booted = args.kernel.boot(&plan, &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;

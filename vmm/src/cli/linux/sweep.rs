@@ -6,7 +6,7 @@ use super::kernel::{KernelArgs, bar};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::inject::Gear;
-use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
+use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
 const RECHECK: u64 = 16;
@@ -24,6 +24,34 @@ pub struct How<'a> {
 }
 
 impl How<'_> {
+    /// Goes to a site and sweeps it; returns the defects' places. Where the site cannot be
+    /// swept, the document says why, and what other sites came to stays.
+    pub fn site(
+        self,
+        lab: &mut Lab,
+        mutations: &[String],
+        site: &str,
+        parts: &[Part],
+        document: &mut Document,
+        out: &mut Out,
+    ) -> Result<Result<Vec<String>, String>, Failure> {
+        let swept = lab.go(mutations, Start::Site(site)).map_err(Failure::from);
+        let swept = swept.and_then(|()| self.sweep(lab, parts, document, out));
+        match swept {
+            Ok(defects) => Ok(Ok(defects)),
+            Err(Failure::Linux(why)) => {
+                let name = if site.is_empty() { "the default site" } else { site };
+                let why = format!("{name} was not swept: {why}");
+                if !self.json {
+                    out.line(&format!("{why}\n"))?;
+                }
+                document.errors.push(SiteError { site: site.to_owned(), why: why.clone() });
+                Ok(Err(why))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// Sweeps one site; returns the defects' places. What was done is in `document`.
     pub fn sweep(
         self,
@@ -109,6 +137,7 @@ pub fn ending(document: &Document) -> Ending {
     let stats = &document.summary;
     match () {
         () if stats.disagreed > 0 => Ending::Defect,
+        () if !document.errors.is_empty() => Ending::Unexpected,
         () if !document.complete => Ending::Interrupted,
         () if stats.defects > 0 || stats.missed > 0 => Ending::Unexpected,
         () => Ending::Expected,

@@ -6,16 +6,42 @@ use super::{Options, entry, hooks, initrd, user};
 use crate::kernels::entry::EntryPath;
 use crate::kernels::kernel::{Kernel, Vital};
 use crate::kernels::pc::{Error, KERNEL_MAP, KernelSymbols, Pc, Program};
-use crate::kvm::Host;
+use crate::kvm::{Host, Vm};
 
 /// A Linux kernel, and how it is booted.
 pub struct Linux {
-    /// The unpacked kernel.
+    /// The unpacked kernel; empty where one is resumed.
     pub elf: Vec<u8>,
     /// Its symbols.
     pub symbols: KernelSymbols,
     /// Command line, RAM, initial RAM disk.
     pub options: Options,
+}
+
+/// What the PC, the command line and the user program are: to be counted up with any change
+/// that makes a kernel come up otherwise, since saved machines are good for one number only.
+const REVISION: u32 = 1;
+
+impl Linux {
+    /// What a saved machine of this kernel is known by: it changes with all that the kernel
+    /// comes up from.
+    pub fn key(&self, host: &Host) -> String {
+        let o = &self.options;
+        let number = |bytes: &[u8]| xxhash_rust::xxh3::xxh3_64(bytes);
+        let parts = format!(
+            "{} {REVISION} {} {:016x} {:016x} {:016x} {} {:016x} {:?} {}",
+            env!("CARGO_PKG_VERSION"),
+            host.id().fingerprint,
+            Vm::cpuid_number(host),
+            number(&self.elf),
+            number(&o.initrd),
+            o.ram_mib,
+            number(&user::elf()),
+            self.symbols.source,
+            o.command_line(false, None),
+        );
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(parts.as_bytes()))
+    }
 }
 
 /// Functions that getppid runs through, one of which every kernel has.
@@ -38,6 +64,9 @@ impl Kernel for Linux {
     }
 
     fn load(&self, host: &Host, echo: Option<Box<dyn Write + Send>>) -> Result<Pc, Error> {
+        if self.elf.is_empty() {
+            return Err(Error::Image("there is none: this kernel is resumed from a file".into()));
+        }
         let program = Program { checksum: user::checksum() };
         let mut pc = Pc::new(host, self.options.ram_bytes()?, self.symbols.clone(), program, echo)?;
         pc.set_hooks(hooks::hooks(&self.symbols));

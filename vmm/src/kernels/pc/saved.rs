@@ -37,7 +37,8 @@ pub struct Header {
     pub fingerprint: String,
     ram_bytes: u64,
     tsc_khz: Option<u32>,
-    symbols: KernelSymbols,
+    /// The kernel's symbols.
+    pub symbols: KernelSymbols,
     program: Program,
     hooks: Hooks,
     root: Option<u64>,

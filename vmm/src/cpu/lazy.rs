@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use super::{Debug, Msrs};
+
 /// Classes of instructions by the lazy state that they touch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Classes {
@@ -15,7 +17,7 @@ pub struct Classes {
     pub debug: bool,
     /// x87, MMX, SSE, AVX and the instructions that save and restore their state; XSETBV.
     pub vector: bool,
-    /// WRMSR to one of [`MSRS`].
+    /// WRMSR to one of [`Msrs::NUMBERS`].
     pub msr: bool,
 }
 
@@ -31,39 +33,13 @@ impl Classes {
     }
 }
 
-/// The model-specific registers that are carried lazily (SDM vol. 4, table 2-2). FS's and
-/// GS's bases, IA32_KERNEL_GS_BASE and IA32_EFER are carried always, with the segments.
-pub const MSRS: [u32; 10] = [
-    0x48,        // IA32_SPEC_CTRL
-    0x174,       // IA32_SYSENTER_CS
-    0x175,       // IA32_SYSENTER_ESP
-    0x176,       // IA32_SYSENTER_EIP
-    0x277,       // IA32_PAT
-    0xc000_0081, // IA32_STAR
-    0xc000_0082, // IA32_LSTAR
-    0xc000_0083, // IA32_CSTAR
-    0xc000_0084, // IA32_FMASK
-    0xc000_0103, // IA32_TSC_AUX
-];
-
-/// The debug registers (SDM vol. 3, 17.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Debug {
-    /// DR0 to DR3.
-    pub addr: [u64; 4],
-    /// DR6.
-    pub status: u64,
-    /// DR7.
-    pub control: u64,
-}
-
 /// The whole lazy state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lazy {
     /// Debug registers.
     pub debug: Debug,
-    /// [`MSRS`], in order; `None` where the CPU has none of that number.
-    pub msrs: [Option<u64>; MSRS.len()],
+    /// Model-specific registers. One that the CPU has not can hold nothing, and is 0.
+    pub msrs: Msrs,
     /// XCR0.
     pub xcr0: u64,
     /// The XSAVE area in its standard form (SDM vol. 1, 13.4), by 32-bit words.
@@ -75,17 +51,17 @@ impl Lazy {
     /// the vector state the first word that differs.
     pub fn difference(&self, now: &Self) -> Option<(String, u64, u64)> {
         let debug = |d: &Debug| {
-            let [a, b, c, e] = d.addr;
-            [("DR0", a), ("DR1", b), ("DR2", c), ("DR3", e), ("DR6", d.status), ("DR7", d.control)]
+            let [a, b, c, e] = d.addresses;
+            [("DR0", a), ("DR1", b), ("DR2", c), ("DR3", e), ("DR6", d.dr6), ("DR7", d.dr7)]
         };
         for ((name, was), (_, is)) in debug(&self.debug).into_iter().zip(debug(&now.debug)) {
             if was != is {
                 return Some((name.into(), was, is));
             }
         }
-        for ((index, was), is) in MSRS.iter().zip(self.msrs).zip(now.msrs) {
+        for ((number, was), is) in Msrs::NUMBERS.iter().zip(self.msrs.values).zip(now.msrs.values) {
             if was != is {
-                return Some((format!("MSR {index:#x}"), was.unwrap_or_default(), is.unwrap_or_default()));
+                return Some((format!("MSR {number:#x}"), was, is));
             }
         }
         if self.xcr0 != now.xcr0 {
@@ -166,8 +142,8 @@ mod tests {
         assert_ne!(LazyId::of(one.clone()), LazyId::of(other.clone()));
         assert_eq!(*LazyId::of(other.clone()).state(), other);
         assert_eq!(one.difference(&other), Some(("XMM0".into(), 0, 7)));
-        other.debug.control = 0x400;
-        assert_eq!(one.difference(&other), Some(("DR7".into(), 0, 0x400)));
+        other.debug.dr7 = 0x402;
+        assert_eq!(one.difference(&other), Some(("DR7".into(), 0x400, 0x402)));
         assert_eq!(one.difference(&one), None);
     }
 }

@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::footprint::{WordSet, insert};
-use super::live::Liveness;
+use super::live::{Chain, Liveness, Point};
 use super::packed::Packed;
 use super::states::Edge;
-use super::uses::Uses;
 use crate::image::Mode;
 use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Schedule, Session};
 use crate::machine::{Error, Raise};
-use crate::oracle::Rules;
 
 /// What a search tells apart, and what may arrive in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,22 +18,15 @@ pub struct Reductions {
     pub reduce: bool,
     /// What may arrive.
     pub events: Kinds,
+    /// The model of the CPU carries the search, and KVM confirms it; otherwise KVM alone does.
+    pub model: bool,
     /// Stack words that nothing will read do not tell states apart.
     pub merge_dead: bool,
-    /// What an NMI does is looked at once for all interrupted contexts that are alike to it
-    /// (see `episodes.rs`).
-    pub merge_episodes: bool,
 }
 
 impl Default for Reductions {
     fn default() -> Self {
-        Self {
-            collapse: true,
-            reduce: true,
-            events: Kinds::from_iter([Kind::Nmi]),
-            merge_dead: true,
-            merge_episodes: true,
-        }
+        Self { collapse: true, reduce: true, events: Kinds::from_iter([Kind::Nmi]), model: true, merge_dead: true }
     }
 }
 
@@ -52,38 +42,13 @@ impl Reductions {
     }
 }
 
-/// Who looks at each instruction that is stepped.
+/// Who looks at what is executed.
 #[derive(Default)]
 pub struct Lookout {
-    /// At what it reads and writes of the stacks (`merge_dead`).
+    /// At what is read and written of the stacks (`merge_dead`).
     pub live: Option<Liveness>,
-    /// At what it does with values of the interrupted context (`merge_episodes`).
-    pub uses: Option<Uses>,
-    /// Whether `uses` looks now: the context is a twin's.
-    pub twin: bool,
-}
-
-impl Lookout {
-    /// A chain begins that is stepped from end to end.
-    pub fn begin_chain(&mut self) {
-        self.live.iter_mut().for_each(Liveness::begin_chain);
-        self.uses().into_iter().for_each(|uses| uses.needs.begin_chain());
-    }
-
-    /// What the chain read before it wrote it: words of the writable pages.
-    pub fn read_by_chain(&self, rules: &Rules) -> WordSet {
-        let mut out = self.uses.as_ref().map_or_else(Vec::new, |uses| uses.needs.touched().clone());
-        for addr in self.live.iter().flat_map(Liveness::read_by_chain) {
-            if let Some(at) = rules.watched.offset(addr) {
-                insert(&mut out, at / 8);
-            }
-        }
-        out
-    }
-
-    fn uses(&mut self) -> Option<&mut Uses> {
-        self.uses.as_mut().filter(|_| self.twin)
-    }
+    /// At which instructions the edge under way executes.
+    pub chain: Chain,
 }
 
 /// Whether a state has this edge.
@@ -94,55 +59,22 @@ pub fn exists(state: &Packed, mode: Mode, edge: Edge, reductions: Reductions) ->
     reductions.events.has(kind) && kind.changes(at) && !later
 }
 
-/// Follows an edge to the next state, or to a verdict, and has what is not run freely
-/// looked at. Returns how many NMIs were live after its first move.
+/// Follows an edge to the next state, or to a verdict, and has it looked at. Returns how many
+/// NMIs were live after its first move.
 pub fn follow(
     session: &mut Session,
     edge: Edge,
     reductions: Reductions,
     mut look: Option<&mut Lookout>,
 ) -> Result<u32, Error> {
+    look.iter_mut().for_each(|look| look.chain = Chain::default());
     tracked(session, look.as_deref_mut(), |session| begin(session, edge).map(|_| ()))?;
     let nesting = session.oracle().ghost.frames.nmis();
     while skip(session, reductions) {
-        let m = session.machine();
-        match (m.blocked(), m.in_shadow()) {
-            (true, false) => session.advance(Advance::To(&[]))?,
-            (true, true) => session.advance(Advance::Step)?,
-            _ => tracked(session, look.as_deref_mut(), |session| session.advance(Advance::Step))?,
-        }
+        let how = if session.machine().in_shadow() { Advance::Step } else { Advance::To(&[]) };
+        tracked(session, look.as_deref_mut(), |session| session.advance(how))?;
     }
     Ok(nesting)
-}
-
-/// The same by single steps, each of them looked at.
-pub fn follow_closely(
-    session: &mut Session,
-    edge: Edge,
-    reductions: Reductions,
-    look: &mut Lookout,
-) -> Result<u32, Error> {
-    look.uses().into_iter().for_each(Uses::forget);
-    tracked(session, Some(look), |session| begin(session, edge).map(|_| ()))?;
-    let nesting = session.oracle().ghost.frames.nmis();
-    while skip(session, reductions) {
-        tracked(session, Some(look), |session| session.advance(Advance::Step))?;
-    }
-    if let Some(uses) = look.uses().filter(|_| session.verdict().is_none()) {
-        uses.at_state(session);
-    }
-    Ok(nesting)
-}
-
-/// Goes on with nothing more arriving, to where no NMI is live.
-pub fn leave(session: &mut Session) -> Result<(), Error> {
-    while session.verdict().is_none() && session.oracle().ghost.outer.is_some() {
-        match session.deliverable() {
-            true => session.deliver(Raise::Events)?,
-            false => session.advance(Advance::To(&[]))?,
-        }
-    }
-    Ok(())
 }
 
 /// Makes one move, and has it looked at.
@@ -152,25 +84,13 @@ fn tracked(
     go: impl FnOnce(&mut Session) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let Some(look) = look else { return go(session) };
-    let access = look.live.as_mut().map(|live| live.before(session));
-    let (nmis, outermost) = (session.machine().blocked(), session.oracle().ghost.outer.is_none());
-    if let Some(uses) = look.uses() {
-        uses.before(session);
-    }
+    let from = Point::of(session);
+    session.clear_accesses();
     go(session)?;
-    let m = session.machine();
-    // Only a delivery blocks NMIs; an arrival that is kept moves nothing.
-    let delivered = !nmis && m.blocked();
-    match (look.live.as_mut(), access) {
-        (Some(live), Some(access)) if delivered => live.delivered(access.point(), session),
-        (Some(live), Some(access)) => live.after(access, session),
-        _ => {}
-    }
-    if let Some(uses) = look.uses() {
-        match delivered && outermost {
-            true => uses.interrupted(session),
-            false => uses.after(session),
-        }
+    let accesses = session.machine().accesses();
+    look.chain.add(accesses);
+    if let Some(live) = &mut look.live {
+        live.see(from, accesses, Point::of(session));
     }
     Ok(())
 }

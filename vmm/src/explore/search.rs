@@ -14,6 +14,7 @@ use crate::image::declare::{Scenario, Scheme};
 use crate::inject::Session;
 use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
+use crate::machine::Engine;
 use crate::machine::Knobs;
 use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Invariant, Verdict};
@@ -31,13 +32,7 @@ pub fn explore(
     let mut config = config;
     if knobs.hv_bug == Some(HvBug::NmiWindowSetsTf) {
         // An arrival executes an instruction of what it interrupts, which must be as it is.
-        (config.reductions.merge_dead, config.reductions.merge_episodes) = (false, false);
-    }
-    if config.by_episodes() {
-        let session = Session::new(host, guest, scheme, scenario, knobs)?;
-        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
-            return Ok(report);
-        }
+        config.reductions.merge_dead = false;
     }
     let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
@@ -54,9 +49,11 @@ pub fn explore(
             "round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}",
             search.states.len()
         );
-        if stopped || (!more && sample == 1) {
+        // What a round has found was found by running it: it stands, whatever else is live.
+        let broken = !search.found.is_empty() && !config.keep_going;
+        if stopped || broken || (!more && sample == 1) {
             search.report.rounds = round;
-            return search.finish(&mut workers, !more);
+            return search.finish(&mut workers, !more && sample == 1);
         }
         if !more {
             sample = 1;
@@ -325,6 +322,19 @@ impl Search {
         if self.config.graph {
             self.report.dot = Some(super::dot::graph(session.rules().names(), &self.places, &self.links));
         }
+        self.report.reads_time = workers.iter().find_map(|w| w.session.machine().read_time());
+        self.report.confirmed = workers.iter().map(Worker::confirmed).sum();
+        for worker in workers.iter() {
+            self.report.deviations.extend(worker.deviations.iter().cloned());
+            for unknown in worker.session.machine().unknown() {
+                if self.report.unknown.iter().all(|u| u.at != unknown.at) {
+                    self.report.unknown.push(*unknown);
+                }
+            }
+        }
+        self.report.unknown.sort_by_key(|u| u.at);
+        let session = &mut workers[0].session;
+        session.set_engine(Engine::Kvm);
         self.confirm(session)?;
         if settled {
             self.cross_check(session)?;

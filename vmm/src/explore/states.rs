@@ -75,8 +75,6 @@ impl Edge {
 pub struct States {
     ids: HashMap<u128, Id, BuildHasherDefault<Low64>>,
     nodes: Vec<Node>,
-    /// Edges from their parents to states that were reached by several.
-    ways: HashMap<Id, Box<[Edge]>>,
 }
 
 impl States {
@@ -103,13 +101,6 @@ impl States {
         }
     }
 
-    /// Adds a state that several edges lead to from `parent`; `None` where it is known.
-    pub fn add_by(&mut self, hash: u128, parent: Id, way: &[Edge]) -> Option<Id> {
-        let id = self.add(hash, parent, *way.first()?)?;
-        self.ways.insert(id, way.into());
-        Some(id)
-    }
-
     /// Sets where a state's instruction edge leads.
     pub fn set_next(&mut self, id: Id, next: Next) {
         self.nodes[id as usize].next = next;
@@ -120,10 +111,7 @@ impl States {
         let mut out = Vec::new();
         while id != 0 {
             let node = &self.nodes[id as usize];
-            match self.ways.get(&id) {
-                Some(way) => out.extend(way.iter().rev()),
-                None => out.push(node.edge),
-            }
+            out.push(node.edge);
             id = node.parent;
         }
         out.reverse();
@@ -172,8 +160,7 @@ impl States {
     /// Bytes of memory that the set takes.
     pub fn bytes(&self) -> usize {
         // A control byte and the pair for each slot; the table holds a power of two.
-        let ways = self.ways.values().map(|way| size_of_val(&**way) + size_of::<(Id, Box<[Edge]>)>()).sum::<usize>();
-        self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1) + self.nodes.capacity() * size_of::<Node>() + ways
+        self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1) + self.nodes.capacity() * size_of::<Node>()
     }
 }
 
@@ -206,7 +193,5 @@ mod tests {
         let id = s.add(9, 1, Edge::Step).unwrap();
         assert_eq!(s.path(id), [Edge::NMI, Edge::Step]);
         assert_eq!(s.add(9, 1, Edge::NMI), None);
-        let far = s.add_by(10, id, &[Edge::Step, Edge::NMI]).unwrap();
-        assert_eq!(s.path(far), [Edge::NMI, Edge::Step, Edge::Step, Edge::NMI]);
     }
 }

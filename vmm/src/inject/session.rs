@@ -10,7 +10,7 @@ use crate::image::declare::{Scenario, Scheme};
 use crate::image::{Flow, Guest, Mode};
 use crate::kvm::Host;
 use crate::machine::pv::Outcome;
-use crate::machine::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
+use crate::machine::{Checkpoint, Engine, Error, Knobs, Machine, Raise, Stop};
 use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit};
 
 /// Most instructions of a golden run.
@@ -214,6 +214,16 @@ impl Session {
     pub fn pieces(&mut self) -> (&mut Machine, &mut Oracle) {
         self.advances = 0;
         (&mut self.machine, &mut self.oracle)
+    }
+
+    /// Has instructions executed by `engine` from now on.
+    pub fn set_engine(&mut self, engine: Engine) {
+        self.machine.set_engine(engine);
+    }
+
+    /// Forgets what was accessed.
+    pub fn clear_accesses(&mut self) {
+        self.machine.clear_accesses();
     }
 
     /// The verdict, once the run has ended.

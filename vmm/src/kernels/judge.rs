@@ -76,16 +76,16 @@ impl Run<'_> {
         if let Some(verdict) = self.wrong_vitals()? {
             return Ok(verdict);
         }
+        if let Some(verdict) = self.wrong_count()? {
+            return Ok(verdict);
+        }
         if let Some(verdict) = self.wrong_memory()? {
             return Ok(verdict);
         }
         if let Some(verdict) = self.dead()? {
             return Ok(verdict);
         }
-        if let Some(verdict) = self.wrong_vitals()? {
-            return Ok(verdict);
-        }
-        self.wrong_count()
+        Ok(self.wrong_vitals()?.unwrap_or(Verdict::Pass))
     }
 
     /// What is different in the interrupted context (I6).
@@ -175,18 +175,18 @@ impl Run<'_> {
     }
 
     /// Whether as many NMIs were handled as had to be (I3, I4).
-    fn wrong_count(&self) -> Result<Verdict, LabError> {
+    fn wrong_count(&self) -> Result<Option<Verdict>, LabError> {
         let count = self.lab.path.count(&self.lab.pc)?;
         let handled = count.wrapping_sub(self.count_before);
         if self.arrived > 0 && count == self.count_at_arrival {
             let detail = format!("lost: {} arrived, {handled} were handled, none after the last came", self.arrived);
-            return Ok(Verdict::breaks(Invariant::Service, detail));
+            return Ok(Some(Verdict::breaks(Invariant::Service, detail)));
         }
         if handled > self.delivered {
             let detail = format!("{handled} were handled, {} were delivered", self.delivered);
-            return Ok(Verdict::breaks(Invariant::Bound, detail));
+            return Ok(Some(Verdict::breaks(Invariant::Bound, detail)));
         }
-        Ok(Verdict::Pass)
+        Ok(None)
     }
 
     /// What a run that ended otherwise breaks.

@@ -72,7 +72,7 @@ impl Vm {
     /// state. The next KVM_RUN completes it: as if it were a #GP where the CPU refuses the
     /// value (SDM vol. 2, WRMSR). `false` for any other register.
     pub(super) fn write_msr_for_guest(&mut self, index: u32, data: u64) -> Result<bool, Error> {
-        let lazy = crate::cpu::MSRS.contains(&index);
+        let lazy = crate::cpu::Msrs::index(index).is_some();
         if !lazy && ![MSR_KERNEL_GS_BASE, MSR_FS_BASE, MSR_GS_BASE, MSR_EFER].contains(&index) {
             return Ok(false);
         }

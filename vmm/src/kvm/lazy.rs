@@ -4,7 +4,7 @@
 use kvm_bindings::{kvm_debugregs, kvm_xcr, kvm_xcrs, kvm_xsave};
 
 use super::{Error, Vm};
-use crate::cpu::{Classes, Debug, Lazy, LazyId, MSRS};
+use crate::cpu::{Classes, Debug, Lazy, LazyId, Msrs};
 
 impl Vm {
     /// From now on the lazy state is part of the state, and `classes` of it are read after
@@ -35,13 +35,11 @@ impl Vm {
         let (wanted, have) = (self.state.lazy.state(), self.lazy_loaded.state());
         if wanted.debug != have.debug {
             let d = wanted.debug;
-            let regs = kvm_debugregs { db: d.addr, dr6: d.status, dr7: d.control, ..Default::default() };
+            let regs = kvm_debugregs { db: d.addresses, dr6: d.dr6, dr7: d.dr7, ..Default::default() };
             self.vcpu.set_debug_regs(&regs).map_err(Error::ioctl("KVM_SET_DEBUGREGS"))?;
         }
-        for ((index, wanted), have) in MSRS.iter().zip(wanted.msrs).zip(have.msrs) {
-            if let Some(data) = wanted.filter(|_| wanted != have)
-                && !self.set_msr(*index, data)?
-            {
+        for ((number, wanted), have) in Msrs::NUMBERS.iter().zip(wanted.msrs.values).zip(have.msrs.values) {
+            if wanted != have && !self.set_msr(*number, wanted)? {
                 return Err(Error::MissingCapability("an MSR that it had before"));
             }
         }
@@ -78,11 +76,12 @@ impl Vm {
         let mut now = before.clone();
         if classes.debug {
             let d = self.vcpu.get_debug_regs().map_err(Error::ioctl("KVM_GET_DEBUGREGS"))?;
-            now.debug = Debug { addr: d.db, status: d.dr6, control: d.dr7 };
+            now.debug = Debug { addresses: d.db, dr6: d.dr6, dr7: d.dr7 };
         }
         if classes.msr {
-            for (index, data) in MSRS.iter().zip(&mut now.msrs) {
-                *data = self.msr(*index)?;
+            for (number, value) in Msrs::NUMBERS.iter().zip(&mut now.msrs.values) {
+                // One that this host has not can hold nothing: a guest's WRMSR to it is #GP.
+                *value = self.msr(*number)?.unwrap_or(0);
             }
         }
         if classes.vector {

@@ -6,13 +6,21 @@ use std::sync::Arc;
 
 use super::idt::Idt;
 use super::lab::{Error, Machine};
+use super::predict::Predictor;
+use super::undefined;
+use crate::cpu;
 use crate::image::{Code, Image};
+use crate::kvm::Host;
 
 impl Machine {
     /// Closes the machine: only the pages that are carried can be written, an MSR that is not
     /// carried traps, and code is decoded as boot has left it.
-    pub(super) fn close(&mut self) -> Result<(), Error> {
-        self.vm.write_only_to(&stretches(&self.pages))?;
+    pub(super) fn close(&mut self, host: &Host) -> Result<(), Error> {
+        let writable = stretches(&self.pages);
+        self.vm.write_only_to(&writable)?;
+        let faulting_iret_unblocks = self.knobs.faulting_iret_unblocks;
+        let knobs = cpu::Knobs { faulting_iret_unblocks, undefined: undefined::measure(host)? };
+        self.predictor = Predictor::new(knobs, self.vm.ram().len(), &writable);
         self.decode_live();
         if !self.vm.trap_msr_writes()? && self.guest.code.iter().any(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Wrmsr)
         {

@@ -19,12 +19,17 @@ pub struct Idt {
     /// What it was read from: where IDTR says it lies, and what lies there.
     register: Table,
     bytes: Vec<u8>,
+    /// The physical pages that hold it.
+    pages: [Option<u64>; 2],
 }
 
 impl Idt {
     /// Reads the table that `state` names (SDM vol. 3, 6.14.1).
     pub fn read(mem: GuestMemory, state: &VcpuState) -> Self {
         let mut out = Self { register: state.sregs.idt, bytes: bytes(mem, state).collect(), ..Self::default() };
+        let page = |at: u64| translate(mem.0, state.sregs.cr3, at).map(|p| p & !4095);
+        let Table { base, limit } = state.sregs.idt;
+        out.pages = [page(base), page(base.wrapping_add(limit.min(4095).into()))];
         let (base, limit) = (state.sregs.idt.base, u64::from(state.sregs.idt.limit));
         for vector in 0..=255u8 {
             let offset = u64::from(vector) * 16;
@@ -54,6 +59,16 @@ impl Idt {
     /// Whether IDTR and what it leads to are still what was read.
     pub fn is_current(&self, mem: GuestMemory, state: &VcpuState) -> bool {
         self.register == state.sregs.idt && bytes(mem, state).eq(self.bytes.iter().copied())
+    }
+
+    /// Whether IDTR is still what it was.
+    pub fn is_at(&self, register: &Table) -> bool {
+        self.register == *register
+    }
+
+    /// The physical pages that hold the table.
+    pub fn pages(&self) -> &[Option<u64>; 2] {
+        &self.pages
     }
 
     /// Whether no vector leads anywhere.

@@ -9,6 +9,7 @@ use super::boot;
 use super::hv_bug::HvBug;
 use super::idt::Idt;
 use super::memory::GuestMemory;
+use super::predict::Predictor;
 use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
 use super::trap_flag;
@@ -102,6 +103,8 @@ pub struct Machine {
     pub(super) pages: Vec<u64>,
     /// Whether the scenario has user code, and where its system calls go.
     pub(super) user: Option<UserMode>,
+    /// The model of the CPU, which may execute in KVM's place.
+    pub(super) predictor: Predictor,
     /// [`Machine::read_time`].
     pub(super) read_time: Option<u64>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
@@ -148,11 +151,12 @@ impl Machine {
             transport,
             pages,
             user: None,
+            predictor: Predictor::default(),
             read_time: None,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;
-        machine.close()?;
+        machine.close(host)?;
         machine.vm.carry_kernel_gs(scenario.ring3)?;
         machine.user = if scenario.ring3 { Some(UserMode::of(&machine.vm)?) } else { None };
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {

@@ -5,6 +5,7 @@
 use super::hv_bug::HvBug;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
+use super::predict::Engine;
 use super::transport::Transport;
 use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 use crate::image::code::{Code, Decoded, Flow};
@@ -132,6 +133,11 @@ impl Machine {
     /// The possible successors are decoded from the instruction and stopped at: one
     /// KVM_RUN, no trap flag in the guest, no NMI window opened by the stepping.
     pub fn step(&mut self) -> Result<Stop, Error> {
+        if self.engine() == Engine::Model
+            && let Some(stop) = self.predict_step()?
+        {
+            return Ok(stop);
+        }
         self.follow_idt();
         let Some(d) = self.next_instruction() else {
             // It cannot be fetched or decoded: only a handler can come next.
@@ -286,6 +292,8 @@ impl Machine {
                 );
                 if !(compares && zero == d.insn.has_repne_prefix()) {
                     regs.rip = rip;
+                    // What arrives between iterations pushes RF set (SDM vol. 3, 19.3.1.1).
+                    regs.rflags |= rflags::RF;
                 }
             }
         }
@@ -347,6 +355,9 @@ impl Machine {
     /// Runs freely until execution stands at one of `stops`, or stops for another
     /// reason. At least one instruction is executed.
     pub fn leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
+        if self.engine() == Engine::Model {
+            return self.predict_leg(stops);
+        }
         loop {
             self.follow_idt();
             let rip = self.rip();

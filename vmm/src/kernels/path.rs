@@ -9,6 +9,7 @@ use super::case::{LONGEST, Run, Step};
 use super::entry::EntryPath;
 use super::lab::{Lab, LabError};
 use super::pc::Pc;
+use crate::cpu::rflags;
 use crate::image::{Decoded, Flow};
 use crate::inject::{At, Event, Gear};
 
@@ -21,6 +22,8 @@ pub struct Visit {
     pub blocked: bool,
     /// The stack pointer here.
     pub rsp: u64,
+    /// The flags here.
+    pub rflags: u64,
     /// The instruction that will read the hardware's frame last, if one still will.
     pub frame_read_at: Option<u64>,
     /// The same for the word beneath that frame, the first that entry code writes.
@@ -68,8 +71,16 @@ impl Lab {
             let addr = run.lab.pc.rip();
             let n = counts.entry(addr).or_default();
             *n += 1;
-            let (blocked, rsp) = (run.blocked(), run.lab.pc.state().regs.rsp);
-            path.visits.push(Visit { at: At { addr, n: *n }, blocked, rsp, frame_read_at: None, save_read_at: None });
+            let (blocked, regs) = (run.blocked(), run.lab.pc.state().regs);
+            let (rsp, rflags) = (regs.rsp, regs.rflags);
+            path.visits.push(Visit {
+                at: At { addr, n: *n },
+                blocked,
+                rsp,
+                rflags,
+                frame_read_at: None,
+                save_read_at: None,
+            });
             let d = run.lab.pc.next_instruction();
             let mut reads_from = |start: u64, len: u64| {
                 d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
@@ -88,6 +99,17 @@ impl Path {
     pub fn in_handler(&self, entry: &EntryPath) -> Option<At> {
         let found = self.visits.iter().find(|v| v.frame_read_at.is_none() && !entry.contains(v.at.addr));
         found.map(|v| v.at)
+    }
+
+    /// What the handler's C code may rely on, and does not find: the ABI's flags, and that
+    /// no interrupt comes.
+    pub fn wrong_flags(&self, entry: &EntryPath) -> Option<String> {
+        const RELIED_ON: [(u64, &str); 4] =
+            [(rflags::DF, "DF"), (rflags::TF, "TF"), (rflags::NT, "NT"), (rflags::IF, "IF")];
+        let at = self.in_handler(entry)?;
+        let flags = self.visits.iter().find(|v| v.at == at)?.rflags;
+        let set = RELIED_ON.iter().find(|(bit, _)| flags & bit != 0);
+        set.map(|(_, name)| format!("the handler's C code runs with {name} set"))
     }
 
     /// Carries each frame's last read back to the boundaries before it, as far as the

@@ -8,7 +8,7 @@ use super::expect::Expected;
 use super::lab::{Lab, LabError};
 use super::path::Path;
 use crate::inject::{At, Event, Gear, Kind as EventKind};
-use crate::oracle::Verdict;
+use crate::oracle::{Invariant, Verdict};
 
 /// How the further NMI finds the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +145,14 @@ impl<'a> Sweep<'a> {
         if !outcome.verdict.is_pass() {
             return Err(LabError::Single(self.lab.show(self.lab.start().addr), outcome.verdict.to_string()));
         }
-        self.lab.walk(&events)
+        let path = self.lab.walk(&events)?;
+        match path.wrong_flags(self.lab.path()) {
+            None => Ok(path),
+            Some(why) => {
+                let verdict = Verdict::breaks(Invariant::View, why);
+                Err(LabError::Single(self.lab.show(self.lab.start().addr), verdict.to_string()))
+            }
+        }
     }
 
     /// NMI #2 at each boundary of #1's path.

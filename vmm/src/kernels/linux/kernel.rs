@@ -20,7 +20,7 @@ pub struct Linux {
 
 /// What the PC, the command line and the user program are: to be counted up with any change
 /// that makes a kernel come up otherwise, since saved machines are good for one number only.
-const REVISION: u32 = 1;
+const REVISION: u32 = 3;
 
 impl Linux {
     /// What a saved machine of this kernel is known by: it changes with all that the kernel
@@ -81,7 +81,8 @@ impl Kernel for Linux {
         pc.set_page_table(
             root.ok_or_else(|| Error::Symbols("there is no init_top_pgt, the kernel's page table".into()))?,
         );
-        quieten(pc)
+        quieten(pc)?;
+        set_breakpoint(pc)
     }
 
     fn nmi_path(&self, pc: &Pc) -> Result<EntryPath, Error> {
@@ -124,6 +125,18 @@ fn find(symbols: &KernelSymbols, names: &[&str]) -> Option<u64> {
         Some((name, offset)) => Some(symbols.get(name)? + u64::from_str_radix(offset, 16).ok()?),
         None => symbols.get(name),
     })
+}
+
+/// Sets a hardware breakpoint at an address where nothing ever executes, and tells the kernel
+/// that it is there. So the handler has to switch it off and on again, as for a debugger.
+/// A kernel without `cpu_dr7` is left without one.
+fn set_breakpoint(pc: &mut Pc) -> Result<(), Error> {
+    const NOWHERE: u64 = 0x10; // the first page is never mapped
+    const GLOBAL_0: u64 = 1 << 1; // SDM vol. 3, 17.2.4
+    let Some(addr) = pc.symbols.get("cpu_dr7") else { return Ok(()) };
+    let addr = if addr < KERNEL_MAP { addr.wrapping_add(pc.kernel_gs()?) } else { addr };
+    pc.write_kernel("cpu_dr7", addr, &GLOBAL_0.to_le_bytes())?;
+    pc.set_breakpoint(NOWHERE, GLOBAL_0)
 }
 
 /// Takes away what would make a case's path depend on how fast the host is: the

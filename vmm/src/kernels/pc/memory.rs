@@ -1,6 +1,7 @@
 //! Guest memory as the kernel sees it.
 
 use super::{Error, Pc};
+use crate::kvm::DeepState;
 use crate::machine::paging;
 
 /// Where an address is the kernel's: the upper half.
@@ -74,6 +75,14 @@ impl Pc {
             0 => Ok(None),
             ist => self.expect_word("the TSS", sregs.tr.base + 0x1c + 8 * ist).map(Some),
         }
+    }
+
+    /// Sets debug register 0 to `addr`, and DR7's bits `control`.
+    pub fn set_breakpoint(&mut self, addr: u64, control: u64) -> Result<(), Error> {
+        let mut values = self.vm.deep_state()?.values();
+        values.debug[0] = addr;
+        values.debug[5] |= control;
+        Ok(self.vm.load_deep_state(&DeepState::of(&values)?)?)
     }
 
     /// The GS base of the kernel's per-CPU data, from wherever execution stands.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use vmm::campaign::{Disagreement, Timing};
 use vmm::host_id::HostId;
 use vmm::image::Mode;
 use vmm::report::{
-    CampaignInfo, CoverageRow, Disagreement, Document, FailureRow, Row, RowCoverage, Summary, Timing, Unreachable,
-    junit, terminal,
+    CampaignInfo, CoverageRow, Document, FailureRow, Look, Report, Row, RowCoverage, Summary, Unreachable, format,
 };
 
 fn failure(verdict: &'static str, invariant: Option<&str>, cases: u64, schedule: &str) -> FailureRow {
@@ -98,17 +98,28 @@ fn document() -> Document {
     }
 }
 
+fn written(name: &str) -> String {
+    let mut out = Vec::new();
+    format(name).unwrap().write(&document(), &Look::default(), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
 #[test]
 fn the_terminal() {
-    insta::assert_snapshot!("terminal", terminal(&document()));
+    insta::assert_snapshot!("terminal", document().text(&Look::default()));
 }
 
 #[test]
 fn junit_xml() {
-    insta::assert_snapshot!("junit", junit(&document()));
+    insta::assert_snapshot!("junit", written("junit"));
 }
 
 #[test]
 fn json() {
-    insta::assert_snapshot!("json", serde_json::to_string_pretty(&document()).unwrap());
+    insta::assert_snapshot!("json", written("json").trim_end());
+}
+
+#[test]
+fn ktap() {
+    insta::assert_snapshot!("ktap", written("ktap"));
 }

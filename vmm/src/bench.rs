@@ -89,12 +89,12 @@ pub fn bench(
     host: &Host,
     guest: &Arc<Guest>,
     (scheme, scenario): (&Scheme, &Scenario),
+    knobs: Knobs,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Bench, Error> {
     tell("KVM_RUN");
     let kvm_run_ns = kvm_run(host)?;
     tell("cases");
-    let knobs = Knobs::default();
     let mut session = Session::new(host, guest, scheme, scenario, knobs)?;
     let visit = session.rules().golden.visits[session.rules().golden.visits.len() / 2];
     let case = Schedule(vec![Event { kind: Kind::Nmi, at: At { addr: visit.addr, n: visit.n } }]);

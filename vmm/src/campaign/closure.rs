@@ -5,13 +5,12 @@ use std::sync::atomic::AtomicBool;
 use super::error::Error;
 use super::generate::Closure;
 use super::plan::{Cell, Plan};
-use super::tally::{Rank, Tally};
+use super::tally::{Disagreement, Rank, Tally};
 use crate::explore::{self, Bound, Config, Report};
 use crate::image::Names;
 use crate::kvm::Host;
 use crate::machine;
 use crate::oracle::Verdict;
-use crate::report::Disagreement;
 
 /// Most bytes that one search may take.
 const MEMORY: usize = 2 << 30;

@@ -1,5 +1,5 @@
 //! The campaign file: TOML, read strictly, with errors that name the line and what
-//! would fit. docs/campaigns.md describes it for users.
+//! would fit. docs/guide/campaigns.md describes it for users.
 
 use std::collections::BTreeMap;
 
@@ -131,6 +131,7 @@ impl Campaign {
             knobs: Knobs {
                 faulting_iret_unblocks: raw.faulting_iret.is_none_or(|w| w == FaultingIret::Unblocks),
                 hv_bug: raw.hv_bug,
+                transport: None,
             },
             expect,
             name: raw.name,

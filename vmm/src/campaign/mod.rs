@@ -22,14 +22,13 @@ use std::sync::atomic::AtomicBool;
 
 pub use error::Error;
 pub use file::Campaign;
-pub use results::{Header, Results};
+pub use results::{CellHeader, Header, Results, RowResult};
 pub use shard::Shard;
 pub use store::{merge, write};
-pub use tally::{Found, Rank, Tally};
+pub use tally::{Disagreement, Found, Rank, Tally};
 
 use crate::image::Guest;
 use crate::kvm::Host;
-use crate::report::Timing;
 use plan::Plan;
 use store::Store;
 use worker::UnitResult;
@@ -66,6 +65,19 @@ pub struct Outcome {
     pub finished: bool,
     /// By scheme and scenario.
     pub timings: Vec<Timing>,
+}
+
+/// How long a scheme and scenario took.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Timing {
+    /// Scheme.
+    pub scheme: String,
+    /// Scenario.
+    pub scenario: String,
+    /// Cases run now; those of an earlier, resumed run are not among them.
+    pub cases: u64,
+    /// Seconds of all threads together.
+    pub seconds: f64,
 }
 
 /// Reads a campaign file.

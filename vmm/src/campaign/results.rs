@@ -1,4 +1,5 @@
-//! The results of a campaign, whole or in part, and what they say.
+//! The results of a campaign, whole or in part, and what they say. What they look like
+//! is the business of [`crate::report`].
 
 use std::collections::BTreeMap;
 
@@ -7,15 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::generate::{Generate, Window};
 use super::plan::{Plan, Work};
 use super::shard::Shard;
-use super::tally::{Found, Tally};
+use super::tally::Tally;
 use crate::host_id::HostId;
 use crate::image::Mode;
-use crate::inject::Replay;
 use crate::kvm::Host;
 use crate::machine::Knobs;
 use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Expectation, VerdictKind};
-use crate::report::{CampaignInfo, Document, FailureRow, Row, RowCoverage, Summary};
 
 /// Version of the result folder's format.
 const FORMAT: u32 = 2;
@@ -33,7 +32,8 @@ pub struct Header {
     pub host: HostId,
     /// The campaign's name.
     pub name: String,
-    about: String,
+    /// What it is for.
+    pub about: String,
     generate: Generate,
     window: Option<Window>,
     recheck: u64,
@@ -43,7 +43,7 @@ pub struct Header {
     /// The part of the units that is run.
     pub shard: Shard,
     /// Names of the image's declared stacks.
-    stacks: Vec<String>,
+    pub stacks: Vec<String>,
     /// Schemes and scenarios.
     pub cells: Vec<CellHeader>,
 }
@@ -55,11 +55,13 @@ pub struct CellHeader {
     pub scheme: String,
     /// The scenario.
     pub scenario: String,
-    mode: Mode,
+    /// Who owns the NMI mask.
+    pub mode: Mode,
     /// The verdict expected.
     pub expected: Expectation,
     first_unit: u64,
-    units: u64,
+    /// Units of work that it is divided into.
+    pub units: u64,
     /// Its scenario cannot be shown on this host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     not_here: bool,
@@ -119,7 +121,13 @@ impl Header {
         self.cells.last().map_or(0, |c| c.first_unit + c.units)
     }
 
-    fn generate_words(&self) -> String {
+    /// The model's choices that its cases were run under.
+    pub fn knobs(&self) -> Knobs {
+        Knobs { faulting_iret_unblocks: self.faulting_iret_unblocks, hv_bug: self.hv_bug, ..Knobs::default() }
+    }
+
+    /// How its schedules are generated, in words.
+    pub fn generate_words(&self) -> String {
         let knob = if self.faulting_iret_unblocks { "" } else { "; a faulting iret keeps NMIs blocked" };
         match self.window.as_ref().map(Window::to_string).filter(|w| !w.is_empty()) {
             Some(window) => format!("{}; {window}{knob}", self.generate),
@@ -153,26 +161,12 @@ impl Results {
         self.units.len() as u64 == self.header.units()
     }
 
-    /// The document that is printed.
-    pub fn document(&self) -> Document {
-        let rows: Vec<Row> = self.header.cells.iter().map(|c| self.row(c)).collect();
-        Document {
-            host: self.header.host.clone(),
-            image: self.header.image.clone(),
-            campaign: Some(CampaignInfo {
-                name: self.header.name.clone(),
-                about: self.header.about.clone(),
-                generate: self.header.generate_words(),
-            }),
-            complete: self.complete(),
-            summary: Summary::of(&rows),
-            rows,
-            timings: None,
-            trace: None,
-        }
+    /// What came of each scheme and scenario, in the order of the header's cells.
+    pub fn rows(&self) -> Vec<RowResult<'_>> {
+        self.header.cells.iter().map(|c| self.row(c)).collect()
     }
 
-    fn row(&self, cell: &CellHeader) -> Row {
+    fn row<'a>(&self, cell: &'a CellHeader) -> RowResult<'a> {
         let range = cell.first_unit..cell.first_unit + cell.units;
         let mut tally = Tally::default();
         let mut whole = 0;
@@ -181,10 +175,8 @@ impl Results {
             whole += 1;
         }
         self.partial.range(range).for_each(|unit| tally.merge(unit.1));
-        let failure = |f: &Found| self.failure_row(cell, f);
-        let worst = tally.worst().map(failure);
-        let kind = tally.worst().map_or(VerdictKind::PASS, |f| f.kind);
-        let fits = cell.expected.fits(kind);
+        let verdict = tally.worst().map_or(VerdictKind::PASS, |f| f.kind);
+        let fits = cell.expected.fits(verdict);
         let as_expected = match () {
             // Neither: a case that was not run says nothing about the guest.
             () if cell.not_here && !fits => None,
@@ -193,42 +185,22 @@ impl Results {
             () if cell.expected.is_pass() && !fits => Some(false),
             () => None,
         };
-        Row {
-            scheme: cell.scheme.clone(),
-            scenario: cell.scenario.clone(),
-            mode: cell.mode,
-            cases: tally.cases,
-            verdict: kind.verdict.as_str(),
-            expected: cell.expected.to_string(),
-            as_expected,
-            invariant: kind.invariant.map(|i| i.to_string()),
-            detail: worst.as_ref().map(|w| w.detail.clone()),
-            schedule: worst.as_ref().map(|w| w.schedule.clone()),
-            replay: worst.map(|w| w.replay),
-            counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
-            failures: tally.failures.iter().map(failure).collect(),
-            rechecked: tally.rechecked,
-            coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &self.header.stacks)),
-            disagreements: tally.disagreements,
-        }
+        RowResult { cell, tally, verdict, as_expected, units: whole }
     }
+}
 
-    fn failure_row(&self, cell: &CellHeader, f: &Found) -> FailureRow {
-        let replay = Replay {
-            scheme: cell.scheme.clone(),
-            scenario: cell.scenario.clone(),
-            mode: cell.mode,
-            image: self.header.image.clone(),
-            knobs: Knobs { faulting_iret_unblocks: self.header.faulting_iret_unblocks, hv_bug: self.header.hv_bug },
-            schedule: f.schedule.clone(),
-        };
-        FailureRow {
-            verdict: f.kind.verdict.as_str(),
-            invariant: f.kind.invariant.map(|i| i.to_string()),
-            detail: f.detail.clone(),
-            cases: f.cases,
-            schedule: f.schedule.clone(),
-            replay: replay.to_string(),
-        }
-    }
+/// What came of one scheme and scenario.
+#[derive(Clone, Debug)]
+pub struct RowResult<'a> {
+    /// Which.
+    pub cell: &'a CellHeader,
+    /// All of its cases together.
+    pub tally: Tally,
+    /// The verdict that stands for all of them.
+    pub verdict: VerdictKind,
+    /// Whether it is the one expected; not known while more cases could change it, nor
+    /// where this host cannot show the scenario.
+    pub as_expected: Option<bool>,
+    /// Units of work that were run to their end.
+    pub units: u64,
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use crate::inject::Schedule;
 use crate::inject::coverage::Coverage;
 use crate::oracle::{Verdict, VerdictKind, Word};
-use crate::report::Disagreement;
 
 /// Which of two cases is the better witness: the one with fewer events, then the one
 /// that comes first in the order of the golden run.
@@ -34,6 +33,15 @@ pub struct Found {
     pub schedule: String,
     /// What the witness's verdict says.
     pub detail: String,
+}
+
+/// Two gears that came to different verdicts on one schedule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Disagreement {
+    /// The schedule.
+    pub schedule: String,
+    /// Each gear with its verdict, in words.
+    pub verdicts: Vec<(String, String)>,
 }
 
 /// What came of a set of cases.

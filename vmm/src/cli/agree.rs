@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::failure::{Ending, Failure};
 use super::out::Out;
-use crate::report::{Results, agree as compare};
+use super::output::OutputArgs;
+use crate::report::{Agreed, Kind, Results, agree as compare};
 
 /// What `vmm agree --help` ends with.
 pub const HELP: &str = "\
@@ -25,13 +26,14 @@ pub struct Args {
     /// Results of one host each
     #[arg(value_name = "FILE", num_args = 2.., required = true)]
     files: Vec<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Carries out the command.
 pub fn agree(args: &Args, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let failed = |name: String| move |why: String| Failure::Input { name, why };
     let read = |path: &PathBuf| {
         let name = path.display().to_string();
@@ -41,24 +43,9 @@ pub fn agree(args: &Args, out: &mut Out) -> Result<Ending, Failure> {
     };
     let all = args.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let found = compare(&all).map_err(failed("cannot compare".into()))?;
-    if args.json {
-        let hosts: Vec<_> = all.iter().map(|r| &r.host).collect();
-        out.json(&serde_json::json!({
-            "hosts": hosts, "rows": found.rows, "cases": found.cases,
-            "disagreements": found.disagreements, "host_limits": found.limits,
-        }))?;
-    } else {
-        for (results, path) in all.iter().zip(&args.files) {
-            out.line(&format!("{}: host {}", path.display(), results.host))?;
-        }
-        for limit in &found.limits {
-            out.line(&format!("host-limit  {limit}"))?;
-        }
-        for disagreement in &found.disagreements {
-            out.line(&format!("DISAGREE    {disagreement}"))?;
-        }
-        let (d, l) = (found.disagreements.len(), found.limits.len());
-        out.line(&format!("{} rows, {} cases: {d} disagreements, {l} host-limits", found.rows, found.cases))?;
-    }
-    Ok(if found.disagreements.is_empty() { Ending::Expected } else { Ending::Unexpected })
+    let hosts = all.iter().map(|r| r.host.clone()).collect();
+    let names = args.files.iter().map(|f| f.display().to_string()).collect();
+    let agreed = Agreed { names, hosts, found };
+    outputs.write(&agreed, out)?;
+    Ok(if agreed.found.disagreements.is_empty() { Ending::Expected } else { Ending::Unexpected })
 }

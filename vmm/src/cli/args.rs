@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use super::{agree, help, named, probe};
+use super::output::OutputArgs;
+use super::{agree, help, probe, values};
 use crate::image::Mode;
 use crate::inject::Gear;
 use crate::machine::hv_bug::HvBug;
@@ -40,14 +41,29 @@ pub struct Common {
     /// Say more on stderr: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
-    /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
+}
+
+/// The image to test; options of the commands that read one.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guest")]
+pub struct ImageArgs {
+    /// Test this ELF image instead of the built-in micro-kernel (docs/guide/guest-abi.md)
+    #[arg(long, value_name = "FILE")]
     pub guest: Option<PathBuf>,
-    /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
-    #[arg(long, global = true, value_name = "FILE.o", help_heading = "Common options")]
+    /// Link this object's `nmi_entry` into the image and test it (docs/guide/guest-abi.md)
+    #[arg(long, value_name = "FILE.o")]
     pub entry: Option<PathBuf>,
+}
+
+/// The image, and how it is run; options of the commands that run one.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Guest")]
+pub struct GuestArgs {
+    /// The image.
+    #[command(flatten)]
+    pub image: ImageArgs,
     /// What carries hypercalls in mode pv [default: xen where `vmm probe` says so, else port]
-    #[arg(long, global = true, value_name = "HOW", help_heading = "Common options")]
+    #[arg(long, value_name = "HOW", value_parser = values::transport())]
     pub transport: Option<Transport>,
 }
 
@@ -96,33 +112,43 @@ pub enum List {
         /// Those that test the oracle or show bugs of history, too
         #[arg(long)]
         all: bool,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// The image.
+        #[command(flatten)]
+        image: ImageArgs,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// What the guest does while NMIs arrive
     Scenarios {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// The image.
+        #[command(flatten)]
+        image: ImageArgs,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Every boundary that a run comes to: where an NMI can arrive
     #[command(after_help = help::BOUNDARIES)]
     #[command(override_usage = "vmm list boundaries --scheme <S> --scenario <C> [OPTIONS]\n       \
         vmm list boundaries --kernel <FILE> [OPTIONS]")]
+    #[command(mut_arg("guest", |a| a.conflicts_with("kernel")), mut_arg("entry", |a| a.conflicts_with("kernel")))]
     #[command(mut_arg("scheme", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
     #[command(mut_arg("scenario", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
     Boundaries {
         /// Whose boundaries.
         #[command(flatten)]
         target: Option<TargetArgs>,
+        /// The guest.
+        #[command(flatten)]
+        guest: GuestArgs,
         /// List the boundaries on the path of this schedule [default: the golden run, then
         /// what one NMI at its first boundary adds]
         #[arg(long, value_name = "SCHEDULE")]
         path: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
         /// Or those of a real kernel.
         #[command(flatten)]
         kernel: Box<super::linux::KernelArgs>,
@@ -139,29 +165,20 @@ pub struct TargetArgs {
     #[arg(long, value_name = "C")]
     pub scenario: String,
     /// Insist on a mode; each scheme has one
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", value_parser = values::mode())]
     pub mode: Option<Mode>,
     /// Whether an IRET that faults unblocks NMIs all the same
-    #[arg(long, value_name = "WHAT", default_value = "unblocks")]
-    pub faulting_iret: FaultingIret,
+    #[arg(long, value_name = "WHAT", default_value = "unblocks", value_parser = values::faulting_iret())]
+    pub faulting_iret: bool,
     /// Play a bug that a hypervisor's NMI logic had
-    #[arg(long, value_name = "NAME", alias = "fault", value_parser = named::hv_bug())]
+    #[arg(long, value_name = "NAME", alias = "fault", value_parser = values::hv_bug())]
     pub hv_bug: Option<HvBug>,
-}
-
-/// The model's choice for an IRET that faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FaultingIret {
-    /// It unblocks NMIs (Intel's manual).
-    Unblocks,
-    /// It leaves them blocked.
-    Keeps,
 }
 
 impl TargetArgs {
     /// The knobs that the arguments set.
-    pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret == FaultingIret::Unblocks, hv_bug: self.hv_bug }
+    pub fn knobs(&self, guest: &GuestArgs) -> Knobs {
+        Knobs { faulting_iret_unblocks: self.faulting_iret, hv_bug: self.hv_bug, transport: guest.transport }
     }
 }
 
@@ -171,6 +188,9 @@ pub struct Run {
     /// What to run.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// What arrives where, as in 'nmi@exit_iret#1 nmi@body+0x4#2' [default: nothing]
     #[arg(long, value_name = "SCHEDULE", default_value = "", hide_default_value = true)]
     pub schedule: String,
@@ -185,6 +205,9 @@ pub struct Replay {
     /// The line, as it was printed
     #[arg(value_name = "LINE", required = true)]
     pub line: Vec<String>,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// How to run and show it.
     #[command(flatten)]
     pub how: How,
@@ -194,43 +217,15 @@ pub struct Replay {
 #[derive(Debug, Args)]
 pub struct How {
     /// How the schedule is carried out [default: arm, or step with --trace]
-    #[arg(long, value_name = "GEAR", value_parser = named::gear())]
-    pub gear: Option<GearArg>,
+    #[arg(long, value_name = "GEAR", value_parser = values::gears())]
+    pub gear: Option<&'static [Gear]>,
     /// Show every instruction with what it changed, NMIs, nesting depth, blocked (B) and
     /// pending (P)
     #[arg(long)]
     pub trace: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A gear, or all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GearArg {
-    /// This one.
-    One(Gear),
-    /// Each in turn, to compare them.
-    All,
-}
-
-impl GearArg {
-    /// The gears it stands for.
-    pub fn gears(self) -> Vec<Gear> {
-        match self {
-            GearArg::One(gear) => vec![gear],
-            GearArg::All => Gear::ALL.to_vec(),
-        }
-    }
-}
-
-impl std::fmt::Display for GearArg {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            GearArg::One(gear) => gear.fmt(f),
-            GearArg::All => f.pad("all"),
-        }
-    }
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `vmm campaign`.
@@ -239,6 +234,9 @@ pub struct Campaign {
     /// The campaign (see scripts/campaigns/)
     #[arg(value_name = "FILE.toml")]
     pub file: PathBuf,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// Threads, each with machines of its own [default: one per CPU]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
@@ -253,7 +251,7 @@ pub struct Campaign {
     pub shard: Option<crate::campaign::Shard>,
     /// How to show it.
     #[command(flatten)]
-    pub report: ReportArgs,
+    pub output: OutputArgs,
     /// Say how long each scheme and scenario took
     #[arg(long)]
     pub timings: bool,
@@ -270,16 +268,5 @@ pub struct Merge {
     pub out: Option<PathBuf>,
     /// How to show it.
     #[command(flatten)]
-    pub report: ReportArgs,
-}
-
-/// How results are shown.
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Write a JUnit report, too
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
+    pub output: OutputArgs,
 }

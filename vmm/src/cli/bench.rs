@@ -5,11 +5,15 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
+use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::out::Out;
+use super::output::OutputArgs;
 use crate::bench;
 use crate::image::Guest;
 use crate::image::target::Target;
+use crate::machine::Knobs;
+use crate::report::Kind;
 
 /// `vmm bench`.
 #[derive(Debug, Args)]
@@ -17,7 +21,7 @@ use crate::image::target::Target;
 pub struct Bench {
     /// Measure cases on a real Linux kernel instead [default kernel: that of
     /// scripts/linux/build-test-kernel]
-    #[arg(long, conflicts_with_all = ["scheme", "scenario"])]
+    #[arg(long, conflicts_with_all = ["scheme", "scenario", "guest", "entry", "transport"])]
     pub linux: bool,
     /// The scheme to run
     #[arg(long, value_name = "S", default_value = "mainline")]
@@ -25,9 +29,12 @@ pub struct Bench {
     /// The scenario to run
     #[arg(long, value_name = "C", default_value = "vmalloc-fault")]
     pub scenario: String,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// Which kernel.
     #[command(flatten)]
     pub kernel: super::linux::KernelArgs,
@@ -35,17 +42,16 @@ pub struct Bench {
 
 /// Carries out `vmm bench`.
 pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::TELLS)?;
     if args.linux {
         return linux(args, out);
     }
     let target = Target::find(&guest.image.declared, &args.scheme, &args.scenario, None)?;
     let host = super::host::open()?;
+    let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
     let mut tell = |what: &str| log::info!("measuring: {what}");
-    let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), &mut tell)?;
-    match args.json {
-        true => out.json(&measured)?,
-        false => out.text(&measured.to_string())?,
-    }
+    let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), knobs, &mut tell)?;
+    outputs.write(&measured, out)?;
     Ok(Ending::Expected)
 }
 
@@ -62,9 +68,6 @@ fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
     }
     let mut booted = kernel.boot(&super::linux::Plan::default(), &AtomicBool::new(false))?;
     let measured = crate::kernels::bench(&mut booted.lab, booted.info)?;
-    match args.json {
-        true => out.json(&measured)?,
-        false => out.text(&measured.to_string())?,
-    }
+    args.output.outputs(Kind::TELLS)?.write(&measured, out)?;
     Ok(Ending::Expected)
 }

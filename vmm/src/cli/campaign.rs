@@ -1,20 +1,21 @@
 //! `vmm campaign` and `vmm merge`.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::args::{self, ReportArgs};
+use super::args;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
-use super::out::Out;
+use super::out::{Out, say};
 use super::progress::Bar;
 use crate::campaign::{self, Options, Shard};
 use crate::image::Guest;
-use crate::report::{self, Document};
+use crate::report::{Document, Kind};
 
 /// Carries out `vmm campaign`.
 pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
-    let campaign = campaign::read(&args.file)?;
+    let outputs = args.output.outputs(Kind::JUDGES)?;
+    let mut campaign = campaign::read(&args.file)?;
+    campaign.knobs.transport = args.guest.transport;
     let host = super::host::open()?;
     let stop = on_interrupt();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -26,14 +27,14 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
         stop: &stop,
     };
     let outcome = campaign::run(campaign, guest, &host, &options, &mut Bar::new())?;
-    let mut document = outcome.results.document();
+    let mut document = Document::of(&outcome.results);
     if args.timings {
         if let Some(dir) = &args.out {
             campaign::write_timings(dir, &outcome.timings)?;
         }
         document.timings = Some(outcome.timings);
     }
-    show(&document, &args.report, out)?;
+    outputs.write(&document, out)?;
     match (outcome.finished, ending(&document)) {
         (_, Ending::Defect) => Ok(Ending::Defect),
         (false, _) => {
@@ -41,7 +42,7 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
                 Some(dir) => format!("the same command line goes on from {}", dir.display()),
                 None => "with --out DIR they would be kept for the next run".to_owned(),
             };
-            eprintln!("vmm: interrupted; these are the results so far ({kept})");
+            say(format_args!("interrupted; these are the results so far ({kept})"));
             Ok(Ending::Interrupted)
         }
         (true, ending) => Ok(ending),
@@ -50,31 +51,18 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
 
 /// Carries out `vmm merge`.
 pub fn merge(args: &args::Merge, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let results = campaign::merge(&args.dirs)?;
     if let Some(dir) = &args.out {
         campaign::write(dir, &results)?;
     }
-    let document = results.document();
-    show(&document, &args.report, out)?;
+    let document = Document::of(&results);
+    outputs.write(&document, out)?;
     if !document.complete {
         let (have, all) = (results.units.len(), results.header.units());
-        eprintln!("vmm: not complete: {have} of {all} units of work are there");
+        say(format_args!("not complete: {have} of {all} units of work are there"));
     }
     Ok(ending(&document))
-}
-
-fn show(document: &Document, how: &ReportArgs, out: &mut Out) -> Result<(), Failure> {
-    if let Some(path) = &how.junit {
-        write_junit(path, document)?;
-    }
-    match how.json {
-        true => out.json(document),
-        false => out.text(&report::terminal(document)),
-    }
-}
-
-fn write_junit(path: &Path, document: &Document) -> Result<(), Failure> {
-    std::fs::write(path, report::junit(document)).map_err(Failure::writing(path))
 }
 
 /// How a command ends that has this to report.

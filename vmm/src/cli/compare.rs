@@ -6,15 +6,17 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
-use super::out::Out;
+use super::out::{Out, say};
+use super::output::OutputArgs;
 use crate::compare::{self, Options, compare};
 use crate::image::Guest;
 use crate::image::declare::Declarations;
 use crate::image::target::{Target, fit};
 use crate::machine::Knobs;
-use crate::report;
+use crate::report::Kind;
 
 /// Scenarios that are compared in unless told, as far as the image has them.
 const USUAL: [&str; 2] = ["quiet", "vmalloc-fault"];
@@ -48,27 +50,29 @@ pub struct Compare {
     /// NMIs to time for each; 0: none
     #[arg(long, value_name = "N", default_value = "1000")]
     pub rounds: usize,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Carries out `vmm compare`.
 pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::TELLS)?;
     let targets = targets(args, &guest.image.declared)?;
-    let options = Options { max_states: args.max_states, rounds: args.rounds, knobs: Knobs::default() };
+    let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
+    let options = Options { max_states: args.max_states, rounds: args.rounds, knobs };
     let host = super::host::open()?;
     let stop = on_interrupt();
     let bar = bar();
     let result = compare(&host, guest, &targets, &options, &stop, &mut |what| bar.set_message(what.to_owned()));
     bar.finish_and_clear();
     let result = result?;
-    match args.json {
-        true => out.json(&result)?,
-        false => out.text(&report::comparison(&result))?,
-    }
+    outputs.write(&result, out)?;
     if !result.complete {
-        eprintln!("vmm: interrupted; {} of {} rows are there", result.rows.len(), targets.len());
+        say(format_args!("interrupted; {} of {} rows are there", result.rows.len(), targets.len()));
         return Ok(Ending::Interrupted);
     }
     Ok(Ending::Expected)

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::TargetArgs;
+use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
-use super::named;
 use super::out::Out;
+use super::output::OutputArgs;
+use super::values;
 use crate::explore::{Bound, Config, Reductions, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::{Kind, Replay};
-use crate::report::Exploration;
+use crate::report::{self, Exploration};
 
 /// `vmm explore`.
 #[derive(Debug, Args)]
@@ -25,8 +26,11 @@ pub struct Explore {
     /// What to explore.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// What may arrive, at any boundary and any number of times
-    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi", value_parser = named::event())]
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi", value_parser = values::event())]
     pub events: Vec<Kind>,
     /// Go on after the first violation, to find every kind
     #[arg(long)]
@@ -46,9 +50,9 @@ pub struct Explore {
     /// Draw the state graph, merged by label, as Graphviz DOT
     #[arg(long, value_name = "FILE")]
     pub graph: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Check: arrivals at boundaries where NMIs are blocked, too
     #[arg(long, help_heading = "Reductions off, to check them")]
     pub all_arrivals: bool,
@@ -84,6 +88,7 @@ fn bytes(text: &str) -> Result<usize, String> {
 
 /// Carries out `vmm explore`.
 pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(report::Kind::JUDGES)?;
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
     if !args.events.contains(&Kind::Nmi) {
@@ -109,13 +114,14 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
     let stop = on_interrupt();
     let bar = bar();
     let began = Instant::now();
-    let report = explore(&host, guest, (&target.scheme, &target.scenario), t.knobs(), config, &stop, &mut |p| {
-        let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);
-        bar.set_message(format!(
-            "{} states, {rate:.0}/s · {} not expanded · {} NMIs in a path",
-            p.states, p.frontier, p.arrivals
-        ));
-    });
+    let report =
+        explore(&host, guest, (&target.scheme, &target.scenario), t.knobs(&args.guest), config, &stop, &mut |p| {
+            let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);
+            bar.set_message(format!(
+                "{} states, {rate:.0}/s · {} not expanded · {} NMIs in a path",
+                p.states, p.frontier, p.arrivals
+            ));
+        });
     bar.finish_and_clear();
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
@@ -127,7 +133,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         scenario: target.scenario.name.clone(),
         mode: target.scheme.mode,
         image: guest.image.hash.clone(),
-        knobs: t.knobs(),
+        knobs: t.knobs(&args.guest),
         schedule,
     };
     let names = Names::new(guest, &target.scheme.prefix);
@@ -135,10 +141,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         let text = schedule.show(names);
         (text.clone(), replay(text).to_string())
     });
-    match args.json {
-        true => out.json(&document)?,
-        false => out.text(&document.to_string())?,
-    }
+    outputs.write(&document, out)?;
     Ok(ending(&report))
 }
 

@@ -1,10 +1,10 @@
 //! The host's KVM, with what was measured of it: every command that runs a guest
 //! begins here.
 
-use std::io::IsTerminal;
 use std::process::Command;
 
 use super::failure::Failure;
+use super::out::whisper;
 use crate::host_id::HostId;
 use crate::kvm::Host;
 use crate::probe::{Facts, Probe, Report, child, kept, probes};
@@ -16,9 +16,7 @@ pub fn open() -> Result<Host, Failure> {
     let report = match place.as_deref().and_then(kept::read) {
         Some(report) => report,
         None => {
-            if std::io::stderr().is_terminal() {
-                eprintln!("vmm: measuring what this KVM does with NMIs (once after a boot) …");
-            }
+            whisper("measuring what this KVM does with NMIs (once after a boot) …");
             let report = measure(&probes().collect::<Vec<_>>())?;
             if let Some(place) = place {
                 keep(&place, &report);

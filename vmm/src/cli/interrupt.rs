@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use super::out::say;
+
 /// What a shell expects of a program that a signal ended: 128 + SIGINT.
 const KILLED: i32 = 130;
 
@@ -14,7 +16,7 @@ pub fn on_interrupt() -> Arc<AtomicBool> {
         if flag.swap(true, SeqCst) {
             std::process::exit(KILLED);
         }
-        eprintln!("vmm: stopping at the next case; once more to end at once");
+        say("stopping at the next case; once more to end at once");
     });
     if let Err(e) = set {
         log::warn!("Ctrl-C will end the program at once, without a report: {e}");

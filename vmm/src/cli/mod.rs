@@ -12,12 +12,13 @@ mod host;
 mod interrupt;
 mod linux;
 mod list;
-mod named;
 mod out;
+mod output;
 pub mod probe;
 mod progress;
 mod run;
 mod trace;
+mod values;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use clap::Parser;
 
 use crate::image::{Guest, Image};
 pub use failure::{Ending, Failure};
-use out::Out;
+use out::{Out, say};
 
 /// Exit code of a defect of ours.
 const DEFECT: i32 = 70;
@@ -34,11 +35,14 @@ const DEFECT: i32 = 70;
 /// The whole program.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("vmm: this is a defect of vmm itself, please report it: {panic}");
+        say(format_args!("this is a defect of vmm itself, please report it: {panic}"));
         // Whichever thread it was, no result of this process is to be trusted.
         std::process::exit(DEFECT);
     }));
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return answered(&answer),
+    };
     start_log(cli.common.verbose);
     let mut out = Out::new();
     let ending = dispatch(&cli, &mut out).and_then(|ending| out.flush().map(|()| ending));
@@ -46,22 +50,36 @@ pub fn main() -> ExitCode {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(failure) => {
             let _ = out.flush();
-            eprintln!("vmm: {failure}");
+            say(&failure);
             ExitCode::from(failure.code())
         }
     }
 }
 
+/// What clap says itself: help and versions on standard output, mistakes on standard error.
+fn answered(answer: &clap::Error) -> ExitCode {
+    const USAGE: u8 = 2;
+    let printed = answer.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+    match printed {
+        _ if answer.use_stderr() => ExitCode::from(USAGE),
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            let failure = Failure::Write { what: "standard output".into(), why };
+            say(&failure);
+            ExitCode::from(failure.code())
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
-    let image = || load(&cli.common);
     match &cli.command {
-        args::Command::List(what) => list::list(what, &image()?, out),
-        args::Command::Run(args) => run::run(args, &image()?, out),
-        args::Command::Replay(args) => run::replay(args, &image()?, out),
-        args::Command::Campaign(args) => campaign::campaign(args, &image()?, out),
-        args::Command::Bench(args) => bench::run(args, &image()?, out),
-        args::Command::Compare(args) => compare::run(args, &image()?, out),
-        args::Command::Explore(args) => explore::run(args, &image()?, out),
+        args::Command::List(what) => list::list(what, out),
+        args::Command::Run(args) => run::run(args, &load(&args.guest.image)?, out),
+        args::Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
+        args::Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
+        args::Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
+        args::Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
+        args::Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
         args::Command::Probe(args) => probe::probe(args, out),
         args::Command::Agree(args) => agree::agree(args, out),
@@ -70,7 +88,7 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
 }
 
 /// The image to test.
-fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
+fn load(args: &args::ImageArgs) -> Result<Arc<Guest>, Failure> {
     let read = |path: &std::path::Path| {
         let name = path.display().to_string();
         match std::fs::read(path) {
@@ -79,18 +97,16 @@ fn load(common: &args::Common) -> Result<Arc<Guest>, Failure> {
         }
     };
     let bad = |name: String, why: &dyn std::fmt::Display| Failure::Image { name, why: why.to_string() };
-    let image = match &common.guest {
+    let image = match &args.guest {
         None => Image::builtin().map_err(|e| bad("(built in)".to_owned(), &e))?,
         Some(path) => {
             let (name, bytes) = read(path)?;
             Image::parse(&bytes).map_err(|e| bad(name, &e))?
         }
     };
-    let Some(path) = &common.entry else { return Ok(Guest::with_transport(image, common.transport)) };
+    let Some(path) = &args.entry else { return Ok(Guest::new(image)) };
     let (name, bytes) = read(path)?;
-    crate::image::link::link(&image, &bytes)
-        .map(|i| Guest::with_transport(i, common.transport))
-        .map_err(|e| bad(name, &e))
+    crate::image::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
 }
 
 fn start_log(verbose: u8) {

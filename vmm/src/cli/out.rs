@@ -1,10 +1,13 @@
-//! Standard output, which may be closed at any time (`vmm list … | head`).
+//! Standard output and standard error, either of which may be closed, full or gone at any
+//! time. Nothing else in the program prints, and nothing here panics.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 use super::failure::Failure;
+use crate::report::plain_lines;
 
-/// Standard output. Once the reader has gone, what is written goes nowhere.
+/// Standard output. Once the reader has gone (`vmm list … | head`), what is written goes
+/// nowhere.
 pub struct Out {
     to: BufWriter<io::Stdout>,
     closed: bool,
@@ -18,28 +21,21 @@ impl Out {
 
     /// Writes a text.
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
-        self.guard(|to| to.write_all(text.as_bytes()))
+        self.with(|to| to.write_all(text.as_bytes()))
     }
 
     /// Writes a text and a line's end.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
-        self.guard(|to| writeln!(to, "{text}"))
-    }
-
-    /// Writes a value as indented JSON.
-    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        self.guard(|to| {
-            serde_json::to_writer_pretty(&mut *to, value)?;
-            writeln!(to)
-        })
+        self.with(|to| writeln!(to, "{text}"))
     }
 
     /// Brings everything out.
     pub fn flush(&mut self) -> Result<(), Failure> {
-        self.guard(|to| to.flush())
+        self.with(|to| to.flush())
     }
 
-    fn guard(&mut self, write: impl FnOnce(&mut BufWriter<io::Stdout>) -> io::Result<()>) -> Result<(), Failure> {
+    /// Has something written.
+    pub fn with(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
         if self.closed {
             return Ok(());
         }
@@ -56,5 +52,19 @@ impl Drop for Out {
     fn drop(&mut self) {
         // What BufWriter still holds would be written at its drop, and fail silently.
         let _ = self.flush();
+    }
+}
+
+/// Says something on standard error, in a line that begins with `vmm: `. Where that cannot be
+/// written, nobody is there to be told: the exit code alone says how the work ended.
+pub fn say(text: impl std::fmt::Display) {
+    let line = format!("vmm: {}\n", plain_lines(&text.to_string()));
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Says something on standard error where that is a terminal.
+pub fn whisper(text: impl std::fmt::Display) {
+    if io::stderr().is_terminal() {
+        say(text);
     }
 }

@@ -1,19 +1,20 @@
 //! `vmm probe`: what this host's KVM does with NMIs.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::failure::{Ending, Failure};
 use super::host;
 use super::out::Out;
+use super::output::OutputArgs;
 use crate::kvm::Host;
-use crate::probe::{Comparison, Probe, Report, kept, measure, probes, risky_probes, summary};
+use crate::probe::{Probe, Report, kept, measure, probes, risky_probes};
+use crate::report::{Kind, ProbeComparison, ProbeReport};
 
 /// What `vmm probe --help` ends with.
 pub const HELP: &str = "\
 Each row is one property that a verdict or a recipe relies on: the architecture's answer with
 its source, this host's, and what the lab does about it. The fingerprint covers kernel, KVM
-module, CPU and all answers. docs/hosts.md describes the JSON, and compares some hosts.
+module, CPU and all answers. docs/guide/json.md describes the JSON, and compares some hosts.
 
 Examples:
   vmm probe
@@ -23,15 +24,12 @@ Examples:
 
 Exits 0 whatever the host answers.";
 
-/// Columns of output that goes to no terminal.
-const WIDTH: u16 = 160;
-
 /// `vmm probe`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    output: OutputArgs,
     /// Make only this probe; may be repeated. The fingerprint then covers no other
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
@@ -39,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     risky: bool,
     /// Compare reports (of --json) side by side instead; nothing is measured
-    #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["json", "only", "risky", "rows"])]
+    #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["only", "risky", "rows"])]
     compare: Vec<PathBuf>,
     /// With --compare: print Markdown
     #[arg(long, requires = "compare")]
@@ -68,6 +66,7 @@ fn find(id: &str) -> Result<&'static Probe, Failure> {
 }
 
 fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let mut chosen: Vec<&Probe> = match args.only.is_empty() {
         true => probes().collect(),
         false => args.only.iter().map(|id| find(id)).collect::<Result<_, _>>()?,
@@ -81,16 +80,7 @@ fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
     if let (true, false, Some(place)) = (args.only.is_empty(), args.risky, kept::place(host.id())) {
         host::keep(&place, &report); // the other commands go by the newest
     }
-    if args.json {
-        return out.json(&report);
-    }
-    out.line(&report.table(width()))?;
-    out.line(&summary(&report))
-}
-
-/// The width of a table, where no terminal tells it.
-fn width() -> Option<u16> {
-    (!std::io::stdout().is_terminal()).then_some(WIDTH)
+    outputs.write(&ProbeReport(report), out)
 }
 
 fn rows(ids: &[String], out: &mut Out) -> Result<(), Failure> {
@@ -105,6 +95,7 @@ fn rows(ids: &[String], out: &mut Out) -> Result<(), Failure> {
 }
 
 fn compare(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let read = |path: &PathBuf| {
         let failed = |why: String| Failure::Input { name: path.display().to_string(), why };
         let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
@@ -112,13 +103,5 @@ fn compare(args: &Args, out: &mut Out) -> Result<(), Failure> {
         report.map_err(|e| failed(format!("is no report of `vmm probe --json`: {e}")))
     };
     let reports = args.compare.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let comparison = Comparison::of(&reports);
-    let text = if args.markdown { comparison.markdown() } else { comparison.table(width()) };
-    out.line(&text)?;
-    if !args.markdown {
-        for report in &reports {
-            out.line(&summary(report))?;
-        }
-    }
-    Ok(())
+    outputs.write(&ProbeComparison { reports, markdown: args.markdown }, out)
 }

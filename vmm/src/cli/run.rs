@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use super::args::{self, GearArg, How};
+use super::args::{self, How};
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use super::trace::Tracer;
+use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::{Gear, Replay, Schedule, Session, run as carry_out};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Disagreement, Document, Row, Step, Summary, trace_header};
+use crate::report::{Kind, Run, Step, judgement, plain, trace_header};
 
 /// Carries out `vmm run`.
 pub fn run(args: &args::Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
-    judge(&target, t.knobs(), &args.schedule, &args.how, guest, out)
+    judge(&target, t.knobs(&args.guest), &args.schedule, &args.how, guest, out)
 }
 
 /// Carries out `vmm replay`.
@@ -27,7 +28,7 @@ pub fn replay(args: &args::Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<
     line.check_image(guest)?;
     let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))
         .map_err(Failure::ReplayTarget)?;
-    judge(&target, line.knobs, &line.schedule, &args.how, guest, out)
+    judge(&target, Knobs { transport: args.guest.transport, ..line.knobs }, &line.schedule, &args.how, guest, out)
 }
 
 /// A line that was copied with the command before it, or with its quotes.
@@ -44,7 +45,10 @@ fn judge(
     guest: &Arc<Guest>,
     out: &mut Out,
 ) -> Result<Ending, Failure> {
+    let outputs = how.output.outputs(Kind::JUDGES)?;
     let gears = gears(how)?;
+    // A trace is long: it is shown as it is made.
+    let live = how.trace && outputs.is_text();
     let schedule = Schedule::parse(schedule, Names::new(guest, &target.scheme.prefix))?;
     let host = super::host::open()?;
     let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
@@ -58,9 +62,9 @@ fn judge(
     };
     let mut steps = Vec::new();
     let mut verdicts = Vec::new();
-    for gear in &gears {
+    for gear in gears {
         let verdict = match how.trace {
-            true => traced(&mut session, &schedule, *gear, how.json.then_some(&mut steps), out)?,
+            true => traced(&mut session, &schedule, *gear, &mut steps, live.then_some(&mut *out))?,
             false => carry_out(&mut session, &schedule, *gear, &mut ())?,
         };
         verdicts.push((*gear, verdict));
@@ -75,58 +79,57 @@ fn judge(
         (None, true) => Ending::Expected,
         (None, false) => Ending::Unexpected,
     };
-    let rows = vec![Row::of_run(&line, &verdict, gears.len(), disagreement.into_iter().collect())];
-    if how.json {
-        let document = Document {
-            host: host.id().clone(),
-            image: guest.image.hash.clone(),
-            campaign: None,
-            complete: true,
-            summary: Summary::of(&rows),
-            rows,
-            timings: None,
-            trace: how.trace.then_some(steps),
-        };
-        out.json(&document)?;
+    let run = Run {
+        host: host.id().clone(),
+        line,
+        verdict,
+        gears: gears.len(),
+        disagreement,
+        trace: how.trace.then_some(steps),
+        source: guest.has_source(),
+    };
+    if live {
+        out.text(&judgement(&run))?;
+        outputs.write_files(&run)?;
     } else {
-        out.text(&shown(&line, &verdict, &rows[0]))?;
+        outputs.write(&run, out)?;
     }
     Ok(ending)
 }
 
-fn gears(how: &How) -> Result<Vec<Gear>, Failure> {
+fn gears(how: &How) -> Result<&'static [Gear], Failure> {
     match how.gear {
-        Some(GearArg::One(Gear::Step)) => Ok(vec![Gear::Step]),
-        Some(other) if how.trace => Err(Failure::Usage(format!(
-            "--trace shows every instruction, so it needs the step gear; leave --gear {other} out"
+        Some([Gear::Step]) => Ok(&[Gear::Step]),
+        Some(gears) if how.trace => Err(Failure::Usage(format!(
+            "--trace shows every instruction, so it needs the step gear; leave --gear {} out",
+            if let [gear] = gears { gear.name() } else { "all" }
         ))),
-        Some(gear) => Ok(gear.gears()),
-        None if how.trace => Ok(vec![Gear::Step]),
-        None => Ok(vec![Gear::Arm]),
+        Some(gears) => Ok(gears),
+        None if how.trace => Ok(&[Gear::Step]),
+        None => Ok(&[Gear::Arm]),
     }
 }
 
-/// Runs and tells each instruction: to `steps`, or at once to `out`.
+/// Runs, and notes each instruction in `steps`; `live` writes it to standard output at once.
 fn traced(
     session: &mut Session,
     schedule: &Schedule,
     gear: Gear,
-    steps: Option<&mut Vec<Step>>,
-    out: &mut Out,
+    steps: &mut Vec<Step>,
+    live: Option<&mut Out>,
 ) -> Result<Verdict, Failure> {
-    if let Some(steps) = steps {
-        let mut sink = |step| steps.push(step);
-        let mut tracer = Tracer::new(&mut sink);
-        let verdict = carry_out(session, schedule, gear, &mut tracer)?;
-        tracer.finish(session);
-        return Ok(verdict);
-    }
-    out.line(&trace_header(session.machine().guest().has_source()))?;
     let mut failed = None;
+    let mut live = live;
+    if let Some(out) = &mut live {
+        out.line(&trace_header(session.machine().guest().has_source()))?;
+    }
     let mut sink = |step: Step| {
-        if failed.is_none() {
-            failed = out.line(&step.to_string()).err();
+        if let Some(out) = &mut live
+            && failed.is_none()
+        {
+            failed = out.line(&plain(&step.to_string())).err();
         }
+        steps.push(step);
     };
     let mut tracer = Tracer::new(&mut sink);
     let verdict = carry_out(session, schedule, gear, &mut tracer)?;
@@ -134,23 +137,8 @@ fn traced(
     if let Some(failure) = failed {
         return Err(failure);
     }
-    out.line("")?;
+    if let Some(out) = &mut live {
+        out.line("")?;
+    }
     Ok(verdict)
-}
-
-/// The result in words.
-fn shown(line: &Replay, verdict: &Verdict, row: &Row) -> String {
-    let schedule = if line.schedule.is_empty() { "(none: the golden run)" } else { &line.schedule };
-    let mut text = format!("{} / {} / {}\n", line.scheme, line.scenario, line.mode);
-    text.push_str(&format!("schedule  {schedule}\nverdict   {verdict}\n"));
-    if !verdict.is_pass() {
-        text.push_str(&format!("replay    vmm replay '{line}'\n"));
-    }
-    for d in &row.disagreements {
-        text.push_str("the gears disagree, which is a defect of vmm:\n");
-        for (gear, verdict) in &d.verdicts {
-            text.push_str(&format!("  {gear:5} {verdict}\n"));
-        }
-    }
-    text
 }

@@ -164,7 +164,7 @@ pub fn compare(
             timings.extend(times(&mut sessions, options.rounds)?);
         }
     }
-    let transport = guest.transport.unwrap_or_else(|| Transport::of_host(host));
+    let transport = options.knobs.transport.unwrap_or_else(|| Transport::of_host(host));
     let complete = rows.len() == targets.len();
     let timings = (options.rounds > 0).then_some(timings);
     Ok(Comparison { host: host.id().clone(), image: guest.image.hash.clone(), transport, rows, timings, complete })

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use super::code::Code;
 use super::file::Image;
 use super::lines::Lines;
-use crate::machine::Transport;
 
 /// An image with its decoded code, shared by all machines that run it.
 #[derive(Debug)]
@@ -14,8 +13,6 @@ pub struct Guest {
     pub image: Image,
     /// Its instructions.
     pub code: Code,
-    /// What carries its hypercalls in mode pv, where the user chose.
-    pub transport: Option<Transport>,
     /// Its source lines, read when they are first asked for.
     lines: OnceLock<Lines>,
 }
@@ -23,18 +20,13 @@ pub struct Guest {
 impl Guest {
     /// Decodes an image's code.
     pub fn new(image: Image) -> Arc<Self> {
-        Self::with_transport(image, None)
-    }
-
-    /// The same, with a choice of what carries its hypercalls.
-    pub fn with_transport(image: Image, transport: Option<Transport>) -> Arc<Self> {
         let code = Code::of(&image);
-        Arc::new(Self { image, code, transport, lines: OnceLock::new() })
+        Arc::new(Self { image, code, lines: OnceLock::new() })
     }
 
     /// The same image with its code as a machine's boot has left it.
     pub fn with_code(&self, code: Code) -> Arc<Self> {
-        Arc::new(Self { image: self.image.clone(), code, transport: self.transport, lines: OnceLock::new() })
+        Arc::new(Self { image: self.image.clone(), code, lines: OnceLock::new() })
     }
 
     fn lines(&self) -> &Lines {

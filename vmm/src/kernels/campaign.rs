@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::cache::kernel_cache;
 
 /// Which NMI goes from boundary to boundary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// NMI #2, on the path of #1.

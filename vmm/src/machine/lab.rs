@@ -56,11 +56,13 @@ pub struct Knobs {
     pub faulting_iret_unblocks: bool,
     /// A hypervisor's bug to play.
     pub hv_bug: Option<HvBug>,
+    /// What carries hypercalls in mode pv, where that is chosen; no verdict depends on it.
+    pub transport: Option<Transport>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true, hv_bug: None }
+        Self { faulting_iret_unblocks: true, hv_bug: None, transport: None }
     }
 }
 
@@ -129,7 +131,7 @@ impl Machine {
         }
         let mut vm = Vm::new(host, image.declared.ram)?;
         boot::prepare(&mut vm, image, scheme.arg, scenario.arg)?;
-        let transport = Transport::choose(host, guest, scheme.mode)?;
+        let transport = Transport::choose(host, guest, knobs.transport, scheme.mode)?;
         if let (Transport::Xen, Some(page)) = (transport, image.declared.hypercalls.and_then(|p| image.paddr(p))) {
             transport::write_page(&mut vm, page)?;
         }

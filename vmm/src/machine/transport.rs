@@ -14,7 +14,7 @@ use crate::image::manifest::Mode;
 use crate::kvm::{Exit, Host, Vm, XEN_STUB_BYTES};
 
 /// How hypercalls leave the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// By an OUT, on every host
@@ -55,9 +55,9 @@ impl Transport {
 
     /// What a guest of this mode is run with. An error says why what was asked for
     /// cannot be had.
-    pub(super) fn choose(host: &Host, guest: &Guest, mode: Mode) -> Result<Self, Error> {
+    pub(super) fn choose(host: &Host, guest: &Guest, wanted: Option<Self>, mode: Mode) -> Result<Self, Error> {
         let page = guest.image.declared.hypercalls;
-        match guest.transport {
+        match wanted {
             _ if mode == Mode::Native => Ok(Transport::Port),
             None if page.is_none() => Ok(Transport::Port),
             None => Ok(Self::of_host(host)),

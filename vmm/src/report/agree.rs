@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::format::{Look, Outcome, Report, Suite, Test};
+use super::json::pretty;
+use super::plain::plain;
 use crate::host_id::HostId;
 
 /// What is compared of a document that `--json` printed.
@@ -58,6 +61,8 @@ pub struct Agreement {
     pub disagreements: Vec<String>,
     /// One line for each row and host with cases that the host cannot show.
     pub limits: Vec<String>,
+    /// Each row's name, and its first disagreement.
+    pub tests: Vec<(String, Option<String>)>,
 }
 
 impl Row {
@@ -90,6 +95,52 @@ impl Row {
     }
 }
 
+/// Results of several hosts, compared.
+pub struct Agreed {
+    /// The files, as they were named.
+    pub names: Vec<String>,
+    /// Their hosts.
+    pub hosts: Vec<HostId>,
+    /// What was found.
+    pub found: Agreement,
+}
+
+impl Report for Agreed {
+    fn text(&self, _: &Look) -> String {
+        let found = &self.found;
+        let mut out = String::new();
+        for (name, host) in self.names.iter().zip(&self.hosts) {
+            out += &format!("{}: host {}\n", plain(name), plain(&host.to_string()));
+        }
+        found.limits.iter().for_each(|limit| out += &format!("host-limit  {}\n", plain(limit)));
+        found.disagreements.iter().for_each(|d| out += &format!("DISAGREE    {}\n", plain(d)));
+        let (d, l) = (found.disagreements.len(), found.limits.len());
+        out + &format!("{} rows, {} cases: {d} disagreements, {l} host-limits\n", found.rows, found.cases)
+    }
+
+    fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let found = &self.found;
+        let value = serde_json::json!({
+            "hosts": self.hosts, "rows": found.rows, "cases": found.cases,
+            "disagreements": found.disagreements, "host_limits": found.limits,
+        });
+        pretty(&value, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let test = |(row, differs): &(String, Option<String>)| Test {
+            class: "agree".into(),
+            name: row.clone(),
+            outcome: Outcome::of(differs.is_none(), || differs.clone().unwrap_or_default()),
+        };
+        Some(Suite {
+            name: "vmm agree".into(),
+            properties: self.hosts.iter().map(|h| ("host", h.to_string())).collect(),
+            tests: self.found.tests.iter().map(test).collect(),
+        })
+    }
+}
+
 /// Compares each with the first. `Err` where they are not results of the same cases.
 pub fn agree(all: &[Results]) -> Result<Agreement, String> {
     let Some((first, others)) = all.split_first() else { return Ok(Agreement::default()) };
@@ -107,6 +158,7 @@ pub fn agree(all: &[Results]) -> Result<Agreement, String> {
     }
     let mut found = Agreement::default();
     for row in &first.rows {
+        let before = found.disagreements.len();
         let mut same = vec![(&first.host, row)];
         for other in others {
             match other.rows.iter().find(|r| r.key() == row.key()) {
@@ -128,10 +180,13 @@ pub fn agree(all: &[Results]) -> Result<Agreement, String> {
                 found.disagreements.push(format!("{}: {} and {}: {how}", name(row), first.host.kvm, host.kvm));
             }
         }
+        found.tests.push((name(row), found.disagreements.get(before).cloned()));
     }
     for (r, host) in others.iter().flat_map(|o| o.rows.iter().map(move |r| (r, &o.host))) {
         if !first.rows.iter().any(|row| row.key() == r.key()) {
-            found.disagreements.push(format!("{}: not run on {}, but on {}", name(r), first.host.kvm, host.kvm));
+            let why = format!("{}: not run on {}, but on {}", name(r), first.host.kvm, host.kvm);
+            found.tests.push((name(r), Some(why.clone())));
+            found.disagreements.push(why);
         }
     }
     Ok(found)
@@ -200,7 +255,7 @@ mod tests {
     fn equal_results_agree() {
         let a = results("kvm_amd", &[("pass", 5), ("violation", 2)], "nmi@body#1");
         let found = agree(&[a.clone(), a]).unwrap();
-        assert_eq!(found, Agreement { rows: 1, cases: 7, ..Agreement::default() });
+        assert_eq!((found.rows, found.cases, found.disagreements, found.limits), (1, 7, vec![], vec![]));
     }
 
     #[test]

@@ -1,17 +1,30 @@
 //! A comparison as tables: one of costs and verdicts for each scenario, one of times.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
+use super::format::{Look, Report};
+use super::json::pretty;
+use super::plain::plain;
 use crate::compare::{BASELINE, Comparison, Counts, Judged, Row, Span, Timing};
 
+impl Report for Comparison {
+    fn text(&self, look: &Look) -> String {
+        comparison(self, look)
+    }
+
+    fn json(&self, to: &mut dyn io::Write) -> io::Result<()> {
+        pretty(self, to)
+    }
+}
+
 /// The whole comparison.
-pub fn comparison(c: &Comparison) -> String {
+fn comparison(c: &Comparison, look: &Look) -> String {
     let mut out = format!("host  {}\nimage {}, hypercalls by {}\n", c.host, c.image, c.transport);
     for rows in c.rows.chunk_by(|a, b| a.scenario == b.scenario) {
-        let _ = writeln!(out, "\n{}: what one NMI costs, by counting\n{}", rows[0].scenario, costs(rows));
+        let _ = writeln!(out, "\n{}: what one NMI costs, by counting\n{}", plain(&rows[0].scenario), costs(rows, look));
     }
     let broken = c.rows.iter().flat_map(|r| [Some(&r.points), r.search.as_ref()].map(|j| (r, j)));
     let broken: Vec<String> = broken.filter_map(|(r, j)| failure(r, j?)).collect();
@@ -20,7 +33,7 @@ pub fn comparison(c: &Comparison) -> String {
     }
     let _ = write!(out, "\n{LEGEND}");
     if let Some(timings) = c.timings.as_deref().filter(|t| !t.is_empty()) {
-        let _ = write!(out, "\ntimes on this host, which are not the same twice\n{}\n", times(timings));
+        let _ = write!(out, "\ntimes on this host, which are not the same twice\n{}\n", times(timings, look));
     }
     out
 }
@@ -39,12 +52,8 @@ stack     bytes in use at most, the body's included; per-CPU: bytes of its own e
 points    one NMI at every boundary; search: every pattern of NMIs, as far as it came
 ";
 
-fn table<const N: usize>(header: [&str; N], numbers: std::ops::Range<usize>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(match std::io::stdout().is_terminal() {
-        true => ContentArrangement::Dynamic,
-        false => ContentArrangement::Disabled,
-    });
+fn table<const N: usize>(header: [&str; N], numbers: std::ops::Range<usize>, look: &Look) -> Table {
+    let mut table = super::table::table(look);
     table.set_header(header);
     for (i, column) in table.column_iter_mut().enumerate() {
         if numbers.contains(&i) {
@@ -54,16 +63,16 @@ fn table<const N: usize>(header: [&str; N], numbers: std::ops::Range<usize>) -> 
     table
 }
 
-fn costs(rows: &[Row]) -> Table {
+fn costs(rows: &[Row], look: &Look) -> Table {
     let header = [
         "scheme", "mode", "first", "nested", "repeated", "broken", "blocked", "exits", "hcalls", "faults", "stack",
         "per-CPU", "points", "search",
     ];
-    let mut table = table(header, 2..12);
+    let mut table = table(header, 2..12, look);
     for row in rows {
         let c = &row.counts;
         table.add_row([
-            row.scheme.clone(),
+            plain(&row.scheme).into_owned(),
             row.mode.to_string(),
             first(c),
             nested(c, c.nested),
@@ -126,19 +135,20 @@ fn judged(j: &Judged) -> String {
 
 fn failure(row: &Row, j: &Judged) -> Option<String> {
     let (detail, schedule) = (j.detail.as_deref()?, j.schedule.as_deref()?);
-    let (scheme, scenario) = (&row.scheme, &row.scenario);
+    let (scheme, scenario) = (plain(&row.scheme), plain(&row.scenario));
+    let (detail, schedule) = (plain(detail), plain(schedule));
     Some(format!("{scheme} / {scenario}: {}: {detail}\n  schedule  {schedule}", judged(j)))
 }
 
-fn times(timings: &[Timing]) -> Table {
+fn times(timings: &[Timing], look: &Look) -> Table {
     let over = format!("over {BASELINE}");
     let header = ["scenario", "scheme", "NMIs", "median µs", "p99 µs", over.as_str()];
-    let mut table = table(header, 2..6);
+    let mut table = table(header, 2..6, look);
     let micros = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
     for t in timings {
         table.add_row([
-            t.scenario.clone(),
-            t.scheme.clone(),
+            plain(&t.scenario).into_owned(),
+            plain(&t.scheme).into_owned(),
             t.nmis.to_string(),
             micros(t.median_ns),
             micros(t.p99_ns),

@@ -1,4 +1,4 @@
-//! The JSON document that `run`, `replay`, `campaign` and `merge` print; docs/json.md
+//! The JSON document that `run`, `replay`, `campaign` and `merge` print; docs/guide/json.md
 //! describes it.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::coverage::RowCoverage;
-
+use super::format::{Look, Outcome, Report, Suite, Test};
+use super::plain::make_plain;
+use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing};
 use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::inject::Replay;
@@ -123,29 +125,110 @@ pub struct FailureRow {
     pub replay: String,
 }
 
-/// Two gears that came to different verdicts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
-pub struct Disagreement {
-    /// The schedule.
-    pub schedule: String,
-    /// Each gear with its verdict, in words.
-    pub verdicts: Vec<(String, String)>,
+impl Report for Document {
+    fn text(&self, look: &Look) -> String {
+        super::terminal::terminal(self, look)
+    }
+
+    fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        super::json::pretty(self, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let name = self.campaign.as_ref().map_or("vmm", |c| c.name.as_str()).to_owned();
+        let properties = vec![("host", self.host.to_string()), ("image", self.image.clone())];
+        Some(Suite { name, properties, tests: self.rows.iter().map(Row::test).collect() })
+    }
 }
 
-/// How long a scheme and scenario took.
-#[derive(Clone, Debug, Serialize, serde::Deserialize)]
-pub struct Timing {
-    /// Scheme.
-    pub scheme: String,
-    /// Scenario.
-    pub scenario: String,
-    /// Cases run now; those of an earlier, resumed run are not among them.
-    pub cases: u64,
-    /// Seconds of all threads together.
-    pub seconds: f64,
+impl Document {
+    /// The same, with all that a guest says made harmless.
+    pub(super) fn plain(&self) -> Self {
+        let mut plain = self.clone();
+        for row in &mut plain.rows {
+            let Row { scheme, scenario, detail, schedule, replay, .. } = row;
+            [scheme, scenario].into_iter().for_each(make_plain);
+            [detail, schedule, replay].into_iter().flatten().for_each(make_plain);
+            for f in &mut row.failures {
+                [&mut f.detail, &mut f.schedule, &mut f.replay].into_iter().for_each(make_plain);
+            }
+            for d in &mut row.disagreements {
+                make_plain(&mut d.schedule);
+                d.verdicts.iter_mut().for_each(|(_, words)| make_plain(words));
+            }
+        }
+        for t in plain.timings.iter_mut().flatten() {
+            [&mut t.scheme, &mut t.scenario].into_iter().for_each(make_plain);
+        }
+        plain
+    }
+
+    /// Of a campaign's results.
+    pub fn of(results: &Results) -> Self {
+        let header = &results.header;
+        let rows: Vec<Row> = results.rows().into_iter().map(|row| Row::of_campaign(row, results)).collect();
+        Self {
+            host: header.host.clone(),
+            image: header.image.clone(),
+            campaign: Some(CampaignInfo {
+                name: header.name.clone(),
+                about: header.about.clone(),
+                generate: header.generate_words(),
+            }),
+            complete: results.complete(),
+            summary: Summary::of(&rows),
+            rows,
+            timings: None,
+            trace: None,
+        }
+    }
 }
 
 impl Row {
+    /// The row as a test.
+    fn test(&self) -> Test {
+        let outcome = match () {
+            () if self.as_expected.is_none() && self.host_limited() => {
+                Outcome::Skipped("this host cannot show it (host-limit)".into())
+            }
+            () if self.as_expected.is_none() => Outcome::Skipped("not all cases were run".into()),
+            () if self.as_expected == Some(true) && self.disagreements.is_empty() => Outcome::Passed,
+            () => {
+                let message = match self.disagreements.len() {
+                    0 => format!("{} instead of {}", self.verdict, self.expected),
+                    n => format!("gears disagree on {n} schedules"),
+                };
+                let of = |f: &FailureRow| [f.detail.clone(), format!("vmm replay '{}'", f.replay)];
+                Outcome::Failed { message, lines: self.failures.iter().flat_map(of).collect() }
+            }
+        };
+        Test { class: self.scheme.clone(), name: format!("{} ({})", self.scenario, self.mode), outcome }
+    }
+
+    fn of_campaign(row: RowResult, results: &Results) -> Self {
+        let RowResult { cell, tally, verdict, as_expected, .. } = row;
+        let failure = |f: &Found| FailureRow::of(cell, f, results);
+        let worst = tally.worst().map(failure);
+        Self {
+            scheme: cell.scheme.clone(),
+            scenario: cell.scenario.clone(),
+            mode: cell.mode,
+            cases: tally.cases,
+            verdict: verdict.verdict.as_str(),
+            expected: cell.expected.to_string(),
+            as_expected,
+            invariant: verdict.invariant.map(|i| i.to_string()),
+            detail: worst.as_ref().map(|w| w.detail.clone()),
+            schedule: worst.as_ref().map(|w| w.schedule.clone()),
+            replay: worst.map(|w| w.replay),
+            counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
+            failures: tally.failures.iter().map(failure).collect(),
+            rechecked: tally.rechecked,
+            coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &results.header.stacks)),
+            disagreements: tally.disagreements,
+        }
+    }
+
     /// Whether this host could not show it at all: neither as expected nor not.
     pub fn host_limited(&self) -> bool {
         self.as_expected.is_none() && self.verdict == "host-limit"
@@ -178,6 +261,27 @@ impl Row {
             rechecked: gears as u64 - 1,
             disagreements,
             coverage: None,
+        }
+    }
+}
+
+impl FailureRow {
+    fn of(cell: &CellHeader, found: &Found, results: &Results) -> Self {
+        let replay = Replay {
+            scheme: cell.scheme.clone(),
+            scenario: cell.scenario.clone(),
+            mode: cell.mode,
+            image: results.header.image.clone(),
+            knobs: results.header.knobs(),
+            schedule: found.schedule.clone(),
+        };
+        Self {
+            verdict: found.kind.verdict.as_str(),
+            invariant: found.kind.invariant.map(|i| i.to_string()),
+            detail: found.detail.clone(),
+            cases: found.cases,
+            schedule: found.schedule.clone(),
+            replay: replay.to_string(),
         }
     }
 }

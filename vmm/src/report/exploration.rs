@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::coverage::CoverageRow;
+use super::format::{Look, Outcome, Report as Shown, Suite, Test};
+use super::plain::plain;
 use crate::explore::{Bound, Contradiction, Report};
 use crate::host_id::HostId;
 use crate::inject::{Replay, Schedule};
@@ -180,10 +182,46 @@ fn why(bound: Bound) -> &'static str {
     }
 }
 
+impl Shown for Exploration {
+    fn text(&self, _: &Look) -> String {
+        self.to_string()
+    }
+
+    fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        super::json::pretty(self, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let of = |v: &Found| {
+            let rule = v.invariant.as_deref().unwrap_or("-");
+            [format!("{}({rule}: {})", v.verdict, v.detail), format!("vmm replay '{}'", v.replay)]
+        };
+        let outcome = match &self.bound {
+            None if self.violations.is_empty() => Outcome::Passed,
+            Some(why) if self.violations.is_empty() => {
+                Outcome::Failed { message: format!("not closed: {why}"), lines: vec![] }
+            }
+            _ => Outcome::Failed {
+                message: format!("{} instead of pass", self.verdict),
+                lines: self.violations.iter().flat_map(of).collect(),
+            },
+        };
+        Some(Suite {
+            name: "vmm explore".into(),
+            properties: vec![("host", self.host.to_string()), ("image", self.image.clone())],
+            tests: vec![Test {
+                class: self.scheme.clone(),
+                name: format!("{} ({})", self.scenario, self.mode),
+                outcome,
+            }],
+        })
+    }
+}
+
 impl fmt::Display for Exploration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "host   {}\nimage  {}", self.host, self.image)?;
-        writeln!(f, "\n{} / {} / {}", self.scheme, self.scenario, self.mode)?;
+        writeln!(f, "\n{} / {} / {}", plain(&self.scheme), plain(&self.scenario), self.mode)?;
         match &self.bound {
             None if self.violations.is_empty() => {
                 writeln!(f, "verdict      pass, closed: every number, timing and nesting of NMIs is covered")?;
@@ -210,13 +248,13 @@ impl fmt::Display for Exploration {
         writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
         writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;
         for c in &self.coverage {
-            let rsp = c.rsp.as_deref().unwrap_or("no");
+            let rsp = plain(c.rsp.as_deref().unwrap_or("no"));
             let mask = if c.blocked { "blocked" } else { "open" };
             let pending = if c.pending { ", pending" } else { "" };
             write!(f, "  CPL{} {} GS, {rsp} stack, {mask}{pending}: ", c.cpl, c.gs)?;
             writeln!(f, "{} = {} injected + {} latched + {} open", c.boundaries, c.injected, c.latched, c.open)?;
         }
-        let stacks: Vec<_> = self.stacks.iter().map(|s| format!("{} {}", s.stack, s.bytes)).collect();
+        let stacks: Vec<_> = self.stacks.iter().map(|s| format!("{} {}", plain(&s.stack), s.bytes)).collect();
         writeln!(f, "stack use    {} bytes at most", stacks.join(", "))?;
         writeln!(f, "cross-check  {} paths in every gear, {} disagreements", self.cross_checked, self.disagreements)?;
         if let Some(n) = self.collisions {
@@ -227,7 +265,10 @@ impl fmt::Display for Exploration {
             writeln!(
                 f,
                 "\n{}({rule}: {})\n  schedule  {}\n  replay    vmm replay '{}'",
-                v.verdict, v.detail, v.schedule, v.replay
+                v.verdict,
+                plain(&v.detail),
+                plain(&v.schedule),
+                plain(&v.replay)
             )?;
         }
         writeln!(f, "\ntime         {:.1} s, {:.1} bytes for a visited state", self.seconds, self.bytes_per_state)

@@ -1,21 +1,36 @@
-//! What results look like: JSON, terminal tables, traces, JUnit.
+//! What results look like. Every command's results are a [`Report`], which every format of
+//! [`FORMATS`] can write: text, JSON, JUnit, KTAP.
 
 mod agree;
+mod bench;
 mod columns;
 mod compare;
 mod coverage;
 mod document;
 mod exploration;
+mod format;
+mod json;
 mod junit;
+mod ktap;
+mod linux;
+mod lists;
+mod plain;
+mod probe;
+mod run;
+mod table;
 mod terminal;
 mod trace;
 
-pub use agree::{Agreement, Results, agree};
+pub use agree::{Agreed, Agreement, Results, agree};
 pub use columns::columns;
-pub use compare::comparison;
 pub use coverage::{CoverageRow, RowCoverage, Unreachable};
-pub use document::{CampaignInfo, Disagreement, Document, FailureRow, Row, Summary, Timing};
+pub use document::{CampaignInfo, Document, FailureRow, Row, Summary};
 pub use exploration::Exploration;
-pub use junit::junit;
-pub use terminal::terminal;
+pub use format::{FORMATS, Format, Kind, Look, Outcome, Report, Suite, Test, format, names as format_names};
+pub use json::pretty as write_json;
+pub use linux::{LinuxCase, LinuxReport};
+pub use lists::{Boundary, BoundaryList, Masked, ScenarioList, SchemeList};
+pub use plain::{plain, plain_lines};
+pub use probe::{Comparison as ProbeComparison, ProbeReport};
+pub use run::{Run, judgement};
 pub use trace::{Step, header as trace_header};

@@ -1,43 +1,58 @@
 //! Results as a table and, under it, every failure with the line that replays it.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, Table};
 
 use super::coverage::RowCoverage;
-use super::document::{Document, FailureRow, Row, Timing};
+use super::document::{Document, FailureRow, Row};
+use super::format::{Format, Kind, Look, Report};
+use super::plain::shortened;
+use super::table::table as empty_table;
+use crate::campaign::Timing;
+
+/// `--format text`.
+pub struct Text;
+
+impl Format for Text {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn fits(&self, _: Kind) -> bool {
+        true
+    }
+
+    fn write(&self, report: &dyn Report, look: &Look, to: &mut dyn io::Write) -> io::Result<()> {
+        to.write_all(report.text(look).as_bytes())
+    }
+}
 
 /// The whole report.
-pub fn terminal(document: &Document) -> String {
+pub fn terminal(document: &Document, look: &Look) -> String {
+    let document = &document.plain();
     let mut out = String::new();
     if let Some(c) = &document.campaign {
         let _ = writeln!(out, "{}{}{}", c.name, if c.about.is_empty() { "" } else { ": " }, c.about);
         let _ = writeln!(out, "{}", c.generate);
     }
     let _ = writeln!(out, "host  {}\nimage {}\n", document.host, document.image);
-    let _ = writeln!(out, "{}\n", table(document));
+    let _ = writeln!(out, "{}\n", table(document, look));
     for row in &document.rows {
         details(&mut out, row);
     }
     if let Some(timings) = &document.timings {
-        let _ = writeln!(out, "{}\n", timing_table(timings));
+        let _ = writeln!(out, "{}\n", timing_table(timings, look));
     }
     summary(&mut out, document);
     out
 }
 
-fn empty_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(match std::io::stdout().is_terminal() {
-        true => ContentArrangement::Dynamic,
-        false => ContentArrangement::Disabled,
-    });
-    table
-}
-
-fn table(document: &Document) -> Table {
-    let mut table = empty_table();
+fn table(document: &Document, look: &Look) -> Table {
+    let mut table = empty_table(look);
+    // What is cut here is whole in the replay line below, and in JSON.
+    let most = look.width.map_or(usize::MAX, |w| usize::from(w / 3).max(24));
     let covered = document.rows.iter().any(|row| row.coverage.is_some());
     let mut header = vec!["scheme", "scenario", "mode", "cases", "verdict", "", "shortest failing schedule"];
     if covered {
@@ -46,17 +61,17 @@ fn table(document: &Document) -> Table {
     table.set_header(header);
     for row in &document.rows {
         let mut cells = vec![
-            row.scheme.clone(),
-            row.scenario.clone(),
-            row.mode.to_string(),
-            row.cases.to_string(),
-            verdict(row.verdict, row.invariant.as_deref()),
-            mark(row),
-            row.schedule.clone().unwrap_or_default(),
+            Cell::new(&row.scheme),
+            Cell::new(&row.scenario),
+            Cell::new(row.mode.to_string()),
+            Cell::new(row.cases.to_string()),
+            Cell::new(verdict(row.verdict, row.invariant.as_deref())).fg(colour(row)),
+            Cell::new(mark(row)).fg(colour(row)),
+            Cell::new(shortened(row.schedule.as_deref().unwrap_or_default(), most)),
         ];
         if covered {
             let of = |c: &RowCoverage| format!("{} + {}", c.injected, c.open);
-            cells.insert(4, row.coverage.as_ref().map(of).unwrap_or_default());
+            cells.insert(4, Cell::new(row.coverage.as_ref().map(of).unwrap_or_default()));
         }
         table.add_row(cells);
     }
@@ -68,6 +83,14 @@ fn verdict(word: &str, invariant: Option<&str>) -> String {
     match invariant.filter(|_| word == "violation") {
         Some(i) => format!("{word}({i})"),
         None => word.to_owned(),
+    }
+}
+
+fn colour(row: &Row) -> Color {
+    match row.as_expected {
+        Some(true) => Color::Green,
+        Some(false) => Color::Red,
+        None => Color::Yellow,
     }
 }
 
@@ -106,8 +129,8 @@ fn details(out: &mut String, row: &Row) {
     out.push('\n');
 }
 
-fn timing_table(timings: &[Timing]) -> Table {
-    let mut table = empty_table();
+fn timing_table(timings: &[Timing], look: &Look) -> Table {
+    let mut table = empty_table(look);
     table.set_header(["scheme", "scenario", "cases", "seconds of all threads", "µs per case"]);
     for t in timings {
         let each = t.seconds * 1e6 / t.cases.max(1) as f64;

@@ -7,13 +7,14 @@ use super::kernel::{KernelArgs, Plan};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
+use crate::cli::output::Outputs;
 use crate::inject::{Event, Kind};
 use crate::kernels::{Document, Lab, Visit};
-use crate::report::columns;
+use crate::report::{Look, Report, columns, plain, write_json};
 
 /// Lists the entry code's boundaries, with the visits of one NMI's path; or those of a
 /// schedule's path, whatever code they are in.
-pub fn boundaries(kernel: &KernelArgs, path: Option<&str>, json: bool, out: &mut Out) -> Result<(), Failure> {
+pub fn boundaries(kernel: &KernelArgs, path: Option<&str>, outputs: &Outputs, out: &mut Out) -> Result<(), Failure> {
     let stop = on_interrupt();
     let plan = Plan { schedule: path.map(str::to_owned), mutations: vec![kernel.mutate.clone()], ..Plan::default() };
     let booted = kernel.boot(&plan, &stop)?;
@@ -35,24 +36,42 @@ pub fn boundaries(kernel: &KernelArgs, path: Option<&str>, json: bool, out: &mut
     let rows: Vec<Row> = all.iter().map(|addr| Row::of(*addr, visits.get(addr), &lab)).collect();
     let schedule = lab.show_schedule(&events);
     let document = Document::new(booted.info, &lab);
-    if json {
-        return out.json(&serde_json::json!({
-            "host": document.host, "kernel": document.kernel, "assists": document.assists,
-            "path": schedule, "boundaries": rows,
-        }));
+    outputs.write(&Boundaries { document, path: schedule, rows }, out)
+}
+
+/// The boundaries of a kernel's path.
+struct Boundaries {
+    document: Document,
+    path: String,
+    rows: Vec<Row>,
+}
+
+impl Report for Boundaries {
+    fn text(&self, _: &Look) -> String {
+        let lines = self.rows.iter().map(|r| {
+            let visits = match r.visits {
+                0 => String::new(),
+                1 => "#1".into(),
+                n => format!("#1..#{n}"),
+            };
+            let place = plain(&r.place).into_owned();
+            [r.address.clone(), place, visits, r.masked.to_owned(), r.frame.to_owned(), r.instruction.clone()]
+        });
+        format!(
+            "{}\n\n{}\nVISITS, NMIS and FRAME are those of {}: see vmm list boundaries --help\n",
+            header(&self.document),
+            columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "FRAME", "INSTRUCTION"], lines),
+            plain(&self.path)
+        )
     }
-    out.line(&header(&document))?;
-    out.line("")?;
-    let lines = rows.into_iter().map(|r| {
-        let visits = match r.visits {
-            0 => String::new(),
-            1 => "#1".into(),
-            n => format!("#1..#{n}"),
-        };
-        [r.address, r.place, visits, r.masked.to_owned(), r.frame.to_owned(), r.instruction]
-    });
-    out.text(&columns(["ADDRESS", "BOUNDARY", "VISITS", "NMIS", "FRAME", "INSTRUCTION"], lines))?;
-    out.line(&format!("\nVISITS, NMIS and FRAME are those of {schedule}: see vmm list boundaries --help"))
+
+    fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let d = &self.document;
+        let value = serde_json::json!({
+            "host": d.host, "kernel": d.kernel, "assists": d.assists, "path": self.path, "boundaries": self.rows,
+        });
+        write_json(&value, to)
+    }
 }
 
 #[derive(serde::Serialize)]

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use super::kernel::{Plan, read};
-use super::sweep::{How, ending};
+use super::sweep::{How, Said, ending};
 use super::{Linux, header};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
 use crate::kernels::{Campaign, Document, RunJudgement};
+use crate::report::Kind;
 
 /// Runs a campaign file: one boot, and each run from there.
 pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Failure> {
+    let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
     let campaign = Campaign::parse(&text).map_err(|why| Failure::Input { name: file.display().to_string(), why })?;
     let mut kernel = args.kernel.clone();
@@ -32,10 +34,8 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
     lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, lab);
     document.campaign = Some(campaign.name.clone());
-    if !args.json {
-        out.line(&format!("{}: {}", campaign.name, header(&document)))?;
-    }
-    let how = How { kernel: &kernel, json: args.json, case_limit: args.case_limit, stop: &stop };
+    said.line(&format!("{}: {}", campaign.name, header(&document)), out)?;
+    let how = How { kernel: &kernel, case_limit: args.case_limit, stop: &stop };
     let mut as_expected = true;
     for (run, site) in campaign.runs.iter().flat_map(|run| run.sites.iter().map(move |site| (run, site))) {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -44,20 +44,18 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
         }
         let mutations = [&kernel.mutate[..], &run.mutate[..]].concat();
         let whole = document.complete;
-        let (ok, why) = match how.site(lab, &mutations, site, &run.parts, &mut document, out)? {
+        let (ok, why) = match how.site(lab, (&mutations, site), &run.parts, &mut document, &mut said, out)? {
             Ok(defects) => run.judge(&defects),
             Err(why) => (false, why),
         };
         let done = !whole || document.complete;
         as_expected &= ok;
-        if !args.json {
-            let word = match (done, ok) {
-                (false, _) => "interrupted",
-                (true, true) => "as expected",
-                (true, false) => "NOT AS EXPECTED",
-            };
-            out.line(&format!("{}: {word}: {why}\n", run.about))?;
-        }
+        let word = match (done, ok) {
+            (false, _) => "interrupted",
+            (true, true) => "as expected",
+            (true, false) => "NOT AS EXPECTED",
+        };
+        said.line(&format!("{}: {word}: {why}\n", run.about), out)?;
         document.runs.push(RunJudgement {
             about: run.about.clone(),
             site: lab.show(lab.start().addr),
@@ -66,9 +64,7 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
             why,
         });
     }
-    if args.json {
-        out.json(&document)?;
-    }
+    said.write(&document, out)?;
     let missed = document.summary.missed > 0;
     Ok(match ending(&document) {
         Ending::Expected | Ending::Unexpected if as_expected && !missed => Ending::Expected,

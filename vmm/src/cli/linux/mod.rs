@@ -15,13 +15,15 @@ use clap::Args;
 
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
-use super::named;
-use super::out::Out;
+use super::out::{Out, say};
+use super::output::OutputArgs;
+use super::values;
 use crate::inject::Gear;
 use crate::kernels::{CaseRow, Document, Part, Row};
+use crate::report::{Kind, LinuxCase};
 pub use boundaries::boundaries;
 pub use kernel::{KernelArgs, Plan};
-use sweep::{How, ending};
+use sweep::{How, Said, ending};
 
 pub const HELP: &str = "\
 The kernel boots in a PC of the lab's own (one CPU, serial line, timer) and runs a user program
@@ -46,7 +48,7 @@ Ctrl-C stops a sweep at the next case and reports what was found (exit 75). A fa
 prints the command line that runs it again. Exits 0 where every verdict is as expected, 1
 where not (a defect of the entry code, or a boundary that nothing could be said about), 65
 for a bad kernel or one that does not come up, 69 for a host that cannot run it.
-docs/linux.md tells what is expected where, and why; docs/json.md describes the JSON.";
+docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md describes the JSON.";
 
 /// `vmm linux`.
 #[derive(Debug, Args)]
@@ -63,17 +65,17 @@ pub struct Linux {
     #[arg(long, value_name = "PLACE", requires = "sweep")]
     pub site: Vec<String>,
     /// Which NMI of a sweep goes from boundary to boundary
-    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third")]
+    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third", value_parser = values::part())]
     pub part: Vec<Part>,
     /// How a schedule is carried out
-    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = named::one_gear())]
+    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::one_gear())]
     pub gear: Gear,
     /// CPU time that one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// The kernel.
     #[command(flatten)]
     pub kernel: KernelArgs,
@@ -125,60 +127,47 @@ fn header(document: &Document) -> String {
 }
 
 fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
+    let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
     let plan = Plan { sites: sites.clone(), mutations: vec![args.kernel.mutate.clone()], schedule: None };
     let mut booted = args.kernel.boot(&plan, &stop)?;
     booted.lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, &booted.lab);
-    if !args.json {
-        out.line(&format!("{}\n", header(&document)))?;
-    }
-    let how = How { kernel: &args.kernel, json: args.json, case_limit: args.case_limit, stop: &stop };
+    said.line(&format!("{}\n", header(&document)), out)?;
+    let how = How { kernel: &args.kernel, case_limit: args.case_limit, stop: &stop };
     for site in &sites {
         // What went wrong at a site is in the document.
-        let _ = how.site(&mut booted.lab, &args.kernel.mutate, site, &args.part, &mut document, out)?;
+        let _ = how.site(&mut booted.lab, (&args.kernel.mutate, site), &args.part, &mut document, &mut said, out)?;
     }
-    if args.json {
-        out.json(&document)?;
-    }
+    said.write(&document, out)?;
     let ending = ending(&document);
     if ending == Ending::Interrupted {
-        eprintln!("vmm: interrupted; these are the results so far");
+        say("interrupted; these are the results so far");
     }
     Ok(ending)
 }
 
 fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let plan = Plan { sites: Vec::new(), mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()) };
     let mut booted = args.kernel.boot(&plan, &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;
-    let case = Row::of(lab, &schedule.0, args.gear)?;
+    let row = Row::of(lab, &schedule.0, args.gear)?;
     let document = Document::new(booted.info, lab);
     let replay = |s: &str| args.kernel.replay(&args.kernel.mutate, args.gear, args.case_limit, s);
-    let row = CaseRow::of(&case, lab, replay);
-    if args.json {
-        out.json(&serde_json::json!({
-            "host": document.host, "kernel": document.kernel, "assists": document.assists,
-            "gear": args.gear, "case": row,
-        }))?;
-    } else {
-        out.line(&format!("{}\n", header(&document)))?;
-        out.line(&format!("schedule   {}", row.schedule))?;
-        out.line(&format!("verdict    {}", case.outcome.verdict))?;
-        out.line(&format!("expected   {}", case.expected))?;
-        out.line(&format!(
-            "NMIs       {} arrived, {} fell together, {} delivered, {} handled",
-            row.arrived, row.coalesced, row.delivered, row.handled
-        ))?;
-        if row.unreached > 0 {
-            out.line(&format!("           {} events' boundaries were never reached", row.unreached))?;
-        }
-        if let Some(replay) = &row.replay {
-            out.line(&format!("replay     {replay}"))?;
-        }
-    }
-    Ok(if case.is_defect() || case.is_silent() { Ending::Unexpected } else { Ending::Expected })
+    let case = LinuxCase {
+        host: &document.host,
+        kernel: &document.kernel,
+        assists: document.assists,
+        gear: args.gear.name(),
+        case: CaseRow::of(&row, lab, replay),
+        verdict: row.outcome.verdict.to_string(),
+        expected: row.expected.to_string(),
+        header: header(&document),
+    };
+    outputs.write(&case, out)?;
+    Ok(if row.is_defect() || row.is_silent() { Ending::Unexpected } else { Ending::Expected })
 }

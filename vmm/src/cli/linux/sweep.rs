@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::kernel::{KernelArgs, bar};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
+use crate::cli::output::Outputs;
 use crate::inject::Gear;
 use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table};
+use crate::report::{LinuxReport, plain};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
 const RECHECK: u64 = 16;
@@ -17,7 +19,6 @@ const SHOWN: usize = 10;
 #[derive(Clone, Copy)]
 pub struct How<'a> {
     pub kernel: &'a KernelArgs,
-    pub json: bool,
     /// CPU time for a case, in milliseconds.
     pub case_limit: u64,
     pub stop: &'a AtomicBool,
@@ -29,22 +30,20 @@ impl How<'_> {
     pub fn site(
         self,
         lab: &mut Lab,
-        mutations: &[String],
-        site: &str,
+        (mutations, site): (&[String], &str),
         parts: &[Part],
         document: &mut Document,
+        said: &mut Said,
         out: &mut Out,
     ) -> Result<Result<Vec<String>, String>, Failure> {
         let swept = lab.go(mutations, Start::Site(site)).map_err(Failure::from);
-        let swept = swept.and_then(|()| self.sweep(lab, parts, document, out));
+        let swept = swept.and_then(|()| self.sweep(lab, parts, document, said, out));
         match swept {
             Ok(defects) => Ok(Ok(defects)),
             Err(Failure::Linux(why)) => {
                 let name = if site.is_empty() { "the default site" } else { site };
                 let why = format!("{name} was not swept: {why}");
-                if !self.json {
-                    out.line(&format!("{why}\n"))?;
-                }
+                said.line(&format!("{why}\n"), out)?;
                 document.errors.push(SiteError { site: site.to_owned(), why: why.clone() });
                 Ok(Err(why))
             }
@@ -58,6 +57,7 @@ impl How<'_> {
         lab: &mut Lab,
         parts: &[Part],
         document: &mut Document,
+        said: &mut Said,
         out: &mut Out,
     ) -> Result<Vec<String>, Failure> {
         let mut defects = Vec::new();
@@ -90,9 +90,7 @@ impl How<'_> {
             bar.finish_and_clear();
             document.complete &= info.stats.cases == of as u64 && of > 0;
             document.assists = lab.pc().assists();
-            if !self.json {
-                show(&info, part, kind, of, bar.elapsed().as_secs_f64(), &table, out)?;
-            }
+            said.line(&shown(&info, part, kind, of, bar.elapsed().as_secs_f64(), &table), out)?;
             document.add(info);
         }
         document.complete &= !self.stop.load(Relaxed);
@@ -100,36 +98,59 @@ impl How<'_> {
     }
 }
 
-fn show(
-    info: &SweepInfo,
-    part: Part,
-    kind: Kind,
-    of: usize,
-    seconds: f64,
-    table: &Table,
-    out: &mut Out,
-) -> Result<(), Failure> {
+/// What is said as results come in.
+pub struct Said {
+    outputs: Outputs,
+    text: String,
+}
+
+impl Said {
+    /// Nothing yet.
+    pub fn new(outputs: Outputs) -> Self {
+        Self { outputs, text: String::new() }
+    }
+
+    /// Says more: at once where text goes to standard output.
+    pub fn line(&mut self, text: &str, out: &mut Out) -> Result<(), Failure> {
+        self.text += text;
+        self.text.push('\n');
+        if self.outputs.is_text() {
+            out.line(text)?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+
+    /// All is said: writes the results where else they are wanted.
+    pub fn write(self, document: &Document, out: &mut Out) -> Result<(), Failure> {
+        let report = LinuxReport { document, said: self.text };
+        match self.outputs.is_text() {
+            true => self.outputs.write_files(&report),
+            false => self.outputs.write(&report, out),
+        }
+    }
+}
+
+fn shown(info: &SweepInfo, part: Part, kind: Kind, of: usize, seconds: f64, table: &Table) -> String {
     let stats = &info.stats;
     let part_of = if stats.cases == of as u64 { String::new() } else { format!(" of {of}") };
-    let site = &info.site;
-    out.line(&format!("NMI #1 at {site}; {part}, NMIs {kind}: {}{part_of} cases in {seconds:.1} s", stats.cases))?;
-    out.line(&format!(
-        "{} defects, {} say nothing; {} run again by KVM_NMI, {} disagreed",
+    let site = plain(&info.site);
+    let mut out = format!("NMI #1 at {site}; {part}, NMIs {kind}: {}{part_of} cases in {seconds:.1} s\n", stats.cases);
+    out += &format!(
+        "{} defects, {} say nothing; {} run again by KVM_NMI, {} disagreed\n",
         stats.defects, stats.missed, stats.rechecked, stats.disagreed
-    ))?;
-    out.line(&table.show())?;
+    );
+    out += &format!("{}\n", table.show());
     let defects = info.rows.iter().filter(|r| r.defect);
     for row in defects.clone().take(SHOWN) {
-        let detail = row.detail.as_deref().unwrap_or_default();
-        out.line(&format!("DEFECT {}: {detail}", row.verdict))?;
-        out.line(&format!("  {}", row.replay.as_deref().unwrap_or_default()))?;
+        out += &format!("DEFECT {}: {}\n", row.verdict, plain(row.detail.as_deref().unwrap_or_default()));
+        out += &format!("  {}\n", plain(row.replay.as_deref().unwrap_or_default()));
     }
     let more = defects.count().saturating_sub(SHOWN);
     if more > 0 {
-        out.line(&format!("and {more} more (--json has all of them)"))?;
+        out += &format!("and {more} more (--json has all of them)\n");
     }
-    out.line("")?;
-    out.flush()
+    out
 }
 
 /// How a command ends that has made these sweeps.

@@ -1,0 +1,115 @@
+//! What a report is, and the formats that any report can be written in. A new format is one
+//! file beside this one, and an entry in [`FORMATS`].
+
+use std::io::{self, Write};
+
+use super::{json::Json, junit::Junit, ktap::Ktap, terminal::Text};
+
+/// What a command has to say. Every format is made of this.
+pub trait Report {
+    /// For a reader at a terminal.
+    fn text(&self, look: &Look) -> String;
+    /// As indented JSON.
+    fn json(&self, to: &mut dyn Write) -> io::Result<()>;
+    /// The verdicts, as tests that pass or fail; `None` for a command that judges nothing.
+    fn suite(&self) -> Option<Suite> {
+        None
+    }
+}
+
+/// How text may look where it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Columns of the terminal; `None` where the text goes to a file or a pipe.
+    pub width: Option<u16>,
+    /// Colours may be used.
+    pub colour: bool,
+}
+
+/// Verdicts as tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suite {
+    /// What was tested.
+    pub name: String,
+    /// The host, the image and the like.
+    pub properties: Vec<(&'static str, String)>,
+    /// One for each verdict.
+    pub tests: Vec<Test>,
+}
+
+/// One verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// The scheme, or what groups tests otherwise.
+    pub class: String,
+    /// What tells it from the others of its class.
+    pub name: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As expected.
+    Passed,
+    /// Not as expected.
+    Failed {
+        /// What was found, and what was expected.
+        message: String,
+        /// Details, and how to see it again.
+        lines: Vec<String>,
+    },
+    /// Nothing can be said, and why.
+    Skipped(String),
+}
+
+impl Outcome {
+    /// `Passed`, or `Failed` with this message and without details.
+    pub fn of(passed: bool, message: impl FnOnce() -> String) -> Self {
+        if passed { Outcome::Passed } else { Outcome::Failed { message: message(), lines: vec![] } }
+    }
+}
+
+/// A way to write a report.
+pub trait Format: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+    /// Whether a report has what this format needs.
+    fn fits(&self, kind: Kind) -> bool;
+    /// Writes a report. One that does not fit is written as an empty one.
+    fn write(&self, report: &dyn Report, look: &Look, to: &mut dyn Write) -> io::Result<()>;
+}
+
+/// What the report of a command will have, as is known before it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// It has verdicts: [`Report::suite`].
+    pub judges: bool,
+}
+
+impl Kind {
+    /// A command that judges.
+    pub const JUDGES: Kind = Kind { judges: true };
+    /// A command that measures or lists.
+    pub const TELLS: Kind = Kind { judges: false };
+}
+
+/// All formats.
+pub static FORMATS: [&dyn Format; 4] = [&Text, &Json, &Junit, &Ktap];
+
+/// The format of this name.
+pub fn format(name: &str) -> Option<&'static dyn Format> {
+    FORMATS.into_iter().find(|f| f.name() == name)
+}
+
+/// The names of all formats, for messages.
+pub fn names() -> String {
+    FORMATS.map(Format::name).join(", ")
+}
+
+impl std::fmt::Debug for dyn Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

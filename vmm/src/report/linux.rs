@@ -1,0 +1,141 @@
+//! What came of NMIs into a real kernel.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::format::{Look, Outcome, Report, Suite, Test};
+use super::json::pretty;
+use crate::host_id::HostId;
+use crate::kernels::pc::Assists;
+use crate::kernels::{CaseRow, Document, KernelInfo, Part, SweepInfo};
+
+/// Sweeps, or a campaign of them.
+pub struct LinuxReport<'a> {
+    /// The results.
+    pub document: &'a Document,
+    /// What was said as they came in: tables that fold what is the same.
+    pub said: String,
+}
+
+impl Report for LinuxReport<'_> {
+    fn text(&self, _: &Look) -> String {
+        self.said.clone()
+    }
+
+    fn json(&self, to: &mut dyn Write) -> io::Result<()> {
+        pretty(self.document, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let d = self.document;
+        let name = d.campaign.clone().unwrap_or_else(|| "vmm linux".into());
+        let mut tests: Vec<Test> = d.sweeps.iter().flat_map(sweep).collect();
+        tests.extend(d.runs.iter().map(|run| Test {
+            class: run.about.clone(),
+            name: run.site.clone(),
+            outcome: match run.as_expected {
+                None => Outcome::Skipped("not all cases were run".into()),
+                Some(ok) => Outcome::of(ok, || run.why.clone()),
+            },
+        }));
+        if !d.runs.is_empty() {
+            // A campaign says itself where defects must show.
+            tests.drain(..tests.len() - d.runs.len());
+        }
+        tests.extend(d.errors.iter().map(|e| Test {
+            class: "site".into(),
+            name: e.site.clone(),
+            outcome: Outcome::Failed { message: e.why.clone(), lines: vec![] },
+        }));
+        if !d.complete {
+            let outcome = Outcome::Failed { message: "it was interrupted: cases are missing".into(), lines: vec![] };
+            tests.push(Test { class: "vmm".into(), name: "complete".into(), outcome });
+        }
+        Some(Suite { name, properties: properties(&d.host, &d.kernel), tests })
+    }
+}
+
+fn properties(host: &HostId, kernel: &KernelInfo) -> Vec<(&'static str, String)> {
+    vec![("host", host.to_string()), ("kernel", format!("{} ({})", kernel.version, kernel.image))]
+}
+
+fn sweep(sweep: &SweepInfo) -> impl Iterator<Item = Test> + '_ {
+    let class = format!("{} {} {}", sweep.site, part(sweep.part), sweep.nmis);
+    sweep.rows.iter().map(move |row| row_test(&class, row))
+}
+
+fn row_test(class: &str, row: &CaseRow) -> Test {
+    let found = || format!("{} instead of {}", row.verdict, row.expected);
+    let outcome = match () {
+        () if row.defect => Outcome::Failed {
+            message: found(),
+            lines: [&row.detail, &row.replay].into_iter().flatten().cloned().collect(),
+        },
+        () if row.unreached > 0 => Outcome::Skipped("its boundary was never reached".into()),
+        () if row.verdict == "host-limit" => Outcome::Skipped("this host cannot show it (host-limit)".into()),
+        () => Outcome::Passed,
+    };
+    Test { class: class.to_owned(), name: row.schedule.clone(), outcome }
+}
+
+/// One schedule on a real kernel.
+#[derive(Serialize)]
+pub struct LinuxCase<'a> {
+    /// Where it was measured.
+    pub host: &'a HostId,
+    /// What was run.
+    pub kernel: &'a KernelInfo,
+    /// What help the host needed.
+    pub assists: Assists,
+    /// `arm`, `step` or `jump`: how it was carried out.
+    pub gear: &'static str,
+    /// What came of it.
+    pub case: CaseRow,
+    /// The verdict in words.
+    #[serde(skip)]
+    pub verdict: String,
+    /// What is expected, and why.
+    #[serde(skip)]
+    pub expected: String,
+    /// What the text begins with.
+    #[serde(skip)]
+    pub header: String,
+}
+
+impl Report for LinuxCase<'_> {
+    fn text(&self, _: &Look) -> String {
+        let row = &self.case;
+        let plain = super::plain::plain;
+        let mut out = format!("{}\n\n", self.header);
+        out += &format!("schedule   {}\nverdict    {}\n", plain(&row.schedule), plain(&self.verdict));
+        out += &format!("expected   {}\n", plain(&self.expected));
+        out += &format!(
+            "NMIs       {} arrived, {} fell together, {} delivered, {} handled\n",
+            row.arrived, row.coalesced, row.delivered, row.handled
+        );
+        if row.unreached > 0 {
+            out += &format!("           {} events' boundaries were never reached\n", row.unreached);
+        }
+        if let Some(replay) = &row.replay {
+            out += &format!("replay     {}\n", plain(replay));
+        }
+        out
+    }
+
+    fn json(&self, to: &mut dyn Write) -> io::Result<()> {
+        pretty(self, to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        let tests = vec![row_test("vmm linux", &self.case)];
+        Some(Suite { name: "vmm linux".into(), properties: properties(self.host, self.kernel), tests })
+    }
+}
+
+fn part(part: Part) -> &'static str {
+    match part {
+        Part::Second => "second",
+        Part::Third => "third",
+    }
+}

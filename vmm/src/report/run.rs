@@ -1,0 +1,82 @@
+//! One schedule, judged.
+
+use std::io::{self, Write};
+
+use super::document::{Document, Row, Summary};
+use super::format::{Look, Report, Suite};
+use super::plain::plain;
+use super::trace::{Step, header};
+use crate::campaign::Disagreement;
+use crate::host_id::HostId;
+use crate::inject::Replay;
+use crate::oracle::Verdict;
+
+/// What `vmm run` and `vmm replay` found.
+pub struct Run {
+    /// Where it was run.
+    pub host: HostId,
+    /// What was run.
+    pub line: Replay,
+    /// What came of it, in the first gear.
+    pub verdict: Verdict,
+    /// In how many gears it was run.
+    pub gears: usize,
+    /// What came of it in all of them, where they do not agree.
+    pub disagreement: Option<Disagreement>,
+    /// Each instruction, where that was asked for.
+    pub trace: Option<Vec<Step>>,
+    /// The image has source lines.
+    pub source: bool,
+}
+
+impl Run {
+    fn document(&self) -> Document {
+        let disagreements = self.disagreement.iter().cloned().collect();
+        let rows = vec![Row::of_run(&self.line, &self.verdict, self.gears, disagreements)];
+        Document {
+            host: self.host.clone(),
+            image: self.line.image.clone(),
+            campaign: None,
+            complete: true,
+            summary: Summary::of(&rows),
+            rows,
+            timings: None,
+            trace: self.trace.clone(),
+        }
+    }
+}
+
+/// The result in words, without the trace.
+pub fn judgement(run: &Run) -> String {
+    let line = &run.line;
+    let schedule = if line.schedule.is_empty() { "(none: the golden run)" } else { &line.schedule };
+    let mut text = format!("{} / {} / {}\n", plain(&line.scheme), plain(&line.scenario), line.mode);
+    text += &format!("schedule  {}\nverdict   {}\n", plain(schedule), plain(&run.verdict.to_string()));
+    if !run.verdict.is_pass() {
+        text += &format!("replay    vmm replay '{}'\n", plain(&line.to_string()));
+    }
+    if let Some(d) = &run.disagreement {
+        text += "the gears disagree, which is a defect of vmm:\n";
+        for (gear, verdict) in &d.verdicts {
+            text += &format!("  {gear:5} {}\n", plain(verdict));
+        }
+    }
+    text
+}
+
+impl Report for Run {
+    fn text(&self, _: &Look) -> String {
+        let Some(steps) = &self.trace else { return judgement(self) };
+        let mut text = header(self.source) + "\n";
+        steps.iter().for_each(|step| text += &format!("{}\n", plain(&step.to_string())));
+        text + "\n" + &judgement(self)
+    }
+
+    fn json(&self, to: &mut dyn Write) -> io::Result<()> {
+        self.document().json(to)
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        self.document().suite()
+    }
+}

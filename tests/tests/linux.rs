@@ -103,7 +103,9 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
 
     // What cannot be done is told, each time with what would do.
     let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], Start::Site("")).unwrap_err().to_string();
-    for (text, says) in [("nmi_restore=9", "pairs of"), ("nmi_restor=90", "nmi_restore"), ("0x10=90", "not mapped")] {
+    for (text, says) in
+        [("nmi_restore=9", "pairs of"), ("nmi_restor=90", "nmi_restore"), ("0x10=90", "does not map it")]
+    {
         let told = mutation(text, &mut lab);
         assert!(told.contains(says), "{text}: {told}");
     }
@@ -219,6 +221,69 @@ fn limits_that_a_kernel_cannot_come_up_in_are_told() {
     let with = |args: &[&str]| vmm(&[&["linux", "--kernel", KERNEL, "--sweep"], args].concat()).exits(65);
     with(&["--ram", "1"]).says(&["16 to 3072 MiB"]);
     with(&["--ram", "16"]).says(&["kernel and initrd take"]);
-    with(&["--ram", "64", "--boot-limit", "0"]).says(&["did not come up", "raise the limit"]);
+    with(&["--ram", "64", "--no-cache", "--boot-limit", "0"]).says(&["did not come up", "raise the limit"]);
     with(&["--ram", "64", "--cmdline", &"x ".repeat(2000)]).says(&["the command line has", "2048 are possible"]);
+}
+
+/// Machine code for `nmi_cpu_backtrace_handler`, which every NMI calls: what it does, and what
+/// the verdict says.
+fn spoilers() -> Vec<(&'static str, String, &'static str)> {
+    let elf = vmlinux(std::fs::read(KERNEL).expect("the test kernel")).expect("an ELF file");
+    let symbols = symbols_of_image(&elf).expect("the test kernel has symbols");
+    let handler = symbols.get("nmi_cpu_backtrace_handler").expect("the function is there");
+    let global = symbols.get("system_state").expect("the global is there");
+    let to: Vec<String> = (global.wrapping_sub(handler + 6) as u32).to_le_bytes().map(|b| format!("{b:02x}")).into();
+    let returns = "31c0c3"; // xor %eax, %eax; ret
+    vec![
+        ("fninit", format!("dbe3{returns}"), "x87 state"),
+        ("IA32_KERNEL_GS_BASE = 0", format!("31c031d2b9020100c00f30{returns}"), "KERNEL_GS_BASE"),
+        ("IA32_LSTAR = 0", format!("31c031d2b9820000c00f30{returns}"), "MSR 0xc0000082"),
+        ("system_state++", format!("ff05{}{returns}", to.concat()), "I7"),
+        ("ud2", "0f0b".into(), "the kernel says"),
+    ]
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_kernel_boots_once_and_what_a_handler_spoils_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("machine");
+    let file = file.to_str().unwrap();
+    let user = ["--schedule", "nmi@user"];
+    linux(&[&user[..], &["--save", file]].concat()).exits(0);
+    let from = |args: &[&str]| vmm(&[&["linux", "--from", file], args].concat());
+    for gear in ["arm", "jump", "step"] {
+        let done = from(&[&user[..], &["--gear", gear]].concat()).exits(0);
+        assert!(done.stdout.contains("verdict    pass"), "{}", done.stdout);
+    }
+
+    for (what, code, says) in spoilers() {
+        let mutation = format!("nmi_cpu_backtrace_handler={code}");
+        let done = from(&[&user[..], &["--mutate", &mutation]].concat());
+        assert!(done.stdout.contains(says), "{what}: {}{}", done.stdout, done.stderr);
+        done.exits(1);
+    }
+    let cld = ["--sweep", "--part", "second", "--site", "user", "--mutate", "asm_exc_nmi+0x3=90"];
+    let done = from(&cld).exits(1);
+    assert!(done.stdout.contains("DF set"), "{}", done.stdout);
+
+    // A site that cannot be swept does not take the others with it.
+    let both = from(&["--sweep", "--part", "second", "--site", "asm_exc_nmi+0x4", "--site", "idle", "--json"]);
+    let both = both.exits(1).json();
+    assert_eq!(both["sweeps"].as_array().map(Vec::len), Some(2));
+    assert!(both["errors"][0]["why"].as_str().unwrap().contains("the NMI's own code"), "{}", both["errors"]);
+
+    // Neither another kernel nor a damaged file is gone on with.
+    vmm(&[&["linux", "--from", file, "--kernel", KERNEL, "--ram", "128"], &user[..]].concat())
+        .exits(65)
+        .says(&["of another kernel"]);
+    let whole = std::fs::read(file).unwrap();
+    for at in [9, whole.len() / 2, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(file, damaged).unwrap();
+        from(&user).exits(65).says(&["it is damaged"]);
+    }
+    std::fs::write(file, &whole[..whole.len() - 1]).unwrap();
+    from(&user).exits(65).says(&["it is damaged"]);
 }

@@ -27,9 +27,13 @@ use sweep::{How, Said, ending};
 
 pub const HELP: &str = "\
 The kernel boots in a PC of the lab's own (one CPU, serial line, timer) and runs a user program
-of the lab's, which computes a checksum for ever. At the first NMI's site everything is frozen;
-every case starts there, and passes when the interrupted context, its stack and the user program
-go on unchanged, every NMI was handled after it came, and the console shows no oops.
+of the lab's, which computes a checksum for ever. What came up is kept in ~/.cache/nmi-lab/machines
+and is started from the next time (--no-cache, `vmm linux cache`), or in a file (--save, --from).
+
+At the first NMI's site everything is frozen; every case starts there. It passes when the
+interrupted context is what it was (every register, MSR, debug and vector register), no memory
+changed but what the kernel as it came up writes for NMIs, every NMI was handled after it came, the
+kernel's preempt count and taint are what they were, it says nothing, and the user program goes on.
 
 A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
 checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site; before one that begins

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{Done, command, vmm};
 use serde_json::Value;
-use vmm::kernels::linux::{KernelSymbols, Options};
-use vmm::kernels::pc::vmlinux;
-use vmm::kernels::{Kind, Lab, Row, Setup, Sweep, Which};
+use vmm::inject::Gear;
+use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
+use vmm::kernels::{Kind, Lab, Row, Running, Start, Sweep};
 use vmm::kvm::{Host, interrupt_after};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -20,12 +20,16 @@ const KERNEL: &str = env!("LINUX_TEST_KERNEL");
 /// Boots the test kernel.
 fn boot() -> Lab {
     let elf = vmlinux(std::fs::read(KERNEL).expect("the test kernel")).expect("an ELF file");
-    let symbols = KernelSymbols::of_image(&elf).expect("the test kernel has symbols");
+    let symbols = symbols_of_image(&elf).expect("the test kernel has symbols");
     interrupt_after(Duration::from_millis(20));
     let host = Host::open().expect("KVM");
     let options = Options { ram_mib: 64, ..Options::default() };
-    let setup = Setup { elf, symbols, options, mutations: Vec::new() };
-    Lab::new(&host, setup, "", None, &mut |_, _| true).expect("the test kernel boots")
+    let kernel = Box::new(Linux { elf, symbols, options });
+    let limit = Duration::from_secs(600);
+    let running = Running::boot(&host, kernel, limit, None, &mut |_, _| true).expect("the test kernel boots");
+    let mut lab = Lab::new(running).expect("the user program runs");
+    lab.go(&[], Start::Site("")).expect("the default site is reached");
+    lab
 }
 
 /// Runs the program on the test kernel.
@@ -54,7 +58,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     let mut lab = boot();
     lab.set_limit(Duration::from_millis(100));
     for site in ["", "user", "idle"] {
-        lab.go(&[], site).expect("the site is reached");
+        lab.go(&[], Start::Site(site)).expect("the site is reached");
         let masked = second(&mut lab, Kind::Masked);
         assert!(masked.len() > 100);
         for row in &masked {
@@ -68,42 +72,44 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     }
 
     // Without its mark of the way out: at the iretq behind the clearing store.
-    lab.go(&[], "").expect("the site is reached");
+    lab.go(&[], Start::Site("")).expect("the site is reached");
     let path = &lab.path().boundaries;
     let std = path.iter().rfind(|b| b.text == "std").expect("the way out sets DF").place.clone();
     let iretq = path.iter().rfind(|b| b.text == "iretq").expect("the way out ends in iretq").addr;
     let entry = lab.path().entry;
-    lab.go(&[format!("{std}=90")], "").expect("the site is reached");
+    lab.go(&[format!("{std}=90")], Start::Site("")).expect("the site is reached");
     assert_eq!(defects(&mut lab), [iretq]);
 
     // Without the store to the "executing" word: all over the handler, its C code included.
     // Livelocks by the hundred: each costs its limit.
-    lab.go(&["repeat_nmi=909090909090909090".to_owned()], "").expect("the site is reached");
+    lab.go(&["repeat_nmi=909090909090909090".to_owned()], Start::Site("")).expect("the site is reached");
     lab.set_limit(Duration::from_millis(20));
     let found = defects(&mut lab);
     assert!(found.iter().filter(|at| !(entry..entry + 0x1000).contains(at)).count() > 100, "{found:x?}");
 
     // And none of it stays.
     lab.set_limit(Duration::from_millis(100));
-    lab.go(&[], "").expect("the site is reached");
+    lab.go(&[], Start::Site("")).expect("the site is reached");
     assert_eq!(defects(&mut lab), Vec::<u64>::new());
 
     // A schedule that begins amid the NMI's code has an NMI before it. The one that comes
     // there is latched, and nests at end_repeat_nmi.
-    lab.go(&[], "asm_exc_nmi+0x4").expect("the default site");
+    lab.go(&[], Start::Schedule("nmi@asm_exc_nmi+0x4")).expect("the default site");
     let events = lab.schedule("nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi").expect("a schedule").0;
     assert_eq!((events.len(), events[0].at), (3, lab.start()));
-    let outcome = lab.case(&events, Which::Arm).expect("it runs");
+    let outcome = lab.case(&events, Gear::Arm).expect("it runs");
     assert!(outcome.verdict.is_pass(), "{}", outcome.verdict);
     assert_eq!((outcome.arrived, outcome.delivered, outcome.handled, outcome.unreached), (2, 2, 2, 0));
 
     // What cannot be done is told, each time with what would do.
-    let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], "").unwrap_err().to_string();
-    for (text, says) in [("nmi_restore=9", "pairs of"), ("nmi_restor=90", "nmi_restore"), ("0x10=90", "not mapped")] {
+    let mutation = |text: &str, lab: &mut Lab| lab.go(&[text.to_owned()], Start::Site("")).unwrap_err().to_string();
+    for (text, says) in
+        [("nmi_restore=9", "pairs of"), ("nmi_restor=90", "nmi_restore"), ("0x10=90", "does not map it")]
+    {
         let told = mutation(text, &mut lab);
         assert!(told.contains(says), "{text}: {told}");
     }
-    lab.go(&[], "").expect("the site is reached");
+    lab.go(&[], Start::Site("")).expect("the site is reached");
     for (text, says) in [
         ("nmi@nmi_restor", "nmi_restore"),
         ("nmi@asm_exc_nmi+0x1", "asm_exc_nmi+0x3"),
@@ -113,7 +119,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
         let told = lab.schedule(text).unwrap_err().to_string();
         assert!(told.contains(says), "{text}: {told}");
     }
-    assert!(lab.go(&[], "nowhere").is_err());
+    assert!(lab.go(&[], Start::Site("nowhere")).is_err());
 }
 
 #[test]
@@ -215,6 +221,69 @@ fn limits_that_a_kernel_cannot_come_up_in_are_told() {
     let with = |args: &[&str]| vmm(&[&["linux", "--kernel", KERNEL, "--sweep"], args].concat()).exits(65);
     with(&["--ram", "1"]).says(&["16 to 3072 MiB"]);
     with(&["--ram", "16"]).says(&["kernel and initrd take"]);
-    with(&["--ram", "64", "--boot-limit", "0"]).says(&["did not come up", "raise the limit"]);
+    with(&["--ram", "64", "--no-cache", "--boot-limit", "0"]).says(&["did not come up", "raise the limit"]);
     with(&["--ram", "64", "--cmdline", &"x ".repeat(2000)]).says(&["the command line has", "2048 are possible"]);
+}
+
+/// Machine code for `nmi_cpu_backtrace_handler`, which every NMI calls: what it does, and what
+/// the verdict says.
+fn spoilers() -> Vec<(&'static str, String, &'static str)> {
+    let elf = vmlinux(std::fs::read(KERNEL).expect("the test kernel")).expect("an ELF file");
+    let symbols = symbols_of_image(&elf).expect("the test kernel has symbols");
+    let handler = symbols.get("nmi_cpu_backtrace_handler").expect("the function is there");
+    let global = symbols.get("system_state").expect("the global is there");
+    let to: Vec<String> = (global.wrapping_sub(handler + 6) as u32).to_le_bytes().map(|b| format!("{b:02x}")).into();
+    let returns = "31c0c3"; // xor %eax, %eax; ret
+    vec![
+        ("fninit", format!("dbe3{returns}"), "x87 state"),
+        ("IA32_KERNEL_GS_BASE = 0", format!("31c031d2b9020100c00f30{returns}"), "KERNEL_GS_BASE"),
+        ("IA32_LSTAR = 0", format!("31c031d2b9820000c00f30{returns}"), "MSR 0xc0000082"),
+        ("system_state++", format!("ff05{}{returns}", to.concat()), "I7"),
+        ("ud2", "0f0b".into(), "the kernel says"),
+    ]
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_kernel_boots_once_and_what_a_handler_spoils_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("machine");
+    let file = file.to_str().unwrap();
+    let user = ["--schedule", "nmi@user"];
+    linux(&[&user[..], &["--save", file]].concat()).exits(0);
+    let from = |args: &[&str]| vmm(&[&["linux", "--from", file], args].concat());
+    for gear in ["arm", "jump", "step"] {
+        let done = from(&[&user[..], &["--gear", gear]].concat()).exits(0);
+        assert!(done.stdout.contains("verdict    pass"), "{}", done.stdout);
+    }
+
+    for (what, code, says) in spoilers() {
+        let mutation = format!("nmi_cpu_backtrace_handler={code}");
+        let done = from(&[&user[..], &["--mutate", &mutation]].concat());
+        assert!(done.stdout.contains(says), "{what}: {}{}", done.stdout, done.stderr);
+        done.exits(1);
+    }
+    let cld = ["--sweep", "--part", "second", "--site", "user", "--mutate", "asm_exc_nmi+0x3=90"];
+    let done = from(&cld).exits(1);
+    assert!(done.stdout.contains("DF set"), "{}", done.stdout);
+
+    // A site that cannot be swept does not take the others with it.
+    let both = from(&["--sweep", "--part", "second", "--site", "asm_exc_nmi+0x4", "--site", "idle", "--json"]);
+    let both = both.exits(1).json();
+    assert_eq!(both["sweeps"].as_array().map(Vec::len), Some(2));
+    assert!(both["errors"][0]["why"].as_str().unwrap().contains("the NMI's own code"), "{}", both["errors"]);
+
+    // Neither another kernel nor a damaged file is gone on with.
+    vmm(&[&["linux", "--from", file, "--kernel", KERNEL, "--ram", "128"], &user[..]].concat())
+        .exits(65)
+        .says(&["of another kernel"]);
+    let whole = std::fs::read(file).unwrap();
+    for at in [9, whole.len() / 2, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(file, damaged).unwrap();
+        from(&user).exits(65).says(&["it is damaged"]);
+    }
+    std::fs::write(file, &whole[..whole.len() - 1]).unwrap();
+    from(&user).exits(65).says(&["it is damaged"]);
 }

@@ -4,7 +4,8 @@
 //! file into runs and [`report`] shows what came of them; [`inject`] carries out
 //! schedules and asks [`oracle`] for verdicts; both stand on [`machine`], which
 //! stands on [`kvm`]. [`explore`] searches every pattern of arrivals; [`probe`] and [`bench`]
-//! measure the host beside them.
+//! measure the host beside them. [`kernels`]
+//! runs real kernels on a machine of its own.
 
 pub mod bench;
 pub mod campaign;

@@ -28,8 +28,6 @@ const PARTS: [Word<Part>; 2] = [
 ];
 
 static GEARS: [Gear; 3] = Gear::ALL;
-/// A real kernel is never stepped to its events.
-const LINUX_GEARS: [Gear; 2] = [Gear::Arm, Gear::Jump];
 
 const FAULTING_IRETS: [Word<bool>; 2] =
     [("unblocks", true, "It unblocks NMIs (Intel's manual)"), ("keeps", false, "It leaves them blocked")];
@@ -73,8 +71,8 @@ pub fn gears() -> impl TypedValueParser<Value = &'static [Gear]> {
 }
 
 /// A gear that a real kernel can be run in.
-pub fn linux_gear() -> impl TypedValueParser<Value = Gear> {
-    words(LINUX_GEARS.map(|gear| (gear.name(), gear, gear.about())))
+pub fn one_gear() -> impl TypedValueParser<Value = Gear> {
+    words(Gear::ALL.map(|gear| (gear.name(), gear, gear.about())))
 }
 
 /// Whether an IRET that faults unblocks NMIs.

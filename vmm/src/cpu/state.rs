@@ -5,7 +5,7 @@
 //! type of KVM's. [`crate::kvm`] converts at the border of a `KVM_RUN`.
 
 /// General registers, RIP and RFLAGS (SDM vol. 1, 3.4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "each field is the register of that name")]
 pub struct Regs {
     pub rax: u64,
@@ -31,7 +31,7 @@ pub struct Regs {
 /// A segment register with its hidden part, as the CPU caches it (SDM vol. 3, 3.4.3).
 /// The fields after `selector` are those of the descriptor, one bit each where they hold
 /// 0 or 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Segment {
     /// Linear address of the segment's first byte.
     pub base: u64,
@@ -60,7 +60,7 @@ pub struct Segment {
 }
 
 /// GDTR or IDTR (SDM vol. 3, 2.4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Table {
     /// Linear address.
     pub base: u64,
@@ -69,7 +69,7 @@ pub struct Table {
 }
 
 /// Segment, table and control registers (SDM vol. 3, 2.5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "each field is the register of that name")]
 pub struct Sregs {
     pub cs: Segment,
@@ -92,7 +92,7 @@ pub struct Sregs {
 }
 
 /// An exception on its way to its handler.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Exception {
     /// It is being delivered: its handler runs before the next instruction.
     pub injected: u8,
@@ -107,7 +107,7 @@ pub struct Exception {
 }
 
 /// A maskable interrupt on its way, and the shadow that holds events back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Interrupt {
     /// It is being delivered.
     pub injected: u8,
@@ -120,7 +120,7 @@ pub struct Interrupt {
 }
 
 /// What the CPU knows of non-maskable interrupts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Nmi {
     /// One is being delivered.
     pub injected: u8,
@@ -131,7 +131,7 @@ pub struct Nmi {
 }
 
 /// Events between two instructions (SDM vol. 3, 6.9).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "each field is the event of that name")]
 pub struct Events {
     pub exception: Exception,

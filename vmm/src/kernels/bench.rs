@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::case::Which;
 use super::lab::{Lab, LabError};
-use super::linux::Assists;
+use super::pc::Assists;
 use super::results::KernelInfo;
 use crate::host_id::HostId;
-use crate::inject::{Event, Kind};
+use crate::inject::{Event, Gear, Kind};
 
 const ROUNDS: usize = 400;
 
@@ -55,20 +54,20 @@ pub fn bench(lab: &mut Lab, kernel: KernelInfo) -> Result<Bench, LabError> {
         [one.clone(), vec![Event { kind: Kind::Unmask, at: in_c }, Event { kind: Kind::Nmi, at: in_c }]].concat();
     let mut restore_pages = 0;
     let restore_ns = median(|| {
-        lab.case(&one, Which::Jump)?;
+        lab.case(&one, Gear::Jump)?;
         let start = Instant::now();
         restore_pages = lab.restore()?;
         Ok(start.elapsed())
     })?;
     let mut case = |events: &[Event]| -> Result<Gears, LabError> {
-        let mut each = |which| {
+        let mut each = |gear| {
             median(|| {
                 let start = Instant::now();
-                lab.case(events, which)?;
+                lab.case(events, gear)?;
                 Ok(start.elapsed())
             })
         };
-        Ok(Gears { jump_ns: each(Which::Jump)?, arm_ns: each(Which::Arm)? })
+        Ok(Gears { jump_ns: each(Gear::Jump)?, arm_ns: each(Gear::Arm)? })
     };
     let (one_nmi, two_nmis_latched, two_nmis_nested) = (case(&one)?, case(&latched)?, case(&nested)?);
     Ok(Bench {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::cache::kernel_cache;
+
 /// Which NMI goes from boundary to boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,15 +101,6 @@ impl Campaign {
             None => PathBuf::from(&self.kernel),
         }
     }
-}
-
-/// Where scripts/linux puts kernels.
-pub fn kernel_cache() -> PathBuf {
-    std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")))
-        .unwrap_or_default()
-        .join("nmi-lab/linux")
 }
 
 impl CampaignRun {

@@ -1,15 +1,20 @@
 //! A kernel that has booted, and stands where the first NMI arrives.
 
-use std::io::Write;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use super::linux::{EntryPath, KernelSymbols, Options};
-use super::pc::{Error, Pc, Progress, Snapshot};
-use super::site::{Site, boundary, resolve};
+use super::check;
+use super::entry::EntryPath;
+use super::expect::Expected;
+use super::footprint::Footprint;
+use super::judge::Reference;
+use super::kernel::Kernel;
+use super::pc::{Error, Pc, Snapshot};
+use super::running::Running;
+use super::site::{Site, boundary};
 use crate::host_id::HostId;
 use crate::image::PlaceError;
 use crate::inject::{At, Event, Kind, Schedule, ScheduleError};
-use crate::kvm::Host;
 
 /// What can go wrong in the lab.
 #[derive(Debug, thiserror::Error)]
@@ -45,21 +50,30 @@ impl LabError {
 /// How long the user program may take to come to the first NMI's site.
 const SITE_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a lab is made of.
-pub struct Setup {
-    /// The unpacked kernel.
-    pub elf: Vec<u8>,
-    /// Its symbols.
-    pub symbols: KernelSymbols,
-    /// How to boot it.
-    pub options: Options,
-    /// `label+off=bytes`, written after the boot.
-    pub mutations: Vec<String>,
+/// Where a lab starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// At a site, by its name; empty for the kernel's default.
+    Site(&'a str),
+    /// Where the first NMI of a schedule arrives. One that begins amid the NMI's own code has
+    /// an NMI at the default site before it: see [`Lab::schedule`].
+    Schedule(&'a str),
+}
+
+impl<'a> Start<'a> {
+    /// The name of the place.
+    pub fn place(self) -> &'a str {
+        match self {
+            Start::Site(name) => name,
+            Start::Schedule(text) => Lab::site_of(text),
+        }
+    }
 }
 
 /// The lab with a kernel in it.
 pub struct Lab {
     host: HostId,
+    pub(super) kernel: Box<dyn Kernel>,
     pub(super) pc: Pc,
     pub(super) path: EntryPath,
     /// The kernel as it came up, without any mutation.
@@ -67,48 +81,107 @@ pub struct Lab {
     mutations: Vec<String>,
     pub(super) snapshot: Snapshot,
     pub(super) site: Site,
+    pub(super) reference: Reference,
+    /// What NMIs write, by site.
+    footprints: HashMap<Site, Footprint>,
     /// Every iretq of the kernel's entry code.
     pub(super) irets: Vec<u64>,
-    /// How long one case may take, without which it is a livelock.
+    /// CPU time that one case may take, after which it is a livelock.
     pub(super) limit: Duration,
 }
 
 impl Lab {
-    /// Boots the kernel, applies the mutations, and goes to the first NMI's site.
-    pub fn new(
-        host: &Host,
-        setup: Setup,
-        site: &str,
-        echo: Option<Box<dyn Write + Send>>,
-        progress: Progress,
-    ) -> Result<Self, LabError> {
-        let seconds = Duration::from_secs(setup.options.boot_seconds);
-        let mut pc = Pc::new(host, &setup.elf, setup.symbols, &setup.options, echo)?;
-        pc.boot(seconds, progress)?;
-        pc.end_echo();
-        quieten(&mut pc);
-        let mut home = pc.snapshot(Vec::new())?;
-        let Arrival { path, irets, site, snapshot } =
-            Arrival::new(&mut pc, &mut home, &setup.mutations, site, Vec::new())?;
-        let limit = Duration::from_millis(250);
-        let (host, mutations) = (host.id().clone(), setup.mutations);
-        Ok(Self { host, pc, path, home, mutations, snapshot, site, irets, limit })
+    /// A kernel that has come up, and runs the user program. It is to be told where to go: see
+    /// [`Lab::go`].
+    pub fn new(running: Running) -> Result<Self, LabError> {
+        let Running { host, kernel, mut pc, mut home } = running;
+        let arrival = Arrival::new(&mut pc, &*kernel, &mut home, &[], Start::Site("user"), Vec::new())?;
+        Ok(Self {
+            host,
+            kernel,
+            pc,
+            path: arrival.path,
+            home,
+            mutations: Vec::new(),
+            snapshot: arrival.snapshot,
+            site: arrival.site,
+            reference: arrival.reference,
+            footprints: HashMap::new(),
+            irets: arrival.irets,
+            limit: Duration::from_millis(250),
+        })
     }
 
     /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
     /// lab is good for nothing but to be told to go elsewhere.
-    pub fn go(&mut self, mutations: &[String], site: &str) -> Result<(), LabError> {
+    pub fn go(&mut self, mutations: &[String], start: Start) -> Result<(), LabError> {
+        // What NMIs may write is learnt from the kernel as it came up.
+        if !mutations.is_empty() {
+            self.arrive(&[], start)?;
+        }
+        self.arrive(mutations, start)
+    }
+
+    fn arrive(&mut self, mutations: &[String], start: Start) -> Result<(), LabError> {
         let room = self.snapshot.take_room();
-        let arrival = Arrival::new(&mut self.pc, &mut self.home, mutations, site, room)?;
+        let arrival = Arrival::new(&mut self.pc, &*self.kernel, &mut self.home, mutations, start, room)?;
         (self.path, self.irets, self.site) = (arrival.path, arrival.irets, arrival.site);
-        self.snapshot = arrival.snapshot;
+        (self.snapshot, self.reference) = (arrival.snapshot, arrival.reference);
         self.mutations = mutations.to_vec();
+        match self.footprints.get(&self.site) {
+            Some(known) => self.reference.footprint = known.clone(),
+            None => self.learn()?,
+        }
         Ok(())
+    }
+
+    /// Finds out what NMIs write here: one alone, one that is latched during another, one
+    /// that nests.
+    fn learn(&mut self) -> Result<(), LabError> {
+        let mut footprint = Footprint::new(&self.pc)?;
+        let one = vec![Event { kind: Kind::Nmi, at: self.start() }];
+        let path = self.walk(&one)?;
+        path.visits.iter().for_each(|v| footprint.add_stack(&self.pc, v.rsp));
+        let mut schedules = vec![one.clone()];
+        if let Some(at) = path.in_handler(&self.path) {
+            let nested = [Event { kind: Kind::Unmask, at }, Event { kind: Kind::Nmi, at }];
+            schedules.push([&one[..], &nested[1..]].concat());
+            schedules.push([&one[..], &nested].concat());
+        }
+        for (i, schedule) in schedules.iter().enumerate() {
+            match self.written_by(schedule) {
+                Ok(changes) => footprint.add(&changes),
+                // The sweep will say so; less may be written then.
+                Err(why) if i > 0 => log::warn!("what more than one NMI writes is not known: {why}"),
+                Err(why) => return Err(why),
+            }
+        }
+        log::info!("NMIs at {} write {}", self.show(self.start().addr), footprint.names(&self.pc).join(", "));
+        self.footprints.insert(self.site.clone(), footprint.clone());
+        self.reference.footprint = footprint;
+        Ok(())
+    }
+
+    /// What NMIs may write outside their stacks, by name.
+    pub fn written(&self) -> Vec<String> {
+        self.reference.footprint.names(&self.pc)
+    }
+
+    /// Whether a guest-physical address is on the part of the interrupted stack that is in
+    /// use.
+    pub(super) fn on_interrupted_stack(&self, at: u64) -> bool {
+        let rsp = self.pc.physical(self.snapshot.vcpu().regs.rsp);
+        self.site != Site::User && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
     }
 
     /// Where it runs.
     pub fn host(&self) -> &HostId {
         &self.host
+    }
+
+    /// What it runs.
+    pub fn kernel(&self) -> &dyn Kernel {
+        &*self.kernel
     }
 
     /// What of the kernel's code is changed.
@@ -164,6 +237,29 @@ impl Lab {
         Ok(schedule)
     }
 
+    /// What is to be expected of a schedule: that the kernel survives, unless one of its NMIs
+    /// comes where no kernel can. Sweeps, schedules and replays are judged by this alike.
+    pub fn expected(&mut self, events: &[Event]) -> Result<Expected, LabError> {
+        let nmis = events.iter().enumerate().filter(|(_, e)| e.kind == Kind::Nmi).skip(1);
+        let mut all = Expected::Nested;
+        for (i, nmi) in nmis {
+            let unmasked = events[..i].last().is_some_and(|e| e.kind == Kind::Unmask && e.at == nmi.at);
+            let before = &events[..i - usize::from(unmasked)];
+            let path = match self.walk(before) {
+                Ok(path) => path,
+                // What came before must be survived, and is not.
+                Err(LabError::Single(..)) => return Ok(all),
+                Err(e) => return Err(e),
+            };
+            let Some(visit) = path.visits.iter().find(|v| v.at == nmi.at) else { return Ok(all) };
+            all = Expected::of(visit, unmasked);
+            if !all.survives() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
     /// The place of a schedule's first event, which is where to boot to.
     pub fn site_of(text: &str) -> &str {
         let first = text.split([' ', ',', '\t', '\n']).find(|w| !w.is_empty()).unwrap_or("");
@@ -184,62 +280,44 @@ struct Arrival {
     irets: Vec<u64>,
     site: Site,
     snapshot: Snapshot,
+    reference: Reference,
 }
 
 impl Arrival {
     /// From the kernel as it came up, changed by `mutations`, to a site.
     fn new(
         pc: &mut Pc,
+        kernel: &dyn Kernel,
         home: &mut Snapshot,
         mutations: &[String],
-        site: &str,
+        start: Start,
         room: Vec<u8>,
     ) -> Result<Self, LabError> {
+        pc.set_silent(false);
         pc.restore(home)?;
         for mutation in mutations {
-            mutate(pc, mutation)?;
+            let (addr, bytes) = check::mutation(mutation, &pc.symbols)?;
+            let written = pc.write_kernel("the place", addr, &bytes);
+            written.map_err(|e| LabError::Mutation(format!("{mutation:?}: {e}")))?;
         }
-        let path = EntryPath::read(pc)?;
-        let site = match Site::parse(site, pc)? {
-            // Not without an NMI: see `Lab::schedule`.
-            Site::Kernel(addr) if path.contains(addr) => Site::parse("", pc)?,
-            site => site,
+        let path = kernel.nmi_path(pc)?;
+        let site = match (Site::parse(start.place(), pc, kernel)?, start) {
+            (Site::Kernel(addr), Start::Schedule(_)) if path.contains(addr) => Site::parse("", pc, kernel)?,
+            (Site::Kernel(addr), Start::Site(place)) if path.contains(addr) => {
+                let hint =
+                    "; it is the NMI's own code, which nothing but an NMI comes to: name it in a schedule".into();
+                return Err(LabError::Site(PlaceError::NotABoundary { place: place.to_owned(), hint }));
+            }
+            (site, _) => site,
         };
         let irets = entry_irets(pc, &path);
         site.reach(pc, SITE_LIMIT)?;
-        Ok(Self { path, irets, site, snapshot: pc.snapshot(room)? })
-    }
-}
-
-/// Applies `label+off=90 90`, or without spaces.
-fn mutate(pc: &mut Pc, text: &str) -> Result<(), LabError> {
-    let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
-    let (place, hex) = text.split_once('=').ok_or_else(|| bad("no ="))?;
-    let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
-    if digits.is_empty() || !digits.len().is_multiple_of(2) {
-        return Err(bad("bytes are pairs of hexadecimal digits"));
-    }
-    let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
-    let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
-    let addr = resolve(place, pc).map_err(|e| bad(&e.to_string()))?;
-    match pc.write_kernel(addr, &bytes) {
-        true => Ok(()),
-        false => Err(bad("that place is not mapped")),
-    }
-}
-
-/// Takes away what would make a case's path depend on how fast the host is: the
-/// kernel's measuring of its NMI handlers (over `nmi_longest_ns` it says so, which is
-/// thousands of instructions). And what is less than a warning goes no longer to the
-/// console.
-fn quieten(pc: &mut Pc) {
-    const WARNINGS: u32 = 5; // levels below go out; KERN_WARNING is 4
-    if let Some(addr) = pc.symbols.get("console_printk") {
-        pc.write_kernel(addr, &WARNINGS.to_le_bytes());
-    }
-    if let Some(addr) = pc.symbols.get("nmi_longest_ns") {
-        pc.write_kernel(addr, &(u64::MAX >> 1).to_le_bytes());
+        let mut snapshot = pc.snapshot(room)?;
+        // As every case finds it.
+        pc.restore(&mut snapshot)?;
+        let reference = Reference::of(pc, kernel)?;
+        pc.set_silent(true);
+        Ok(Self { path, irets, site, snapshot, reference })
     }
 }
 

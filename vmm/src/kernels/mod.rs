@@ -5,25 +5,36 @@
 //! computes a checksum and lives.
 
 mod bench;
+pub mod cache;
 mod campaign;
 mod case;
+pub mod check;
+mod entry;
 mod expect;
+mod footprint;
+mod judge;
+mod kernel;
 mod lab;
 pub mod linux;
 mod path;
 pub mod pc;
 mod results;
+mod running;
 mod site;
 mod sweep;
 mod table;
 
 pub use bench::{Bench, bench};
-pub use campaign::{Campaign, CampaignRun, Part, kernel_cache};
-pub use case::{Outcome, Which};
+pub use cache::kernel_cache;
+pub use campaign::{Campaign, CampaignRun, Part};
+pub use case::Outcome;
+pub use entry::{Boundary, EntryPath};
 pub use expect::Expected;
-pub use lab::{Lab, LabError, Setup};
+pub use kernel::{Kernel, Vital};
+pub use lab::{Lab, LabError, Start};
 pub use path::{Path, Visit};
-pub use results::{CaseRow, Document, KernelInfo, RunJudgement, SweepInfo};
+pub use results::{CaseRow, Document, KernelInfo, RunJudgement, SiteError, SweepInfo};
+pub use running::Running;
 pub use site::Site;
 pub use sweep::{Kind, Row, Sweep, SweepStats};
 pub use table::Table;

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 
 use iced_x86::{InstructionInfoFactory, OpAccess};
 
-use super::case::{Run, Step, Which};
+use super::case::{LONGEST, Run, Step};
+use super::entry::EntryPath;
 use super::lab::{Lab, LabError};
 use super::pc::Pc;
+use crate::cpu::rflags;
 use crate::image::{Decoded, Flow};
-use crate::inject::{At, Event};
-
-/// Boundaries after which a path is taken to have no end.
-const LONGEST: usize = 200_000;
+use crate::inject::{At, Event, Gear};
 
 /// A boundary on a path.
 #[derive(Clone, Debug)]
@@ -21,6 +20,10 @@ pub struct Visit {
     pub at: At,
     /// Whether NMIs are blocked here.
     pub blocked: bool,
+    /// The stack pointer here.
+    pub rsp: u64,
+    /// The flags here.
+    pub rflags: u64,
     /// The instruction that will read the hardware's frame last, if one still will.
     pub frame_read_at: Option<u64>,
     /// The same for the word beneath that frame, the first that entry code writes.
@@ -39,8 +42,7 @@ pub struct Path {
 impl Lab {
     /// Steps through what `events` lead to.
     pub fn walk(&mut self, events: &[Event]) -> Result<Path, LabError> {
-        let mut run = Run::new(self, events, Which::Jump)?;
-        run.hold_clock();
+        let mut run = Run::new(self, events, Gear::Step)?;
         let mut path = Path::default();
         let mut counts = HashMap::<u64, u32>::new();
         counts.insert(run.lab.start().addr, 1);
@@ -69,14 +71,22 @@ impl Lab {
             let addr = run.lab.pc.rip();
             let n = counts.entry(addr).or_default();
             *n += 1;
-            let blocked = run.lab.pc.state().events.nmi.masked != 0;
-            path.visits.push(Visit { at: At { addr, n: *n }, blocked, frame_read_at: None, save_read_at: None });
+            let (blocked, regs) = (run.blocked(), run.lab.pc.state().regs);
+            let (rsp, rflags) = (regs.rsp, regs.rflags);
+            path.visits.push(Visit {
+                at: At { addr, n: *n },
+                blocked,
+                rsp,
+                rflags,
+                frame_read_at: None,
+                save_read_at: None,
+            });
             let d = run.lab.pc.next_instruction();
             let mut reads_from = |start: u64, len: u64| {
                 d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
             };
             reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
-            run.restart_clock();
+            run.restart_clock()?;
         }
         path.mark_frames(&reads);
         Ok(path)
@@ -84,6 +94,24 @@ impl Lab {
 }
 
 impl Path {
+    /// The first boundary after the entry code, where the frame is no longer read: in the
+    /// handler's C code.
+    pub fn in_handler(&self, entry: &EntryPath) -> Option<At> {
+        let found = self.visits.iter().find(|v| v.frame_read_at.is_none() && !entry.contains(v.at.addr));
+        found.map(|v| v.at)
+    }
+
+    /// What the handler's C code may rely on, and does not find: the ABI's flags, and that
+    /// no interrupt comes.
+    pub fn wrong_flags(&self, entry: &EntryPath) -> Option<String> {
+        const RELIED_ON: [(u64, &str); 4] =
+            [(rflags::DF, "DF"), (rflags::TF, "TF"), (rflags::NT, "NT"), (rflags::IF, "IF")];
+        let at = self.in_handler(entry)?;
+        let flags = self.visits.iter().find(|v| v.at == at)?.rflags;
+        let set = RELIED_ON.iter().find(|(bit, _)| flags & bit != 0);
+        set.map(|(_, name)| format!("the handler's C code runs with {name} set"))
+    }
+
     /// Carries each frame's last read back to the boundaries before it, as far as the
     /// delivery that wrote the frame.
     fn mark_frames(&mut self, reads: &[(bool, bool)]) {

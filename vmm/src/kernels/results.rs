@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::campaign::Part;
 use super::case::Outcome;
 use super::lab::Lab;
-use super::linux::Assists;
+use super::pc::Assists;
 use super::sweep::{Kind, Row, SweepStats};
 use crate::host_id::HostId;
 
@@ -28,6 +28,12 @@ pub struct Document {
     pub runs: Vec<RunJudgement>,
     /// Sweeps in the order in which they were made.
     pub sweeps: Vec<SweepInfo>,
+    /// Sites that could not be swept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<SiteError>,
+    /// What of the kernel no verdict says anything about, since its symbols do not name it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<&'static str>,
     /// Numbers of all sweeps together.
     pub summary: SweepStats,
 }
@@ -61,6 +67,15 @@ pub struct RunJudgement {
     pub why: String,
 }
 
+/// A site that could not be swept.
+#[derive(Clone, Debug, Serialize)]
+pub struct SiteError {
+    /// The site, as it was named.
+    pub site: String,
+    /// What went wrong there.
+    pub why: String,
+}
+
 /// One sweep.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepInfo {
@@ -75,6 +90,9 @@ pub struct SweepInfo {
     /// Numbers.
     #[serde(flatten)]
     pub stats: SweepStats,
+    /// What NMIs here may write outside their stacks, by name: what the kernel as it came up
+    /// writes. Every other change of memory is a violation.
+    pub written: Vec<String>,
     /// Every case.
     pub rows: Vec<CaseRow>,
 }
@@ -115,8 +133,7 @@ impl KernelInfo {
     /// Of a kernel that has booted.
     pub fn of(file: String, image: String, lab: &Lab) -> Self {
         let console = lab.pc().console(0);
-        let line = console.lines().find_map(|l| l.find("Linux version ").map(|at| &l[at..]));
-        let version = line.map_or("unknown", |l| l.split(" (").next().unwrap_or(l)).to_owned();
+        let version = lab.kernel().version(&console).unwrap_or_else(|| "unknown".to_owned());
         Self { file, image, version, symbols: lab.pc().symbols.source.clone() }
     }
 }
@@ -132,6 +149,8 @@ impl Document {
             complete: true,
             runs: Vec::new(),
             sweeps: Vec::new(),
+            errors: Vec::new(),
+            unchecked: lab.kernel().unchecked(),
             summary: SweepStats::default(),
         }
     }
@@ -148,7 +167,15 @@ impl SweepInfo {
     pub fn new(lab: &Lab, part: Part, kind: Kind) -> Self {
         let site = lab.show(lab.start().addr);
         let mutate = lab.mutations().to_vec();
-        Self { site, mutate, part, nmis: kind.word(), stats: SweepStats::default(), rows: Vec::new() }
+        Self {
+            site,
+            mutate,
+            part,
+            nmis: kind.word(),
+            stats: SweepStats::default(),
+            written: lab.written(),
+            rows: Vec::new(),
+        }
     }
 }
 
@@ -160,8 +187,7 @@ impl CaseRow {
         Self { because, defect: row.is_defect(), ..Self::alone(&row.outcome, schedule, expected, replay) }
     }
 
-    /// Of a case of its own.
-    pub fn alone(outcome: &Outcome, schedule: String, expected: &'static str, replay: impl Fn(&str) -> String) -> Self {
+    fn alone(outcome: &Outcome, schedule: String, expected: &'static str, replay: impl Fn(&str) -> String) -> Self {
         let verdict = &outcome.verdict;
         let replay = (!verdict.is_pass()).then(|| replay(&schedule));
         Self {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::kernel::Kernel;
 use super::lab::LabError;
-use super::pc::{Error, Pc, Stop};
+use super::pc::{Error, KernelSymbols, Limit, Pc, Stop};
 use crate::image::PlaceError;
 
 /// The interrupted place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Site {
     /// In mid-checksum of the user program, at CPL 3.
     User,
@@ -17,26 +18,20 @@ pub enum Site {
     Kernel(u64),
 }
 
-/// A function that the user program's getppid runs through in every round.
-const DEFAULT: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppid"];
-
 impl Site {
-    /// Reads `user`, `idle`, or a place in the kernel; empty for getppid's function.
-    pub fn parse(text: &str, pc: &Pc) -> Result<Self, LabError> {
+    /// Reads `user`, `idle`, or a place in the kernel; empty for the kernel's default.
+    pub fn parse(text: &str, pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
         match text {
             "user" => Ok(Site::User),
             "idle" => Ok(Site::Idle),
-            "" => pc.symbols.any(&DEFAULT).map(Site::Kernel).ok_or_else(|| {
-                let why = "this kernel has no function for getppid; name the first NMI's place (--site)";
-                Error::Symbols(why.into()).into()
-            }),
+            "" => Ok(Site::Kernel(kernel.default_site()?)),
             place => boundary(place, pc).map(Site::Kernel).map_err(LabError::Site),
         }
     }
 
     /// Runs until execution stands there.
     pub fn reach(&self, pc: &mut Pc, limit: Duration) -> Result<(), Error> {
-        let start = std::time::Instant::now();
+        let all = Limit::new(limit)?;
         let stops: &[u64] = match self {
             Site::Kernel(addr) => &[*addr],
             _ => &[],
@@ -48,7 +43,7 @@ impl Site {
                 (Ok(Stop::At(_)), Site::Kernel(_)) | (Ok(Stop::Mark), Site::User) | (Ok(Stop::Idle), Site::Idle) => {
                     break Ok(());
                 }
-                (Ok(Stop::Heartbeat(_) | Stop::Mark | Stop::Idle), _) if start.elapsed() < limit => {}
+                (Ok(Stop::Heartbeat(_) | Stop::Mark | Stop::Idle), _) if !all.is_over()? => {}
                 (Ok(stop), _) => break Err(self.not_reached(pc, &stop)),
             }
         };
@@ -76,26 +71,35 @@ impl Site {
 }
 
 /// The address of `label`, `label+0x10` or a number.
-pub fn resolve(place: &str, pc: &Pc) -> Result<u64, PlaceError> {
+pub fn resolve(place: &str, symbols: &KernelSymbols) -> Result<u64, PlaceError> {
     let number = |text: &str| match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
     };
     let (name, offset) = place.rsplit_once('+').unwrap_or((place, "0"));
-    let unknown = || PlaceError::Unknown { name: name.to_owned(), known: pc.symbols.like(name) };
-    let addr = number(name).or_else(|| pc.symbols.get(name)).ok_or_else(unknown)?;
+    let unknown = || PlaceError::Unknown { name: name.to_owned(), known: symbols.like(name) };
+    let addr = number(name).or_else(|| symbols.get(name)).ok_or_else(unknown)?;
     let offset = number(offset).and_then(|offset| addr.checked_add(offset));
     offset.ok_or_else(|| PlaceError::Number(place.to_owned()))
 }
 
-/// The same, where an instruction must begin: a stop amid one would change it.
-pub fn boundary(place: &str, pc: &Pc) -> Result<u64, PlaceError> {
-    let addr = resolve(place, pc)?;
-    let refused = |hint| PlaceError::NotABoundary { place: place.to_owned(), hint };
-    let text = pc.symbols.get("_stext")..pc.symbols.get("_etext");
-    if !text.contains(&Some(addr)) {
-        return Err(refused("; it is not in the kernel's text".into()));
+/// Whether an address is in the kernel's text.
+pub fn in_text(place: &str, addr: u64, symbols: &KernelSymbols) -> Result<(), PlaceError> {
+    let text = symbols.get("_stext")..symbols.get("_etext");
+    match text.contains(&Some(addr)) {
+        true => Ok(()),
+        false => {
+            let hint = "; it is not in the kernel's text".into();
+            Err(PlaceError::NotABoundary { place: place.to_owned(), hint })
+        }
     }
+}
+
+/// The same as [`resolve`], where an instruction must begin: a stop amid one would change it.
+pub fn boundary(place: &str, pc: &Pc) -> Result<u64, PlaceError> {
+    let addr = resolve(place, &pc.symbols)?;
+    in_text(place, addr, &pc.symbols)?;
+    let refused = |hint| PlaceError::NotABoundary { place: place.to_owned(), hint };
     let mut at = pc.symbols.at_or_before(addr).unwrap_or(addr);
     while at < addr {
         let Some(d) = pc.instruction(at) else { return Err(refused(String::new())) };

@@ -1,13 +1,14 @@
 //! A further NMI at each boundary of a path.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use super::case::{Outcome, Which};
+use super::case::Outcome;
 use super::expect::Expected;
 use super::lab::{Lab, LabError};
 use super::path::Path;
-use crate::inject::{At, Event, Kind as EventKind};
-use crate::oracle::Verdict;
+use crate::inject::{At, Event, Gear, Kind as EventKind};
+use crate::oracle::{Invariant, Verdict};
 
 /// How the further NMI finds the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// The case that a schedule of its own is.
+    pub fn of(lab: &mut Lab, events: &[Event], gear: Gear) -> Result<Self, LabError> {
+        let expected = lab.expected(events)?;
+        let outcome = lab.case(events, gear)?;
+        let last = events.iter().rev().find(|e| e.kind == EventKind::Nmi);
+        let at = last.map_or(lab.start(), |e| e.at);
+        let unmasked = events.iter().any(|e| e.kind == EventKind::Unmask && e.at == at);
+        let kind = if unmasked { Kind::Unmasked } else { Kind::Masked };
+        Ok(Self { at, kind, events: events.to_vec(), outcome, expected })
+    }
+
     /// Whether it shows a defect.
     pub fn is_defect(&self) -> bool {
         self.expected.survives() && !self.outcome.verdict.is_pass() && !self.is_silent()
@@ -93,6 +105,9 @@ impl std::ops::AddAssign for SweepStats {
     }
 }
 
+/// CPU time for a case that no kernel can survive.
+const DOOMED: Duration = Duration::from_millis(25);
+
 /// A sweep over one lab and site.
 pub struct Sweep<'a> {
     lab: &'a mut Lab,
@@ -126,11 +141,18 @@ impl<'a> Sweep<'a> {
     /// A single NMI must pass before more are tried. Returns its path.
     pub fn single(&mut self) -> Result<Path, LabError> {
         let events = self.first();
-        let outcome = self.lab.case(&events, Which::Arm)?;
+        let outcome = self.lab.case(&events, Gear::Arm)?;
         if !outcome.verdict.is_pass() {
             return Err(LabError::Single(self.lab.show(self.lab.start().addr), outcome.verdict.to_string()));
         }
-        self.lab.walk(&events)
+        let path = self.lab.walk(&events)?;
+        match path.wrong_flags(self.lab.path()) {
+            None => Ok(path),
+            Some(why) => {
+                let verdict = Verdict::breaks(Invariant::View, why);
+                Err(LabError::Single(self.lab.show(self.lab.start().addr), verdict.to_string()))
+            }
+        }
     }
 
     /// NMI #2 at each boundary of #1's path.
@@ -145,9 +167,7 @@ impl<'a> Sweep<'a> {
     /// is back there, and then of what #1 repeats for its sake.
     pub fn third(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
         let path = self.single()?;
-        let entry = self.lab.path().entry..self.lab.path().end;
-        let in_c = path.visits.iter().find(|v| v.frame_read_at.is_none() && !entry.contains(&v.at.addr));
-        let Some(at) = in_c.map(|v| v.at) else { return Ok(()) };
+        let Some(at) = path.in_handler(self.lab.path()) else { return Ok(()) };
         let mut prefix = self.first();
         prefix.push(Event { kind: EventKind::Unmask, at });
         prefix.push(Event { kind: EventKind::Nmi, at });
@@ -175,7 +195,7 @@ impl<'a> Sweep<'a> {
             }
             events.push(Event { kind: EventKind::Nmi, at: visit.at });
             let expected = Expected::of(visit, kind == Kind::Unmasked);
-            let outcome = self.surely(&events, Which::Jump, expected)?;
+            let outcome = self.surely(&events, Gear::Jump, expected)?;
             let row = Row { at: visit.at, kind, events, outcome, expected };
             self.stats.cases += 1;
             self.stats.defects += u64::from(row.is_defect());
@@ -188,9 +208,15 @@ impl<'a> Sweep<'a> {
 
     /// Runs a case; where the host may have been too slow for its limit, or so slow that
     /// the kernel went another way, with more and more time.
-    fn surely(&mut self, events: &[Event], which: Which, expected: Expected) -> Result<Outcome, LabError> {
+    fn surely(&mut self, events: &[Event], gear: Gear, expected: Expected) -> Result<Outcome, LabError> {
         let limit = self.lab.limit;
-        let mut outcome = self.lab.case(events, which)?;
+        if !expected.survives() {
+            // Whether it goes round for ever or stops in another way is all one.
+            self.lab.limit = limit.min(DOOMED);
+        }
+        let outcome = self.lab.case(events, gear);
+        self.lab.limit = limit;
+        let mut outcome = outcome?;
         for factor in [4, 16] {
             let slow = matches!(outcome.verdict, Verdict::Livelock { .. });
             let again = outcome.unreached > 0 && !slow || slow && self.confirmed < 2;
@@ -198,7 +224,7 @@ impl<'a> Sweep<'a> {
                 return Ok(outcome);
             }
             self.lab.limit = limit * factor;
-            let again = self.lab.case(events, which);
+            let again = self.lab.case(events, gear);
             self.lab.limit = limit;
             outcome = again?;
         }
@@ -211,7 +237,7 @@ impl<'a> Sweep<'a> {
         if self.recheck == 0 || !self.stats.cases.is_multiple_of(self.recheck) {
             return Ok(());
         }
-        let again = self.surely(&row.events, Which::Arm, row.expected)?;
+        let again = self.surely(&row.events, Gear::Arm, row.expected)?;
         self.stats.rechecked += 1;
         let word = |o: &Outcome| (o.verdict.kind(), o.handled);
         if row.outcome.verdict.is_pass() != again.verdict.is_pass()

@@ -56,7 +56,64 @@ impl std::fmt::Debug for DeepState {
     }
 }
 
+/// A [`DeepState`] as plain values, to be written to a file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeepValues {
+    /// Model-specific registers by number; a number may be there twice, and the later counts.
+    pub msrs: Vec<(u32, u64)>,
+    /// DR0 to DR3, DR6, DR7.
+    pub debug: [u64; 6],
+    /// ST0 to ST7 as FXSAVE lays them out (SDM vol. 1, 10.5.1), 16 bytes each.
+    pub st: [[u8; 16]; 8],
+    /// XMM0 to XMM15.
+    pub xmm: [[u8; 16]; 16],
+    /// FCW, FSW, FTW (abridged), last opcode.
+    pub x87: [u16; 4],
+    /// The addresses of the last x87 instruction and of its operand.
+    pub last: [u64; 2],
+    /// MXCSR.
+    pub mxcsr: u32,
+}
+
 impl DeepState {
+    /// Its values.
+    pub fn values(&self) -> DeepValues {
+        let (f, d) = (&self.fpu, &self.debug);
+        DeepValues {
+            msrs: self.msrs.as_slice().iter().map(|m| (m.index, m.data)).collect(),
+            debug: [d.db[0], d.db[1], d.db[2], d.db[3], d.dr6, d.dr7],
+            st: f.fpr,
+            xmm: f.xmm,
+            x87: [f.fcw, f.fsw, f.ftwx.into(), f.last_opcode],
+            last: [f.last_ip, f.last_dp],
+            mxcsr: f.mxcsr,
+        }
+    }
+
+    /// The state that has these values.
+    pub fn of(values: &DeepValues) -> Result<Self, Error> {
+        let entry = |(index, data): &(u32, u64)| kvm_msr_entry { index: *index, data: *data, ..Default::default() };
+        let msrs: Vec<_> = values.msrs.iter().map(entry).collect();
+        let [a, b, c, d, dr6, dr7] = values.debug;
+        let [fcw, fsw, ftw, last_opcode] = values.x87;
+        Ok(Self {
+            fpu: kvm_fpu {
+                fpr: values.st,
+                fcw,
+                fsw,
+                ftwx: ftw as u8,
+                last_opcode,
+                last_ip: values.last[0],
+                last_dp: values.last[1],
+                xmm: values.xmm,
+                mxcsr: values.mxcsr,
+                ..Default::default()
+            },
+            debug: kvm_debugregs { db: [a, b, c, d], dr6, dr7, ..Default::default() },
+            msrs: Msrs::from_entries(&msrs).map_err(|_| Error::MissingCapability("room for the MSRs of a file"))?,
+        })
+    }
+
     /// The time-stamp counter.
     pub fn tsc(&self) -> u64 {
         self.msrs.as_slice().iter().rfind(|m| m.index == TSC).map_or(0, |m| m.data)
@@ -77,6 +134,23 @@ impl Vm {
             edit(entry);
         }
         self.vcpu.set_cpuid2(&cpuid).map_err(Error::ioctl("KVM_SET_CPUID2"))
+    }
+
+    /// A number for the CPUID that this host's KVM offers: equal where a guest sees the same
+    /// features. What differs from CPU to CPU of one host is left out.
+    pub fn cpuid_number(host: &Host) -> u64 {
+        let mut bytes = Vec::new();
+        for e in host.cpuid().as_slice() {
+            let (ebx, edx) = match e.function {
+                1 => (e.ebx & 0x00ff_ffff, e.edx),    // the initial APIC ID
+                0xb | 0x1f | 0x8000_001e => continue, // the topology
+                _ => (e.ebx, e.edx),
+            };
+            for word in [e.function, e.index, e.eax, ebx, e.ecx, edx] {
+                bytes.extend(word.to_le_bytes());
+            }
+        }
+        xxhash_rust::xxh3::xxh3_64(&bytes)
     }
 
     /// Whether CPUID shows features that it was told to hide: XSAVE, here.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::format::{Look, Outcome, Report, Suite, Test};
 use super::json::pretty;
 use crate::host_id::HostId;
-use crate::kernels::linux::Assists;
+use crate::kernels::pc::Assists;
 use crate::kernels::{CaseRow, Document, KernelInfo, Part, SweepInfo};
 
 /// Sweeps, or a campaign of them.
@@ -43,6 +43,11 @@ impl Report for LinuxReport<'_> {
             // A campaign says itself where defects must show.
             tests.drain(..tests.len() - d.runs.len());
         }
+        tests.extend(d.errors.iter().map(|e| Test {
+            class: "site".into(),
+            name: e.site.clone(),
+            outcome: Outcome::Failed { message: e.why.clone(), lines: vec![] },
+        }));
         if !d.complete {
             let outcome = Outcome::Failed { message: "it was interrupted: cases are missing".into(), lines: vec![] };
             tests.push(Test { class: "vmm".into(), name: "complete".into(), outcome });
@@ -83,13 +88,16 @@ pub struct LinuxCase<'a> {
     pub kernel: &'a KernelInfo,
     /// What help the host needed.
     pub assists: Assists,
-    /// `arm` or `jump`: how NMIs were raised.
+    /// `arm`, `step` or `jump`: how it was carried out.
     pub gear: &'static str,
     /// What came of it.
     pub case: CaseRow,
     /// The verdict in words.
     #[serde(skip)]
     pub verdict: String,
+    /// What is expected, and why.
+    #[serde(skip)]
+    pub expected: String,
     /// What the text begins with.
     #[serde(skip)]
     pub header: String,
@@ -101,6 +109,7 @@ impl Report for LinuxCase<'_> {
         let plain = super::plain::plain;
         let mut out = format!("{}\n\n", self.header);
         out += &format!("schedule   {}\nverdict    {}\n", plain(&row.schedule), plain(&self.verdict));
+        out += &format!("expected   {}\n", plain(&self.expected));
         out += &format!(
             "NMIs       {} arrived, {} fell together, {} delivered, {} handled\n",
             row.arrived, row.coalesced, row.delivered, row.handled
@@ -119,9 +128,7 @@ impl Report for LinuxCase<'_> {
     }
 
     fn suite(&self) -> Option<Suite> {
-        let mut row = self.case.clone();
-        row.defect = row.verdict != "pass" && row.verdict != "host-limit";
-        let tests = vec![row_test("vmm linux", &row)];
+        let tests = vec![row_test("vmm linux", &self.case)];
         Some(Suite { name: "vmm linux".into(), properties: properties(self.host, self.kernel), tests })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::header;
-use super::kernel::KernelArgs;
+use super::kernel::{KernelArgs, Plan};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
@@ -16,7 +16,8 @@ use crate::report::{Look, Report, columns, plain, write_json};
 /// schedule's path, whatever code they are in.
 pub fn boundaries(kernel: &KernelArgs, path: Option<&str>, outputs: &Outputs, out: &mut Out) -> Result<(), Failure> {
     let stop = on_interrupt();
-    let booted = kernel.boot(path.map_or("", Lab::site_of), &stop)?;
+    let plan = Plan { schedule: path.map(str::to_owned), mutations: vec![kernel.mutate.clone()], ..Plan::default() };
+    let booted = kernel.boot(&plan, &stop)?;
     let mut lab = booted.lab;
     let events = match path {
         Some(text) => lab.schedule(text)?.0,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::kernel::read;
+use super::kernel::{Plan, read};
 use super::sweep::{How, Said, ending};
 use super::{Linux, header};
 use crate::cli::failure::{Ending, Failure};
@@ -17,29 +17,37 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
     let campaign = Campaign::parse(&text).map_err(|why| Failure::Input { name: file.display().to_string(), why })?;
     let mut kernel = args.kernel.clone();
-    kernel.kernel.get_or_insert_with(|| campaign.kernel());
+    if kernel.from.is_none() {
+        kernel.kernel.get_or_insert_with(|| campaign.kernel());
+    }
     kernel.ram.get_or_insert(campaign.ram);
     kernel.boot_limit.get_or_insert(campaign.boot_limit);
     kernel.cmdline = format!("{} {}", campaign.cmdline, kernel.cmdline).trim().to_owned();
     let stop = on_interrupt();
-    let first = &campaign.runs[0];
-    let mut booted = kernel.boot(&first.sites[0], &stop)?;
+    let plan = Plan {
+        sites: campaign.runs.iter().flat_map(|run| run.sites.clone()).collect(),
+        mutations: campaign.runs.iter().map(|run| [&kernel.mutate[..], &run.mutate[..]].concat()).collect(),
+        schedule: None,
+    };
+    let mut booted = kernel.boot(&plan, &stop)?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, lab);
     document.campaign = Some(campaign.name.clone());
     said.line(&format!("{}: {}", campaign.name, header(&document)), out)?;
-    let how = How { kernel: &kernel, stop: &stop };
+    let how = How { kernel: &kernel, case_limit: args.case_limit, stop: &stop };
     let mut as_expected = true;
     for (run, site) in campaign.runs.iter().flat_map(|run| run.sites.iter().map(move |site| (run, site))) {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
             document.complete = false;
             break;
         }
-        lab.go(&[&kernel.mutate[..], &run.mutate[..]].concat(), site)?;
+        let mutations = [&kernel.mutate[..], &run.mutate[..]].concat();
         let whole = document.complete;
-        let defects = how.sweep(lab, &run.parts, &mut document, &mut said, out)?;
-        let (ok, why) = run.judge(&defects);
+        let (ok, why) = match how.site(lab, (&mutations, site), &run.parts, &mut document, &mut said, out)? {
+            Ok(defects) => run.judge(&defects),
+            Err(why) => (false, why),
+        };
         let done = !whole || document.complete;
         as_expected &= ok;
         let word = match (done, ok) {

@@ -1,6 +1,7 @@
 //! `vmm linux`: NMIs into a real Linux kernel.
 
 mod boundaries;
+mod cache;
 mod campaign;
 mod kernel;
 mod sweep;
@@ -18,17 +19,21 @@ use super::out::{Out, say};
 use super::output::OutputArgs;
 use super::values;
 use crate::inject::Gear;
-use crate::kernels::{CaseRow, Document, Lab, Part, Which};
+use crate::kernels::{CaseRow, Document, Part, Row};
 use crate::report::{Kind, LinuxCase};
 pub use boundaries::boundaries;
-pub use kernel::KernelArgs;
+pub use kernel::{KernelArgs, Plan};
 use sweep::{How, Said, ending};
 
 pub const HELP: &str = "\
 The kernel boots in a PC of the lab's own (one CPU, serial line, timer) and runs a user program
-of the lab's, which computes a checksum for ever. At the first NMI's site everything is frozen;
-every case starts there, and passes when the interrupted context, its stack and the user program
-go on unchanged, every NMI was handled after it came, and the console shows no oops.
+of the lab's, which computes a checksum for ever. What came up is kept in ~/.cache/nmi-lab/machines
+and is started from the next time (--no-cache, `vmm linux cache`), or in a file (--save, --from).
+
+At the first NMI's site everything is frozen; every case starts there. It passes when the
+interrupted context is what it was (every register, MSR, debug and vector register), no memory
+changed but what the kernel as it came up writes for NMIs, every NMI was handled after it came, the
+kernel's preempt count and taint are what they were, it says nothing, and the user program goes on.
 
 A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
 checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site; before one that begins
@@ -51,8 +56,12 @@ docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md de
 
 /// `vmm linux`.
 #[derive(Debug, Args)]
-#[command(mut_arg("kernel", |a| a.required_unless_present("campaign")))]
+#[command(mut_arg("kernel", |a| a.required_unless_present_any(["campaign", "from"])))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Linux {
+    /// Or: what to do with the machines that are kept.
+    #[command(subcommand)]
+    pub command: Option<cache::Command>,
     /// What to do.
     #[command(flatten)]
     pub what: What,
@@ -62,10 +71,10 @@ pub struct Linux {
     /// Which NMI of a sweep goes from boundary to boundary
     #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third", value_parser = values::part())]
     pub part: Vec<Part>,
-    /// How NMIs of a schedule are raised
-    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::linux_gear())]
+    /// How a schedule is carried out
+    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::one_gear())]
     pub gear: Gear,
-    /// How long one case may take before it is a livelock
+    /// CPU time that one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
     /// How to show it.
@@ -99,6 +108,9 @@ impl Linux {
 
 /// Does it.
 pub fn run(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
+    if let Some(cache::Command::Cache { what }) = args.command {
+        return cache::run(what, out);
+    }
     match &args.what {
         What { campaign: Some(file), .. } => campaign::campaign(args, file, out),
         What { schedule: Some(schedule), .. } => one(args, schedule, out),
@@ -112,23 +124,25 @@ fn header(document: &Document) -> String {
     format!(
         "{}\nhost   {}\nkernel {} ({}), symbols from {}\nhelp for this host: {}",
         kernel.file, document.host, kernel.version, kernel.image, kernel.symbols, document.assists
-    )
+    ) + &match document.unchecked.is_empty() {
+        true => String::new(),
+        false => format!("\nnot checked, since the symbols do not name it: {}", document.unchecked.join(", ")),
+    }
 }
 
 fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
     let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
-    let mut booted = args.kernel.boot(&sites[0], &stop)?;
+    let plan = Plan { sites: sites.clone(), mutations: vec![args.kernel.mutate.clone()], schedule: None };
+    let mut booted = args.kernel.boot(&plan, &stop)?;
     booted.lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, &booted.lab);
     said.line(&format!("{}\n", header(&document)), out)?;
-    let how = How { kernel: &args.kernel, stop: &stop };
-    for (i, site) in sites.iter().enumerate() {
-        if i > 0 {
-            booted.lab.go(&args.kernel.mutate, site)?;
-        }
-        how.sweep(&mut booted.lab, &args.part, &mut document, &mut said, out)?;
+    let how = How { kernel: &args.kernel, case_limit: args.case_limit, stop: &stop };
+    for site in &sites {
+        // What went wrong at a site is in the document.
+        let _ = how.site(&mut booted.lab, (&args.kernel.mutate, site), &args.part, &mut document, &mut said, out)?;
     }
     said.write(&document, out)?;
     let ending = ending(&document);
@@ -140,23 +154,24 @@ fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
 
 fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let mut booted = args.kernel.boot(Lab::site_of(text), &AtomicBool::new(false))?;
+    let plan = Plan { sites: Vec::new(), mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()) };
+    let mut booted = args.kernel.boot(&plan, &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;
-    let which = if args.gear == Gear::Jump { Which::Jump } else { Which::Arm };
-    let outcome = lab.case(&schedule.0, which)?;
-    let shown = lab.show_schedule(&schedule.0);
+    let row = Row::of(lab, &schedule.0, args.gear)?;
     let document = Document::new(booted.info, lab);
+    let replay = |s: &str| args.kernel.replay(&args.kernel.mutate, args.gear, args.case_limit, s);
     let case = LinuxCase {
         host: &document.host,
         kernel: &document.kernel,
         assists: document.assists,
         gear: args.gear.name(),
-        case: CaseRow::alone(&outcome, shown, "pass", |s| args.kernel.replay(&args.kernel.mutate, s)),
-        verdict: outcome.verdict.to_string(),
+        case: CaseRow::of(&row, lab, replay),
+        verdict: row.outcome.verdict.to_string(),
+        expected: row.expected.to_string(),
         header: header(&document),
     };
     outputs.write(&case, out)?;
-    Ok(if outcome.verdict.is_pass() && outcome.unreached == 0 { Ending::Expected } else { Ending::Unexpected })
+    Ok(if row.is_defect() || row.is_silent() { Ending::Unexpected } else { Ending::Expected })
 }

@@ -6,7 +6,8 @@ use super::kernel::{KernelArgs, bar};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
-use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
+use crate::inject::Gear;
+use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table};
 use crate::report::{LinuxReport, plain};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
@@ -18,10 +19,38 @@ const SHOWN: usize = 10;
 #[derive(Clone, Copy)]
 pub struct How<'a> {
     pub kernel: &'a KernelArgs,
+    /// CPU time for a case, in milliseconds.
+    pub case_limit: u64,
     pub stop: &'a AtomicBool,
 }
 
 impl How<'_> {
+    /// Goes to a site and sweeps it; returns the defects' places. Where the site cannot be
+    /// swept, the document says why, and what other sites came to stays.
+    pub fn site(
+        self,
+        lab: &mut Lab,
+        (mutations, site): (&[String], &str),
+        parts: &[Part],
+        document: &mut Document,
+        said: &mut Said,
+        out: &mut Out,
+    ) -> Result<Result<Vec<String>, String>, Failure> {
+        let swept = lab.go(mutations, Start::Site(site)).map_err(Failure::from);
+        let swept = swept.and_then(|()| self.sweep(lab, parts, document, said, out));
+        match swept {
+            Ok(defects) => Ok(Ok(defects)),
+            Err(Failure::Linux(why)) => {
+                let name = if site.is_empty() { "the default site" } else { site };
+                let why = format!("{name} was not swept: {why}");
+                said.line(&format!("{why}\n"), out)?;
+                document.errors.push(SiteError { site: site.to_owned(), why: why.clone() });
+                Ok(Err(why))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     /// Sweeps one site; returns the defects' places. What was done is in `document`.
     pub fn sweep(
         self,
@@ -48,7 +77,9 @@ impl How<'_> {
                 if row.is_defect() {
                     defects.push(lab.show(row.at.addr));
                 }
-                info.rows.push(CaseRow::of(row, lab, |schedule| self.kernel.replay(&mutate, schedule)));
+                info.rows.push(CaseRow::of(row, lab, |schedule| {
+                    self.kernel.replay(&mutate, Gear::Jump, self.case_limit, schedule)
+                }));
             };
             let mut sweep = Sweep::new(lab, RECHECK, self.stop);
             match part {
@@ -127,6 +158,7 @@ pub fn ending(document: &Document) -> Ending {
     let stats = &document.summary;
     match () {
         () if stats.disagreed > 0 => Ending::Defect,
+        () if !document.errors.is_empty() => Ending::Unexpected,
         () if !document.complete => Ending::Interrupted,
         () if stats.defects > 0 || stats.missed > 0 => Ending::Unexpected,
         () => Ending::Expected,

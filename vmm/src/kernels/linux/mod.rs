@@ -1,17 +1,17 @@
-//! What is Linux's own: its symbols, its NMI path, its command line, the user program that
-//! runs on it, and the help that some hosts need to run it.
+//! What is Linux's own: its symbols, its NMI path, its command line, and the user program
+//! that runs on it.
 
-mod assist;
+mod entry;
 mod hooks;
+mod initrd;
 mod kallsyms;
-mod live;
+mod kernel;
 mod options;
+mod payload;
 mod symbols;
 pub mod user;
 
-pub(in crate::kernels) use assist::Native;
-pub use assist::{Assists, HOST_WORDS};
-pub(in crate::kernels) use hooks::Hooks;
-pub use live::{Boundary, EntryPath};
+pub use kernel::Linux;
 pub use options::Options;
-pub use symbols::{KERNEL_MAP, KernelSymbols};
+pub use payload::vmlinux;
+pub use symbols::symbols_of_image;

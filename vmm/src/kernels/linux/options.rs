@@ -1,6 +1,7 @@
 //! What a kernel is booted with.
 
-use crate::kernels::pc::{Error, initrd};
+use super::initrd;
+use crate::kernels::pc::Error;
 
 /// How to run a kernel.
 #[derive(Clone, Debug)]
@@ -11,13 +12,11 @@ pub struct Options {
     pub cmdline: String,
     /// The user's initial RAM disk; the lab's program is appended to it.
     pub initrd: Vec<u8>,
-    /// How long the boot may last.
-    pub boot_seconds: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ram_mib: 256, cmdline: String::new(), initrd: Vec::new(), boot_seconds: 600 }
+        Self { ram_mib: 256, cmdline: String::new(), initrd: Vec::new() }
     }
 }
 
@@ -25,6 +24,22 @@ impl Default for Options {
 /// so, and keeps away what would only cost time or bring NMIs of its own.
 const BASE: &str = "console=ttyS0 nokaslr reboot=k panic=-1 oops=panic pci=off acpi=off nosmp noapic nolapic \
     mitigations=off nopti nowatchdog cryptomgr.notests pty.legacy_count=0 random.trust_cpu=off tsc=nowatchdog no_timer_check";
+
+/// Words for the command line of a kernel on a host that shows more CPUID features
+/// than it was told to.
+///
+/// Host kvm_pvm: CPL 0 is emulated, and of these features' instructions the emulator
+/// knows none (symptom: KVM_EXIT_INTERNAL_ERROR, suberror 1), yet CPUID says they are
+/// there whatever KVM_SET_CPUID2 said. Linux takes numbers (word * 32 + bit): smap,
+/// smep, umip, xsave, fsgsbase, erms, fsrm, rdrand, rdseed, popcnt, sse4_2, ssse3,
+/// invpcid, cx16; and for the crypto code sse4_1, aes, pclmulqdq, sha_ni, gfni, vaes,
+/// vpclmulqdq. Kernels before 5.10 take one number only, and cannot be helped so.
+///
+/// The init calls (a self-test, certificates, tracing's tables) do nothing for the NMI
+/// path, and take seconds to minutes where each instruction is emulated.
+pub const HOST_WORDS: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298,141,147,153,129,317,520,521,522 \
+    initcall_blacklist=blake2s_mod_init,load_system_certificate_list,trace_eval_init,trace_eval_sync,\
+    init_kprobes,ftrace_check_sync,ftrace_check_for_weak_functions";
 
 /// The least RAM that any kernel comes up in, and the most: below the device hole.
 const RAM_MIB: std::ops::RangeInclusive<u64> = 16..=3072;
@@ -39,8 +54,9 @@ impl Options {
         Err(Error::Ram { ram: self.ram_mib, what })
     }
 
-    /// The command line. `host` is what this host's KVM needs (see `assist`).
-    pub fn command_line(&self, host: &str, tsc_khz: Option<u32>) -> String {
+    /// The command line; `helped` on a host that needs [`HOST_WORDS`].
+    pub fn command_line(&self, helped: bool, tsc_khz: Option<u32>) -> String {
+        let host = if helped { HOST_WORDS } else { "" };
         let mut words = vec![BASE.to_owned(), format!("rdinit={}", initrd::INIT)];
         if let Some(khz) = tsc_khz {
             words.push(format!("tsc_early_khz={khz}"));

@@ -2,18 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use super::cpu_time::Limit;
 use super::{Error, Pc, Stop};
-use crate::kernels::linux::user;
 
 /// Is told, every half second or so, what the boot waits for and the console's last
 /// line; `false` ends the boot.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, &str) -> bool;
 
+/// How much longer than its CPU time a boot may take by the clock.
+const PATIENCE: u32 = 4;
+
 impl Pc {
-    /// Runs until the user program has written its checksum twice.
+    /// Runs until the user program has written its checksum twice, for at most `limit` of CPU
+    /// time; a kernel that only sleeps has [`PATIENCE`] times as long by the clock.
     pub fn boot(&mut self, limit: Duration, progress: Progress) -> Result<u32, Error> {
         let start = Instant::now();
+        let cpu = Limit::new(limit)?;
         let mut seen = None;
+        let expected = self.program.checksum;
         loop {
             let waits = match (seen, self.devices.console().is_empty()) {
                 (None, true) => "the kernel's first line",
@@ -24,17 +30,17 @@ impl Pc {
                 return Err(Error::Interrupted);
             }
             let why = match self.run(&[], Duration::from_millis(500))? {
-                Stop::Heartbeat(sum) if sum != user::checksum() => {
-                    format!("its user program computes {sum:#x}, not {:#x}: this host cannot run it", user::checksum())
+                Stop::Heartbeat(sum) if sum != expected => {
+                    format!("its user program computes {sum:#x}, not {expected:#x}: this host cannot run it")
                 }
                 Stop::Heartbeat(sum) if seen == Some(sum) => return Ok(sum),
                 Stop::Heartbeat(sum) => {
                     seen = Some(sum);
                     continue;
                 }
-                Stop::Budget if start.elapsed() > limit => {
+                Stop::Budget | Stop::Idle if cpu.is_over()? || start.elapsed() > limit * PATIENCE => {
                     format!(
-                        "{} s went by while it waited for {waits} (raise the limit, or see where it stands: {})",
+                        "{} s of CPU time went by while it waited for {waits} (raise the limit, or see where it stands: {})",
                         limit.as_secs(),
                         self.symbols.show(self.rip())
                     )

@@ -25,25 +25,38 @@ impl Pc {
         self.devices.end_echo();
     }
 
-    /// Looks for an oops in what the console showed since the last look.
-    pub(in crate::kernels) fn scan_console(&mut self) -> Option<Stop> {
+    /// Looks for a complaint in what the console showed since the last look. In a case that
+    /// is any line, since what a kernel says there it does not say without NMIs. While the
+    /// kernel comes up, and on the way to a site, it is an oops or a panic.
+    pub(super) fn scan_console(&mut self) -> Option<Stop> {
         const SIGNS: [&str; 6] = ["Kernel panic", "Oops", "BUG:", "WARNING:", "general protection", "double fault"];
         let new = self.console(self.scanned);
         self.scanned = self.console_len();
-        let line = new.lines().find(|l| SIGNS.iter().any(|s| l.contains(s)))?;
-        (self.frozen.is_some() || line.contains("panic")).then(|| Stop::Oops(line.trim().to_owned()))
+        // What begins a report says nothing of it: the next line does.
+        let lines = || new.lines().filter(|l| !l.trim().is_empty() && !l.contains("[ cut here ]"));
+        let oops = lines().find(|l| SIGNS.iter().any(|s| l.contains(s)));
+        let oops = oops.filter(|line| self.frozen.is_some() || line.contains("panic"));
+        let line = oops.or_else(|| lines().next().filter(|_| self.silent))?;
+        Some(Stop::Oops(line.trim().to_owned()))
     }
 
-    pub(in crate::kernels) fn rewind_console(&mut self) {
+    /// What the console showed since the last look for complaints, as far as it is no whole
+    /// line yet.
+    pub fn unfinished_line(&self) -> Option<String> {
+        let new = self.console(self.scanned);
+        (!new.trim().is_empty()).then(|| new.trim().to_owned())
+    }
+
+    pub(super) fn rewind_console(&mut self) {
         self.scanned = self.console_len();
     }
 
     /// Who seems to have called the function under way: the first words on the stack
     /// that are addresses in the kernel's code.
     pub fn callers(&self, most: usize) -> Vec<String> {
-        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
+        let rsp = self.state().regs.rsp;
         let text = self.symbols.get("_stext")..self.symbols.get("_etext");
-        let words = (0..512).filter_map(|i| self.memory().word(cr3, rsp.wrapping_add(8 * i)));
+        let words = (0..512).filter_map(|i| self.word(rsp.wrapping_add(8 * i)));
         words.filter(|w| text.contains(&Some(*w))).take(most).map(|w| self.symbols.show(w)).collect()
     }
 }

@@ -70,10 +70,11 @@ pub struct Devices {
 }
 
 /// The devices' state; the console's text is cut back to its length then.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct DeviceState {
     pics: Pics,
     pit: Pit,
+    #[serde(with = "super::serial")]
     serial: SerialState,
     text: usize,
     cmos: u8,
@@ -158,6 +159,13 @@ impl Devices {
             text: self.console().len(),
             cmos: self.cmos,
         }
+    }
+
+    /// Puts a state from a file into new devices, with all that the console had shown.
+    pub fn resume(&mut self, from: &DeviceState, text: &[u8]) {
+        self.serial.writer_mut().text = text.to_vec();
+        self.touched = true;
+        self.restore(from);
     }
 
     /// Puts a saved state back.

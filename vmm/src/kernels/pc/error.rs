@@ -29,6 +29,17 @@ pub enum Error {
         /// What does not fit.
         what: String,
     },
+    /// Guest memory that a judgement needs is not mapped.
+    #[error("{what} at {addr:#x} cannot be read: the kernel does not map it")]
+    Unreadable {
+        /// What was to be read.
+        what: &'static str,
+        /// Its virtual address.
+        addr: u64,
+    },
+    /// A saved machine cannot be used.
+    #[error("saved machine: {0}")]
+    Saved(String),
     /// The kernel did not get to where the lab waited for it.
     #[error("the kernel did not come up: {why}\nlast lines of its console:\n{console}")]
     Boot {
@@ -40,6 +51,9 @@ pub enum Error {
     /// The boot was interrupted from outside.
     #[error("interrupted while the kernel booted, so there are no results")]
     Interrupted,
+    /// This host's KVM lacks what a judgement needs.
+    #[error("{0}")]
+    Host(&'static str),
     /// KVM failed.
     #[error(transparent)]
     Kvm(#[from] kvm::Error),
@@ -49,8 +63,14 @@ impl Error {
     /// The exit code: 65 for a bad kernel, 69 for a host that cannot, 75 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::File { .. } | Error::Image(_) | Error::Symbols(_) | Error::Ram { .. } | Error::Boot { .. } => 65,
-            Error::Kvm(_) => 69,
+            Error::File { .. }
+            | Error::Image(_)
+            | Error::Symbols(_)
+            | Error::Ram { .. }
+            | Error::Boot { .. }
+            | Error::Saved(_)
+            | Error::Unreadable { .. } => 65,
+            Error::Kvm(_) | Error::Host(_) => 69,
             Error::Interrupted => 75,
         }
     }

@@ -6,13 +6,16 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use super::assist::{Assists, Native};
+use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
 use super::pit::Nanos;
-use super::{Error, boot, initrd};
-use crate::kernels::linux::{Assists, HOST_WORDS, Hooks, KERNEL_MAP, KernelSymbols, Native, Options, user};
+use super::program::{self, Program};
+use super::{Error, Hooks, KernelSymbols, boot};
+use crate::cpu::Lazy;
 use crate::kvm::{Exit, Host, VcpuState, Vm};
+use crate::machine::Raise;
 use crate::machine::memory::GuestMemory;
-use crate::machine::{Raise, paging};
 
 const HLT: u8 = 0xf4;
 
@@ -27,7 +30,7 @@ pub enum Stop {
     Mark,
     /// The CPU executed HLT with interrupts on; RIP is behind it.
     Idle,
-    /// The console tells of an oops or a panic: the line.
+    /// The console tells of an oops, or of anything at all in a case: the line.
     Oops(String),
     /// Triple fault.
     Shutdown,
@@ -35,7 +38,7 @@ pub enum Stop {
     Reset,
     /// HLT with interrupts off: nothing but an NMI could wake the CPU.
     Dead,
-    /// The time was up.
+    /// The CPU time was used up.
     Budget,
     /// It cannot go on.
     Failed(String),
@@ -43,44 +46,52 @@ pub enum Stop {
 
 /// A PC that runs Linux.
 pub struct Pc {
-    pub(in crate::kernels) vm: Vm,
-    pub(in crate::kernels) devices: Devices,
+    pub(super) vm: Vm,
+    pub(super) devices: Devices,
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
-    pub(in crate::kernels) assists: Assists,
-    pub(in crate::kernels) lstar: Option<u64>,
-    pub(in crate::kernels) syscall: Native,
+    pub(super) assists: Assists,
+    pub(super) lstar: Option<u64>,
+    pub(super) syscall: Native,
     /// Whether the user program's OUTs reach the VMM.
-    pub(in crate::kernels) user_out: Native,
+    pub(super) user_out: Native,
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
-    pub(in crate::kernels) frozen: Option<Nanos>,
-    pub(in crate::kernels) started: Instant,
+    pub(super) frozen: Option<Nanos>,
+    /// Where the time-stamp counter stands, in cases.
+    pub(super) held: Option<u64>,
+    /// Instructions that are known to read it.
+    pub(super) clock_reads: Vec<u64>,
+    pub(super) started: Instant,
     patches: Vec<(usize, u8)>,
-    /// Whether the kernel's complaint about an NMI without a source is skipped.
-    pub(in crate::kernels) skip_unknown_nmi: bool,
+    /// What the lab's user program reports.
+    pub(super) program: Program,
+    /// The kernel's own page table.
+    pub(super) root: Option<u64>,
     /// Where the console's text was last looked at for an oops.
-    pub(in crate::kernels) scanned: usize,
-    pub(in crate::kernels) hooks: Hooks,
+    pub(super) scanned: usize,
+    pub(super) hooks: Hooks,
+    /// Whether a run ends where the kernel says anything.
+    pub(super) silent: bool,
     /// Whether a run ends where the CPU is idle.
-    pub(in crate::kernels) stop_at_idle: bool,
+    pub(super) stop_at_idle: bool,
     /// The hook that is being stepped over.
-    pub(in crate::kernels) passing: Option<u64>,
+    pub(super) passing: Option<u64>,
     /// How many snapshots were taken, and which the dirty log counts from.
-    pub(in crate::kernels) snapshots: u64,
-    pub(in crate::kernels) current: u64,
+    pub(super) snapshots: u64,
+    pub(super) current: u64,
 }
 
 impl Pc {
-    /// A machine with the kernel `elf` loaded, about to start.
+    /// A machine without a kernel. Its console goes to `echo` as well.
     pub fn new(
         host: &Host,
-        elf: &[u8],
+        ram_bytes: u64,
         symbols: KernelSymbols,
-        options: &Options,
+        program: Program,
         echo: Option<Box<dyn Write + Send>>,
     ) -> Result<Self, Error> {
-        let mut vm = Vm::new(host, options.ram_bytes()?)?;
+        let mut vm = Vm::new(host, ram_bytes)?;
         vm.edit_cpuid(host, |entry| {
             match entry.function {
                 // No local APIC (the interrupt controllers are 8259s), no machine
@@ -96,31 +107,51 @@ impl Pc {
             }
             !(0x4000_0000..0x5000_0000).contains(&entry.function)
         })?;
-        let init = initrd::with_init(options.initrd.clone(), &user::elf());
         let assists = Assists { command_line: vm.shows_hidden_cpuid(), ..Assists::default() };
-        let cmdline = options.command_line(if assists.command_line { HOST_WORDS } else { "" }, vm.tsc_khz());
-        let entry = boot::load(&mut vm, elf, &init, &cmdline)?;
-        boot::set_registers(&mut vm, entry)?;
-        let hooks = Hooks::of(&symbols);
         Ok(Self {
             vm,
             devices: Devices::new(echo),
             symbols,
+            program,
+            hooks: Hooks::default(),
+            root: None,
             assists,
             lstar: None,
             syscall: Native::default(),
             user_out: Native::default(),
             frozen: None,
+            held: None,
+            clock_reads: Vec::new(),
             started: Instant::now(),
             patches: Vec::new(),
-            skip_unknown_nmi: true,
             scanned: 0,
-            hooks,
+            silent: false,
             stop_at_idle: false,
             passing: None,
             snapshots: 0,
             current: 0,
         })
+    }
+
+    /// Loads an ELF kernel by the 64-bit boot protocol, which then is about to start.
+    pub fn load(&mut self, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<(), Error> {
+        let entry = boot::load(&mut self.vm, elf, initrd, cmdline)?;
+        boot::set_registers(&mut self.vm, entry)
+    }
+
+    /// Where the machine looks in while this kernel runs.
+    pub fn set_hooks(&mut self, hooks: Hooks) {
+        self.hooks = hooks;
+    }
+
+    /// The frequency of the guest's time-stamp counter, where this KVM tells it.
+    pub fn tsc_khz(&self) -> Option<u32> {
+        self.vm.tsc_khz()
+    }
+
+    /// The user program's checksum.
+    pub fn program(&self) -> Program {
+        self.program
     }
 
     /// What help the host needed so far.
@@ -153,29 +184,24 @@ impl Pc {
         self.vm.state().sregs.ss.dpl
     }
 
+    /// Guest RAM.
+    pub fn ram(&self) -> &[u8] {
+        self.vm.ram().bytes()
+    }
+
     /// Guest memory by virtual address.
-    pub fn memory(&self) -> GuestMemory<'_> {
+    pub(super) fn memory(&self) -> GuestMemory<'_> {
         GuestMemory(self.vm.ram().bytes())
     }
 
-    /// Guest-physical address; the kernel's image lies where it was linked to.
-    pub fn physical(&self, addr: u64) -> Option<u64> {
-        match addr.checked_sub(KERNEL_MAP) {
-            Some(offset) if offset < 0x4000_0000 => Some(offset),
-            _ => paging::translate(self.vm.ram().bytes(), self.state().sregs.cr3, addr),
-        }
+    /// Debug, vector and model-specific registers, as the vCPU has them.
+    pub fn lazy(&self) -> Result<Lazy, Error> {
+        Ok(self.vm.whole_lazy()?)
     }
 
-    /// Overwrites bytes of the kernel; `false` where they are not mapped.
-    pub fn write_kernel(&mut self, addr: u64, bytes: &[u8]) -> bool {
-        let Some(at) = self.physical(addr).map(|p| p as usize) else { return false };
-        // The next restore copies all: KVM's log does not know of this.
-        self.current = 0;
-        let to = self.vm.ram_mut().get_mut(at..at + bytes.len());
-        to.is_some_and(|to| {
-            to.copy_from_slice(bytes);
-            true
-        })
+    /// Whether a line on the console ends a run, whatever it says.
+    pub fn set_silent(&mut self, on: bool) {
+        self.silent = on;
     }
 
     /// Whether a run ends where the CPU is idle.
@@ -188,12 +214,7 @@ impl Pc {
     pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
         let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
         raise.on(&mut self.vm)?;
-        self.run(&[entry], limit)
-    }
-
-    /// Whether the kernel may say that an NMI had no source. Not saying it is faster.
-    pub fn let_kernel_complain(&mut self, on: bool) {
-        self.skip_unknown_nmi = !on;
+        self.enter(&[entry], limit, true)
     }
 
     fn patch(&mut self, addr: u64) {
@@ -215,23 +236,33 @@ impl Pc {
     }
 
     /// Runs until execution stands at one of `stops`, or something else ends it, for at
-    /// most `limit`. At least one instruction is executed: RIP itself may be no stop.
+    /// most `limit` of CPU time. At least one instruction is executed: RIP itself may be no
+    /// stop.
     pub fn run(&mut self, stops: &[u64], limit: Duration) -> Result<Stop, Error> {
-        let start = Instant::now();
+        self.enter(stops, limit, false)
+    }
+
+    /// The same; with `delivers`, an NMI comes before the first instruction.
+    fn enter(&mut self, stops: &[u64], limit: Duration, mut delivers: bool) -> Result<Stop, Error> {
+        let limit = Limit::new(limit)?;
         loop {
+            let delivered = std::mem::take(&mut delivers);
+            if !delivered && self.reads_clock(self.rip()) && self.answer_rdtsc() && stops.contains(&self.rip()) {
+                return Ok(Stop::At(self.rip()));
+            }
             if self.frozen.is_none() {
                 self.tick();
             }
             for stop in stops {
                 self.patch(*stop);
             }
-            let hooks = self.hooks;
-            // Where the compiler inlined the complaint, its printk is skipped.
-            let skip = hooks.unknown_nmi.or(hooks.printk).filter(|_| self.skip_unknown_nmi && self.frozen.is_some());
+            let hooks = &self.hooks;
+            let skip = hooks.complaint.as_ref().map(|s| s.function).filter(|_| self.frozen.is_some());
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
-            for hook in [skip, page_fault, syscall, protection].into_iter().flatten() {
+            let reads = if self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
+            for hook in [skip, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
                 if self.passing != Some(hook) {
                     self.patch(hook);
                 }
@@ -245,7 +276,8 @@ impl Pc {
                 self.vm.state_mut().regs.rip = here;
                 match () {
                     () if stops.contains(&here) => return Ok(Stop::At(here)),
-                    () if self.skips(here) => self.return_from_function(),
+                    () if self.reads_clock(here) => {}
+                    () if self.skips(here) => self.return_from_function()?,
                     () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Native::Assisted,
                     () if Some(here) == syscall => {
                         self.syscall = Native::Complete;
@@ -270,7 +302,7 @@ impl Pc {
             if let Some(stop) = self.handle(exit?)? {
                 return Ok(stop);
             }
-            if start.elapsed() > limit {
+            if limit.is_over()? {
                 return Ok(Stop::Budget);
             }
         }
@@ -280,9 +312,9 @@ impl Pc {
         let now = self.now();
         Ok(match exit {
             Exit::Hlt => self.idle(),
-            Exit::Out { port: port @ (user::HEARTBEAT | user::MARK), value } => {
+            Exit::Out { port: port @ (program::HEARTBEAT | program::MARK), value } => {
                 self.user_out = Native::Complete;
-                Some(if port == user::MARK { Stop::Mark } else { Stop::Heartbeat(value) })
+                Some(if port == program::MARK { Stop::Mark } else { Stop::Heartbeat(value) })
             }
             Exit::Out { port, value } => match self.devices.write(port, value, now) {
                 Effect::Done if value == u32::from(b'\n') => self.scan_console(),

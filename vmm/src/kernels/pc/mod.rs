@@ -4,22 +4,34 @@
 //! One vCPU, RAM from 0 up, a serial line, a timer and interrupt controllers, all in
 //! the VMM. Snapshots are copies: RAM by KVM's log of dirty pages, the rest by value.
 
+mod assist;
 mod boot;
+mod clock;
 mod come_up;
 mod console;
+mod cpu_time;
 mod devices;
 mod error;
-pub mod initrd;
+mod hooks;
 mod machine;
-mod payload;
+mod memory;
 mod pic;
 mod pit;
+mod program;
+mod saved;
+mod serial;
 mod snapshot;
 mod step;
+mod symbols;
 mod time;
 
+pub use assist::Assists;
 pub use come_up::Progress;
+pub use cpu_time::Limit;
 pub use error::Error;
+pub use hooks::{Hooks, Skip};
 pub use machine::{Pc, Stop};
-pub use payload::vmlinux;
+pub use program::Program;
+pub use saved::{About, Header, Saved};
 pub use snapshot::Snapshot;
+pub use symbols::{KERNEL_MAP, KernelSymbols};

@@ -5,7 +5,7 @@
 //! lab did not ask to.
 
 /// One controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Chip {
     requested: u8,
     in_service: u8,
@@ -70,7 +70,7 @@ impl Chip {
 }
 
 /// The pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pics {
     first: Chip,
     second: Chip,

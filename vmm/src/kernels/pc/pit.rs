@@ -7,7 +7,7 @@ const HZ: u64 = 1_193_182;
 /// Nanoseconds of a clock.
 pub type Nanos = u64;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Channel {
     mode: u8,
     /// Bits 4 and 5 of the control word: low byte, high byte, or both.
@@ -78,7 +78,7 @@ impl Channel {
 }
 
 /// The timer: channel 0 interrupts, channel 2 is what the kernel measures with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pit {
     channels: [Channel; 3],
     port61: u8,

@@ -12,11 +12,13 @@ use crate::kvm::{DeepState, VcpuState};
 /// A machine at one moment.
 pub struct Snapshot {
     vcpu: VcpuState,
-    deep: DeepState,
-    devices: DeviceState,
+    pub(super) deep: DeepState,
+    pub(super) devices: DeviceState,
     ram: Vec<u8>,
-    frozen: Option<Nanos>,
+    pub(super) frozen: Option<Nanos>,
+    /// Pages that the guest has written since the machine was last put back.
     dirty: Vec<u64>,
+    restored: usize,
     /// Tells snapshots apart: KVM's log counts from the one restored last.
     id: u64,
 }
@@ -39,7 +41,7 @@ impl Snapshot {
 
     /// How many pages the last restore put back.
     pub fn pages_restored(&self) -> usize {
-        self.dirty.len()
+        self.restored
     }
 }
 
@@ -51,8 +53,8 @@ impl Pc {
         self.freeze();
         self.rewind_console();
         self.vm.log_dirty_pages()?;
-        let mut dirty = Vec::new();
-        self.vm.take_dirty_pages(&mut dirty)?;
+        // From here on it counts.
+        self.vm.take_dirty_pages(&mut Vec::new())?;
         self.snapshots += 1;
         self.current = self.snapshots;
         Ok(Snapshot {
@@ -62,25 +64,36 @@ impl Pc {
             devices: self.devices.save(),
             ram: room,
             frozen: self.frozen,
-            dirty,
+            dirty: Vec::new(),
+            restored: 0,
         })
     }
 
-    /// If the next instruction reads the time-stamp counter, answers it with `ticks`
-    /// after the snapshot: a kernel that is stepped must not see how long that takes.
-    pub fn answer_rdtsc(&mut self, at: &Snapshot, ticks: u64) -> bool {
-        let Some(d) = self.next_instruction().filter(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Rdtsc) else {
-            return false;
-        };
-        let now = at.deep.tsc().wrapping_add(ticks);
-        let regs = &mut self.state_mut().regs;
-        (regs.rax, regs.rdx, regs.rip) = (now & 0xffff_ffff, now >> 32, d.insn.next_ip());
-        true
+    /// The words of memory that the guest has changed since the machine was put back to
+    /// `since`, by guest-physical address, each with what it was. What the VMM wrote itself
+    /// is not among them.
+    pub fn changes(&mut self, since: &mut Snapshot) -> Result<Vec<(u64, u64)>, Error> {
+        self.vm.take_dirty_pages(&mut since.dirty)?;
+        since.dirty.sort_unstable();
+        since.dirty.dedup();
+        let mut out = Vec::new();
+        for page in &since.dirty {
+            let bytes = *page as usize..*page as usize + 4096;
+            let (was, is) = (&since.ram[bytes.clone()], &self.vm.ram().bytes()[bytes]);
+            if was == is {
+                continue;
+            }
+            for (i, (was, is)) in was.as_chunks::<8>().0.iter().zip(is.as_chunks::<8>().0).enumerate() {
+                if was != is {
+                    out.push((page + 8 * i as u64, u64::from_le_bytes(*was)));
+                }
+            }
+        }
+        Ok(out)
     }
 
     /// Puts the machine back.
     pub fn restore(&mut self, from: &mut Snapshot) -> Result<(), Error> {
-        from.dirty.clear();
         self.vm.take_dirty_pages(&mut from.dirty)?;
         let ram = self.vm.ram_mut();
         if self.current != from.id {
@@ -91,10 +104,13 @@ impl Pc {
             let page = *page as usize..*page as usize + 4096;
             ram[page.clone()].copy_from_slice(&from.ram[page]);
         }
+        from.restored = from.dirty.len();
+        from.dirty.clear();
         *self.vm.state_mut() = from.vcpu;
         self.vm.load_deep_state(&from.deep)?;
         self.devices.restore(&from.devices);
         self.frozen = from.frozen;
+        self.held = None;
         self.rewind_console();
         Ok(())
     }

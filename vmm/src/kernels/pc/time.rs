@@ -8,17 +8,17 @@ use super::{Pc, Stop};
 use crate::cpu::rflags;
 
 impl Pc {
-    pub(in crate::kernels) fn now(&self) -> Nanos {
+    pub(super) fn now(&self) -> Nanos {
         self.frozen.unwrap_or_else(|| self.started.elapsed().as_nanos() as Nanos)
     }
 
     /// Device time stands still from here on.
-    pub(in crate::kernels) fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         self.frozen = Some(self.now());
     }
 
     /// The kernel's own HLT.
-    pub(in crate::kernels) fn idle(&mut self) -> Option<Stop> {
+    pub(super) fn idle(&mut self) -> Option<Stop> {
         if self.state().regs.rflags & rflags::IF == 0 {
             return Some(Stop::Dead);
         }
@@ -46,7 +46,7 @@ impl Pc {
     }
 
     /// Lets the timer fire, and the CPU take an interrupt where it can.
-    pub(in crate::kernels) fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let now = self.now();
         if self.devices.pit.fire(now) {
             self.devices.pics.raise(0);

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use object::Object;
 
-use super::Error;
+use crate::kernels::pc::Error;
 
 /// Offset of the magic `HdrS` in a bzImage.
 const HDRS: usize = 0x202;

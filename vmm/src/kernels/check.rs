@@ -1,0 +1,45 @@
+//! What can be wrong with a request, as far as a kernel's symbols alone show it: so that it
+//! is said before the kernel boots.
+
+use super::kernel::Kernel;
+use super::lab::LabError;
+use super::pc::KernelSymbols;
+use super::site::{in_text, resolve};
+use crate::inject::Schedule;
+
+/// Whether there can be a site of this name.
+pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<(), LabError> {
+    match text {
+        "user" | "idle" => Ok(()),
+        "" => Ok(kernel.default_site().map(|_| ())?),
+        place => resolve(place, symbols).and_then(|at| in_text(place, at, symbols)).map_err(LabError::Site),
+    }
+}
+
+/// Whether this can be a schedule.
+pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
+    let place = |place: &str| match place {
+        "user" | "idle" => Ok(0),
+        place => {
+            let at = resolve(place, symbols)?;
+            in_text(place, at, symbols).map(|()| at)
+        }
+    };
+    Schedule::parse_with(text, place)?;
+    Ok(())
+}
+
+/// The address and the bytes of a mutation, `label+off=90 90` or without spaces.
+pub fn mutation(text: &str, symbols: &KernelSymbols) -> Result<(u64, Vec<u8>), LabError> {
+    let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
+    let (place, hex) = text.split_once('=').ok_or_else(|| bad("no ="))?;
+    let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+        return Err(bad("bytes are pairs of hexadecimal digits"));
+    }
+    let pair = |i: usize| u8::from_str_radix(digits.get(i..i + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
+    let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
+    let addr = resolve(place, symbols).map_err(|e| bad(&e.to_string()))?;
+    Ok((addr, bytes))
+}

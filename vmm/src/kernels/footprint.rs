@@ -1,0 +1,70 @@
+//! What NMIs may write: the words that the kernel as it came up changes when it handles
+//! them, and the stacks that it handles them on.
+
+use std::collections::HashSet;
+
+use super::pc::{Error, KERNEL_MAP, Pc};
+
+const PAGE: u64 = 4096;
+/// No stack of an exception is longer: 4 KiB, or 8 with KASAN.
+const LONGEST_STACK: u64 = 8 * PAGE;
+
+/// Memory that a case may leave changed.
+#[derive(Clone, Debug, Default)]
+pub struct Footprint {
+    /// Guest-physical addresses of words outside stacks.
+    words: HashSet<u64>,
+    /// Guest-physical addresses of pages of stacks, on which nothing of the interrupted
+    /// context lies.
+    stacks: HashSet<u64>,
+}
+
+impl Footprint {
+    /// One that holds the stack which the CPU switches to for an NMI.
+    pub fn new(pc: &Pc) -> Result<Self, Error> {
+        let mut out = Self::default();
+        if let Some(top) = pc.interrupt_stack(2)? {
+            let mut at = top - 8;
+            // It ends at a guard page.
+            while top - at <= LONGEST_STACK
+                && let Some(page) = pc.physical(at)
+            {
+                out.stacks.insert(page & !(PAGE - 1));
+                at -= PAGE;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Adds the page of a stack pointer's last word.
+    pub fn add_stack(&mut self, pc: &Pc, rsp: u64) {
+        let pages = [rsp.wrapping_sub(8), rsp].map(|at| pc.physical(at).map(|p| p & !(PAGE - 1)));
+        self.stacks.extend(pages.into_iter().flatten());
+    }
+
+    /// Adds words that were changed without a defect.
+    pub fn add(&mut self, changes: &[(u64, u64)]) {
+        self.words.extend(changes.iter().map(|(at, _)| at).filter(|at| !self.stacks.contains(&(*at & !(PAGE - 1)))));
+    }
+
+    /// Whether a change there is one that handling an NMI makes.
+    pub fn allows(&self, at: u64) -> bool {
+        self.words.contains(&at) || self.stacks.contains(&(at & !(PAGE - 1)))
+    }
+
+    /// The words outside stacks, by name.
+    pub fn names(&self, pc: &Pc) -> Vec<String> {
+        let mut all: Vec<u64> = self.words.iter().copied().collect();
+        all.sort_unstable();
+        all.into_iter().map(|at| name(pc, at)).collect()
+    }
+}
+
+/// What lies at a guest-physical address: a name of the kernel's image, else the number.
+pub fn name(pc: &Pc, at: u64) -> String {
+    let shown = pc.symbols.show(KERNEL_MAP + at);
+    match shown.starts_with("0x") {
+        true => format!("physical {at:#x}"),
+        false => shown,
+    }
+}

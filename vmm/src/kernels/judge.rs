@@ -1,0 +1,215 @@
+//! The one judge of cases, for sweeps, schedules and replays alike: is the interrupted
+//! context the same, is all memory that no NMI may write, is everything handled, and does
+//! everything live?
+//!
+//! What cannot be read is an error, never a pass.
+
+use std::time::Duration;
+
+use super::case::Run;
+use super::footprint::{Footprint, name};
+use super::kernel::{Kernel, Vital};
+use super::lab::LabError;
+use super::pc::{Pc, Stop};
+use super::site::Site;
+use crate::cpu::{Lazy, rflags};
+use crate::kvm::VcpuState;
+use crate::oracle::{Context, Invariant, Verdict, wrong_checksum};
+
+/// CPU time that the user program has to show that it lives.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// What the machine was like at the site, to which every case is held.
+#[derive(Debug)]
+pub struct Reference {
+    context: VcpuState,
+    lazy: Lazy,
+    vitals: Vec<Vital>,
+    /// What NMIs write.
+    pub footprint: Footprint,
+}
+
+impl Reference {
+    /// That of a machine which stands at its site, as the snapshot puts it there.
+    pub fn of(pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
+        Ok(Self {
+            context: whole(pc)?,
+            lazy: comparable(pc.lazy()?),
+            vitals: kernel.vitals(pc)?,
+            footprint: Footprint::default(),
+        })
+    }
+}
+
+/// The state with IA32_KERNEL_GS_BASE, which else stays in the vCPU.
+fn whole(pc: &Pc) -> Result<VcpuState, LabError> {
+    let mut state = *pc.state();
+    state.kernel_gs = pc.swapped_gs()?;
+    state.regs.rflags &= !rflags::RF;
+    Ok(state)
+}
+
+/// The lazy state without what of an XSAVE area is only bookkeeping: which components are in
+/// their initial state (SDM vol. 1, 13.4.2), and bytes that the CPU leaves to software.
+fn comparable(mut lazy: Lazy) -> Lazy {
+    const BOOKKEEPING: std::ops::Range<usize> = 464 / 4..576 / 4;
+    if let Some(words) = lazy.vector.get_mut(BOOKKEEPING) {
+        words.fill(0);
+    }
+    lazy
+}
+
+/// What a complaint of the kernel's breaks.
+fn complaint(line: &str) -> Verdict {
+    Verdict::breaks(Invariant::NoFault, format!("the kernel says: {line}"))
+}
+
+impl Run<'_> {
+    /// Back in the interrupted context.
+    pub(super) fn judge(&mut self) -> Result<Verdict, LabError> {
+        if let Some(verdict) = self.wrong_context()? {
+            return Ok(verdict);
+        }
+        if self.blocked() && !self.to_user() {
+            return Ok(Verdict::breaks(Invariant::AtRest, "NMIs are left blocked"));
+        }
+        if let Some(verdict) = self.wrong_vitals()? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = self.wrong_count()? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = self.wrong_memory()? {
+            return Ok(verdict);
+        }
+        if let Some(verdict) = self.dead()? {
+            return Ok(verdict);
+        }
+        Ok(self.wrong_vitals()?.unwrap_or(Verdict::Pass))
+    }
+
+    /// What is different in the interrupted context (I6).
+    pub(super) fn wrong_context(&self) -> Result<Option<Verdict>, LabError> {
+        let lab = &*self.lab;
+        let then = lab.reference.context;
+        let mut now = whole(&lab.pc)?;
+        if self.to_user() {
+            // At the iretq: what it is about to load.
+            let rsp = now.regs.rsp;
+            let Some([rip, cs, flags, user_rsp, ss]) = lab.pc.words::<5>(rsp) else {
+                return Ok(Some(Verdict::breaks(Invariant::Provenance, "the iretq's frame is not mapped")));
+            };
+            (now.regs.rip, now.regs.rflags, now.regs.rsp) = (rip, flags & !rflags::RF, user_rsp);
+            // Selectors of the same number load the same descriptors, unless the GDT changed,
+            // which is memory.
+            for (was, is, selector) in [(then.sregs.cs, &mut now.sregs.cs, cs), (then.sregs.ss, &mut now.sregs.ss, ss)]
+            {
+                match selector == u64::from(was.selector) {
+                    true => *is = was,
+                    false => is.selector = selector as u16,
+                }
+            }
+        }
+        let differs = Context::of(&then).difference(&Context::of(&now));
+        let differs = match differs {
+            None => lab.reference.lazy.difference(&comparable(lab.pc.lazy()?)),
+            some => some,
+        };
+        Ok(differs.map(|(register, was, is)| {
+            let detail = format!("the interrupted context differs: {register} was {was:#x}, and is {is:#x}");
+            Verdict::breaks(Invariant::Context, detail)
+        }))
+    }
+
+    /// What the kernel itself knows to be wrong.
+    fn wrong_vitals(&self) -> Result<Option<Verdict>, LabError> {
+        if let Some(line) = self.lab.pc.unfinished_line() {
+            return Ok(Some(complaint(&line)));
+        }
+        // After the heartbeat execution stands in user mode, where counts of nesting differ.
+        let now = self.lab.kernel.vitals(&self.lab.pc)?;
+        let at_home = !self.beaten;
+        let pairs = self.lab.reference.vitals.iter().zip(&now).filter(|(was, _)| at_home || was.lasts);
+        let changed = pairs.into_iter().find(|(was, is)| was != is);
+        Ok(changed.map(|(was, is)| {
+            let Vital { name, means, .. } = was;
+            let detail = format!("the kernel {means}: {name} was {:#x}, and is {:#x}", was.value, is.value);
+            Verdict::breaks(if was.lasts { Invariant::NoFault } else { Invariant::AtRest }, detail)
+        }))
+    }
+
+    /// What is different in memory that no NMI may write (I7).
+    fn wrong_memory(&mut self) -> Result<Option<Verdict>, LabError> {
+        let lab = &mut *self.lab;
+        let changes = lab.pc.changes(&mut lab.snapshot)?;
+        let wrong = changes.iter().find(|(at, _)| !lab.reference.footprint.allows(*at));
+        Ok(wrong.map(|(at, was)| {
+            let is = lab.pc.ram_word(*at);
+            let stack = lab.on_interrupted_stack(*at);
+            let place = if stack { "the interrupted stack".to_owned() } else { name(&lab.pc, *at) };
+            let is = is.map_or("nothing".to_owned(), |is| format!("{is:#x}"));
+            let detail = format!("memory that NMIs do not write has changed: {place} was {was:#x}, and is {is}");
+            Verdict::breaks(Invariant::Memory, detail)
+        }))
+    }
+
+    /// Whether the user program goes on, and computes what it computes without NMIs.
+    fn dead(&mut self) -> Result<Option<Verdict>, LabError> {
+        let checksum = self.lab.pc.program().checksum;
+        let limit = self.lab.limit.max(HEARTBEAT);
+        loop {
+            let stop = self.lab.pc.run(&[], limit)?;
+            self.beaten = true;
+            let verdict = match stop {
+                // At CPL 3 NMIs are blocked only where the way out left them so.
+                Stop::Mark | Stop::Heartbeat(_) if self.blocked() && self.lab.site == Site::User => {
+                    Verdict::breaks(Invariant::AtRest, "NMIs are left blocked in user mode")
+                }
+                Stop::Mark => continue,
+                Stop::Heartbeat(sum) if sum == checksum => return Ok(None),
+                Stop::Heartbeat(sum) => wrong_checksum(sum.into(), checksum.into()),
+                other => self.broken(other),
+            };
+            return Ok(Some(verdict));
+        }
+    }
+
+    /// Whether as many NMIs were handled as had to be (I3, I4).
+    fn wrong_count(&self) -> Result<Option<Verdict>, LabError> {
+        let count = self.lab.path.count(&self.lab.pc)?;
+        let handled = count.wrapping_sub(self.count_before);
+        if self.arrived > 0 && count == self.count_at_arrival {
+            let detail = format!("lost: {} arrived, {handled} were handled, none after the last came", self.arrived);
+            return Ok(Some(Verdict::breaks(Invariant::Service, detail)));
+        }
+        if handled > self.delivered {
+            let detail = format!("{handled} were handled, {} were delivered", self.delivered);
+            return Ok(Some(Verdict::breaks(Invariant::Bound, detail)));
+        }
+        Ok(None)
+    }
+
+    /// What a run that ended otherwise breaks.
+    pub(super) fn broken(&self, stop: Stop) -> Verdict {
+        let at = self.lab.show(self.lab.pc.rip());
+        let fault = |detail: String| Verdict::breaks(Invariant::NoFault, detail);
+        match stop {
+            Stop::Oops(line) => complaint(&line),
+            Stop::Shutdown => Verdict::Shutdown { detail: format!("triple fault at {at}") },
+            Stop::Budget => self.hung(),
+            Stop::Reset => fault("the kernel reset the machine".into()),
+            Stop::Dead => fault(format!("the CPU halted for good at {at}")),
+            Stop::Idle => Verdict::breaks(Invariant::Progress, "the CPU is idle, and nothing will wake it"),
+            Stop::Failed(why) => Verdict::HostLimit { why },
+            other => fault(format!("{other:?} at {at}")),
+        }
+    }
+
+    /// The verdict on a case that has used up its CPU time.
+    pub(super) fn hung(&self) -> Verdict {
+        let at = self.lab.show(self.lab.pc.rip());
+        let from = self.lab.pc.callers(4).join(" < ");
+        let limit = self.lab.limit.as_millis();
+        Verdict::Livelock { detail: format!("not over after {limit} ms of CPU time, near {at} < {from}") }
+    }
+}

@@ -1,0 +1,155 @@
+//! Linux, as the lab runs it.
+
+use std::io::Write;
+
+use super::{Options, entry, hooks, initrd, user};
+use crate::kernels::entry::EntryPath;
+use crate::kernels::kernel::{Kernel, Vital};
+use crate::kernels::pc::{Error, KERNEL_MAP, KernelSymbols, Pc, Program};
+use crate::kvm::{Host, Vm};
+
+/// A Linux kernel, and how it is booted.
+pub struct Linux {
+    /// The unpacked kernel; empty where one is resumed.
+    pub elf: Vec<u8>,
+    /// Its symbols.
+    pub symbols: KernelSymbols,
+    /// Command line, RAM, initial RAM disk.
+    pub options: Options,
+}
+
+/// What the PC, the command line and the user program are: to be counted up with any change
+/// that makes a kernel come up otherwise, since saved machines are good for one number only.
+const REVISION: u32 = 3;
+
+impl Linux {
+    /// What a saved machine of this kernel is known by: it changes with all that the kernel
+    /// comes up from.
+    pub fn key(&self, host: &Host) -> String {
+        let o = &self.options;
+        let number = |bytes: &[u8]| xxhash_rust::xxh3::xxh3_64(bytes);
+        let parts = format!(
+            "{} {REVISION} {} {:016x} {:016x} {:016x} {} {:016x} {:?} {}",
+            env!("CARGO_PKG_VERSION"),
+            host.id().fingerprint,
+            Vm::cpuid_number(host),
+            number(&self.elf),
+            number(&o.initrd),
+            o.ram_mib,
+            number(&user::elf()),
+            self.symbols.source,
+            o.command_line(false, None),
+        );
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(parts.as_bytes()))
+    }
+}
+
+/// Functions that getppid runs through, one of which every kernel has.
+const GETPPID: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppid"];
+
+/// The kernel's own page table, which maps all of the kernel and nothing of a process.
+const PAGE_TABLE: [&str; 2] = ["init_top_pgt", "init_level4_pgt"];
+
+/// Words that an NMI leaves as they were: the kernel's names, its bytes, whether it lasts, how
+/// it is called, what a change means.
+const VITALS: [(&[&str], usize, bool, &str, &str); 3] = [
+    (&["tainted_mask"], 8, true, "tainted_mask", "has tainted itself, as it does at a warning, an oops and a report"),
+    (&["__preempt_count", "pcpu_hot+0x8"], 4, false, "preempt count", "has not left what it entered"),
+    (&["oops_in_progress"], 4, true, "oops_in_progress", "is in an oops"),
+];
+
+impl Kernel for Linux {
+    fn name(&self) -> &'static str {
+        "Linux"
+    }
+
+    fn load(&self, host: &Host, echo: Option<Box<dyn Write + Send>>) -> Result<Pc, Error> {
+        if self.elf.is_empty() {
+            return Err(Error::Image("there is none: this kernel is resumed from a file".into()));
+        }
+        let program = Program { checksum: user::checksum() };
+        let mut pc = Pc::new(host, self.options.ram_bytes()?, self.symbols.clone(), program, echo)?;
+        pc.set_hooks(hooks::hooks(&self.symbols));
+        let init = initrd::with_init(self.options.initrd.clone(), &user::elf());
+        let cmdline = self.options.command_line(pc.assists().command_line, pc.tsc_khz());
+        pc.load(&self.elf, &init, &cmdline)?;
+        Ok(pc)
+    }
+
+    fn settle(&self, pc: &mut Pc) -> Result<(), Error> {
+        let root = self.symbols.any(&PAGE_TABLE).and_then(|at| at.checked_sub(KERNEL_MAP));
+        pc.set_page_table(
+            root.ok_or_else(|| Error::Symbols("there is no init_top_pgt, the kernel's page table".into()))?,
+        );
+        quieten(pc)?;
+        set_breakpoint(pc)
+    }
+
+    fn nmi_path(&self, pc: &Pc) -> Result<EntryPath, Error> {
+        entry::nmi_path(pc)
+    }
+
+    fn vitals(&self, pc: &Pc) -> Result<Vec<Vital>, Error> {
+        let mut out = Vec::new();
+        for (names, bytes, lasts, name, means) in VITALS {
+            let Some(addr) = find(&self.symbols, names) else { continue };
+            let addr = if addr < KERNEL_MAP { addr.wrapping_add(pc.kernel_gs()?) } else { addr };
+            let mut value = [0; 8];
+            if !pc.read(addr, &mut value[..bytes]) {
+                return Err(Error::Unreadable { what: name, addr });
+            }
+            out.push(Vital { name, value: u64::from_le_bytes(value), lasts, means });
+        }
+        Ok(out)
+    }
+
+    fn unchecked(&self) -> Vec<&'static str> {
+        let missing = VITALS.iter().filter(|(names, ..)| find(&self.symbols, names).is_none());
+        missing.map(|(_, _, _, name, _)| *name).collect()
+    }
+
+    fn default_site(&self) -> Result<u64, Error> {
+        let why = "this kernel has no function for getppid; name the first NMI's place (--site)";
+        self.symbols.any(&GETPPID).ok_or_else(|| Error::Symbols(why.into()))
+    }
+
+    fn version(&self, console: &str) -> Option<String> {
+        let line = console.lines().find_map(|l| l.find("Linux version ").map(|at| &l[at..]))?;
+        Some(line.split(" (").next().unwrap_or(line).to_owned())
+    }
+}
+
+/// The address of the first of `names` that there is; a name may have an offset.
+fn find(symbols: &KernelSymbols, names: &[&str]) -> Option<u64> {
+    names.iter().find_map(|name| match name.split_once("+0x") {
+        Some((name, offset)) => Some(symbols.get(name)? + u64::from_str_radix(offset, 16).ok()?),
+        None => symbols.get(name),
+    })
+}
+
+/// Sets a hardware breakpoint at an address where nothing ever executes, and tells the kernel
+/// that it is there. So the handler has to switch it off and on again, as for a debugger.
+/// A kernel without `cpu_dr7` is left without one.
+fn set_breakpoint(pc: &mut Pc) -> Result<(), Error> {
+    const NOWHERE: u64 = 0x10; // the first page is never mapped
+    const GLOBAL_0: u64 = 1 << 1; // SDM vol. 3, 17.2.4
+    let Some(addr) = pc.symbols.get("cpu_dr7") else { return Ok(()) };
+    let addr = if addr < KERNEL_MAP { addr.wrapping_add(pc.kernel_gs()?) } else { addr };
+    pc.write_kernel("cpu_dr7", addr, &GLOBAL_0.to_le_bytes())?;
+    pc.set_breakpoint(NOWHERE, GLOBAL_0)
+}
+
+/// Takes away what would make a case's path depend on how fast the host is: the
+/// kernel's measuring of its NMI handlers (over `nmi_longest_ns` it says so, which is
+/// thousands of instructions). And what is less than a warning goes no longer to the
+/// console. A kernel that has neither name needs neither.
+fn quieten(pc: &mut Pc) -> Result<(), Error> {
+    const WARNINGS: u32 = 5; // levels below go out; KERN_WARNING is 4
+    if let Some(addr) = pc.symbols.get("console_printk") {
+        pc.write_kernel("console_printk", addr, &WARNINGS.to_le_bytes())?;
+    }
+    if let Some(addr) = pc.symbols.get("nmi_longest_ns") {
+        pc.write_kernel("nmi_longest_ns", addr, &(u64::MAX >> 1).to_le_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Guest memory as the kernel sees it.
+
+use super::{Error, Pc};
+use crate::kvm::DeepState;
+use crate::machine::paging;
+
+/// Where an address is the kernel's: the upper half.
+const KERNEL_HALF: u64 = 1 << 63;
+
+impl Pc {
+    /// The kernel's own page table is the one at `root`. Before this is known, and for
+    /// addresses of the lower half, memory is read through CR3.
+    pub fn set_page_table(&mut self, root: u64) {
+        self.root = Some(root);
+    }
+
+    /// The page table that maps `addr`. An NMI may find CR3 anything: a user's, where the
+    /// kernel unmaps itself from user space.
+    fn page_table(&self, addr: u64) -> u64 {
+        self.root.filter(|_| addr & KERNEL_HALF != 0).unwrap_or(self.state().sregs.cr3)
+    }
+
+    /// Guest-physical address; `None` where it is not mapped.
+    pub fn physical(&self, addr: u64) -> Option<u64> {
+        paging::translate(self.vm.ram().bytes(), self.page_table(addr), addr)
+    }
+
+    /// Reads bytes; `false` where a page is not mapped.
+    pub fn read(&self, addr: u64, out: &mut [u8]) -> bool {
+        self.memory().read(self.page_table(addr), addr, out)
+    }
+
+    /// Reads `N` 64-bit words; `None` where a page is not mapped.
+    pub fn words<const N: usize>(&self, addr: u64) -> Option<[u64; N]> {
+        self.memory().words(self.page_table(addr), addr)
+    }
+
+    /// Reads one 64-bit word; `None` where its page is not mapped.
+    pub fn word(&self, addr: u64) -> Option<u64> {
+        self.words::<1>(addr).map(|[word]| word)
+    }
+
+    /// Reads one 64-bit word that a judgement needs.
+    pub fn expect_word(&self, what: &'static str, addr: u64) -> Result<u64, Error> {
+        self.word(addr).ok_or(Error::Unreadable { what, addr })
+    }
+
+    /// Overwrites bytes of the kernel, which KVM's log of dirty pages does not learn of.
+    pub fn write_kernel(&mut self, what: &'static str, addr: u64, bytes: &[u8]) -> Result<(), Error> {
+        let at = self.physical(addr).ok_or(Error::Unreadable { what, addr })? as usize;
+        // The next restore copies all.
+        self.current = 0;
+        let to = at.checked_add(bytes.len()).and_then(|end| self.vm.ram_mut().get_mut(at..end));
+        to.ok_or(Error::Unreadable { what, addr })?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// IA32_KERNEL_GS_BASE: the GS base that SWAPGS would load.
+    pub fn swapped_gs(&self) -> Result<u64, Error> {
+        let msr = self.vm.msr(KERNEL_GS_BASE)?;
+        msr.ok_or(Error::Host("this KVM does not give out IA32_KERNEL_GS_BASE"))
+    }
+
+    /// The word at a guest-physical address; `None` beyond RAM.
+    pub fn ram_word(&self, at: u64) -> Option<u64> {
+        paging::read_u64(self.ram(), at)
+    }
+
+    /// The top of the stack that an interrupt vector's gate switches to (SDM vol. 3, 6.14.5);
+    /// `None` where it names none.
+    pub fn interrupt_stack(&self, vector: u8) -> Result<Option<u64>, Error> {
+        let sregs = &self.state().sregs;
+        let gate = self.expect_word("the IDT", sregs.idt.base + 16 * u64::from(vector))?;
+        match gate >> 32 & 7 {
+            0 => Ok(None),
+            ist => self.expect_word("the TSS", sregs.tr.base + 0x1c + 8 * ist).map(Some),
+        }
+    }
+
+    /// Sets debug register 0 to `addr`, and DR7's bits `control`.
+    pub fn set_breakpoint(&mut self, addr: u64, control: u64) -> Result<(), Error> {
+        let mut values = self.vm.deep_state()?.values();
+        values.debug[0] = addr;
+        values.debug[5] |= control;
+        Ok(self.vm.load_deep_state(&DeepState::of(&values)?)?)
+    }
+
+    /// The GS base of the kernel's per-CPU data, from wherever execution stands.
+    pub fn kernel_gs(&self) -> Result<u64, Error> {
+        match self.state().sregs.gs.base {
+            base if base & KERNEL_HALF != 0 => Ok(base),
+            _ => self.swapped_gs(),
+        }
+    }
+}
+
+/// IA32_KERNEL_GS_BASE (SDM vol. 4, table 2-2).
+const KERNEL_GS_BASE: u32 = 0xc000_0102;

@@ -337,7 +337,8 @@ impl Search {
             self.report.dot = Some(super::dot::graph(session.rules().names(), &self.places, &self.links));
         }
         self.report.reads_time = workers.iter().find_map(|w| w.session.machine().read_time());
-        self.report.confirmed = workers.iter().map(Worker::confirmed).sum();
+        let confirmed: HashSet<&u128> = workers.iter().flat_map(Worker::confirmed).collect();
+        self.report.confirmed = confirmed.len() as u64;
         for worker in workers.iter() {
             self.report.deviations.extend(worker.deviations.iter().cloned());
             for unknown in worker.session.machine().unknown() {

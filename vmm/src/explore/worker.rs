@@ -104,9 +104,9 @@ impl Worker {
         self.packer.hash(&self.session, self.look.live.as_ref())
     }
 
-    /// How many chains KVM has executed, too.
-    pub fn confirmed(&self) -> u64 {
-        self.confirmed.len() as u64
+    /// The chains that KVM has executed, too.
+    pub fn confirmed(&self) -> &HashSet<u128> {
+        &self.confirmed
     }
 
     /// Follows one edge from `state`. `None` where the edge does not exist there.

@@ -1,0 +1,184 @@
+//! A pass of a search that closed is a proof. So these guests, each of them broken in a way that
+//! a search could overlook, must never pass: tests/guests/proof/.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Done, gcc, vmm};
+use serde_json::Value;
+
+/// What a guest consists of, besides guest.S.
+#[derive(Clone, Copy, PartialEq)]
+enum Made {
+    /// NMIs do not nest.
+    Flat,
+    /// Nested NMIs make the live one repeat its body.
+    Nested,
+    /// The hypervisor delivers NMIs.
+    Pv,
+    /// As `Flat`; what is written has two virtual addresses.
+    Aliased,
+}
+use Made::{Aliased, Flat, Nested, Pv};
+
+/// What a search of a broken guest must come to.
+#[derive(Clone, Copy, Debug)]
+enum Right {
+    /// A violation of this rule.
+    Breaks(&'static str),
+    /// It is not closed, and says why with these words; a violation may be found by chance.
+    NotClosed(&'static str),
+    /// The guest breaks the contract (exit code 65), with these words.
+    Refused(&'static str),
+}
+use Right::{Breaks, NotClosed, Refused};
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/proof")
+}
+
+fn gcc(args: &[&str], to: &Path, from: &[&str]) {
+    let include = format!("-I{}", gcc::examples().join("include").display());
+    let from = from.iter().map(|f| sources().join(f));
+    gcc::must(Command::new("gcc").arg(include).args(args).arg("-o").arg(to).args(from));
+}
+
+/// Builds guest.S with the defect in `defect`, if there is one, and explores it.
+fn explore(made: Made, defect: Option<&str>) -> Done {
+    let dir = tempfile::tempdir().unwrap();
+    let elf = dir.path().join("guest.elf");
+    let script = format!("-Wl,-T,{}", sources().join("guest.ld").display());
+    let high = format!("-Wl,--defsym=HIGH={}", if made == Aliased { "0x40000000" } else { "0" });
+    let define = match made {
+        Nested => "-DNESTED",
+        Pv => "-DPV",
+        Flat | Aliased => "-DFLAT",
+    };
+    let link = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack", &script, &high];
+    let defect = defect.map(|d| format!("{d}.S"));
+    let from: Vec<&str> = ["guest.S"].into_iter().chain(defect.as_deref()).collect();
+    gcc(&[&[define][..], &link].concat(), &elf, &from);
+    vmm(&["explore", "--guest", elf.to_str().unwrap(), "--scheme", "kind", "--scenario", "sum", "--json"])
+}
+
+/// Explores the built-in kernel with the NMI entry in `entry`.
+fn explore_entry(entry: &str) -> Done {
+    let dir = tempfile::tempdir().unwrap();
+    let object = dir.path().join("entry.o");
+    gcc(&["-fno-pic", "-mcmodel=kernel", "-c"], &object, &[&format!("{entry}.S")]);
+    vmm(&["explore", "--entry", object.to_str().unwrap(), "--scheme", "custom", "--scenario", "quiet", "--json"])
+}
+
+/// Checks what a search came to.
+#[track_caller]
+fn check(name: &str, done: Done, right: Right) {
+    if let Refused(words) = right {
+        done.exits(65).says(&[words]);
+        return;
+    }
+    assert_eq!(done.code, 1, "{name}: {}{}", done.stdout, done.stderr);
+    let found: Value = done.json();
+    assert_ne!(found["verdict"], "pass", "{name}: {found}");
+    match right {
+        Breaks(rule) => assert_eq!(found["violations"][0]["invariant"], rule, "{name}: {found}"),
+        NotClosed(why) => {
+            let bound = found["bound"].as_str().unwrap_or_default();
+            assert!(bound.contains(why) || found["verdict"] == "violation", "{name}: {found}");
+            assert_eq!(found["closed"], false, "{name}: {found}");
+        }
+        Refused(_) => unreachable!("it was looked at above"),
+    }
+    assert_eq!((&found["disagreements"], &found["deviations"]), (&0.into(), &Value::Array(vec![])), "{name}: {found}");
+}
+
+#[test]
+fn the_guest_itself_passes() {
+    if !gcc::is_there() {
+        return;
+    }
+    for made in [Flat, Nested, Pv, Aliased] {
+        let found = explore(made, None).exits(0).json();
+        assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
+    }
+}
+
+/// What one NMI leaves behind breaks a later one. It lies where a search might forget to compare,
+/// to hash or to restore it.
+#[test]
+fn what_is_hidden_is_found() {
+    let kinds = [
+        ("hidden-cr8", Breaks("I6")),
+        ("hidden-dr7", Breaks("I6")),
+        ("hidden-msr", Breaks("I6")),
+        ("hidden-xmm", Breaks("I6")),
+        ("hidden-free-ram", Refused("0x180000")),
+        ("any-order", Breaks("I6")),
+        ("gdt-limit", Breaks("I6")),
+        ("gdt-limit-twice", Breaks("I6")),
+    ];
+    each(Flat, &kinds);
+}
+
+/// A word below the stack pointer looks dead to a search that misses the way in which it is read.
+#[test]
+fn what_is_read_is_not_dead() {
+    each(Flat, &[("read-xlat", Breaks("I6")), ("read-bt", Breaks("I6")), ("second-round", Breaks("I6"))]);
+    each(Aliased, &[("read-alias", Breaks("I6"))]);
+    each(Pv, &[("read-hypercall", Breaks("I6"))]);
+}
+
+/// Boundaries that are there only at run time, and a handler that looks at what it interrupted.
+#[test]
+fn every_boundary_is_stood_at() {
+    let kinds = [
+        ("patched-code", Breaks("I6")),
+        ("own-opcode", Breaks("I6")),
+        ("second-idt", Breaks("I6")),
+        ("far-jump", Breaks("I6")),
+        ("iterations", Breaks("I6")),
+        ("astray", Breaks("I9")),
+    ];
+    each(Flat, &kinds);
+}
+
+/// A nested NMI that depends on the interrupted context, by a way that is hard to follow.
+#[test]
+fn contexts_that_differ_are_not_alike() {
+    let kinds = [
+        ("nested-bt", Breaks("I6")),
+        ("nested-unaligned", Breaks("I6")),
+        ("nested-popfq", Breaks("I6")),
+        ("nested-rsp", Breaks("I6")),
+        ("nested-sign", Breaks("I6")),
+        ("nested-flags", Breaks("I6")),
+        ("nested-cmpxchg", Breaks("I6")),
+        ("nested-scratch", Breaks("I7")),
+        ("nested-gdt", Breaks("I18")),
+    ];
+    each(Nested, &kinds);
+}
+
+#[test]
+fn code_that_reads_time_is_never_proved() {
+    each(Flat, &[("time", NotClosed("reads time"))]);
+}
+
+#[test]
+fn entries_are_held_to_the_same() {
+    if !gcc::is_there() {
+        return;
+    }
+    check("entry-direct-map", explore_entry("entry-direct-map"), Refused("0x3ff000"));
+    check("entry-dr7", explore_entry("entry-dr7"), Breaks("I6"));
+}
+
+fn each(made: Made, kinds: &[(&str, Right)]) {
+    if !gcc::is_there() {
+        return;
+    }
+    for (name, right) in kinds {
+        check(name, explore(made, Some(name)), *right);
+    }
+}

@@ -20,12 +20,14 @@ mod run;
 mod trace;
 mod values;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 
 use crate::image::{Guest, Image};
+use crate::report::plain;
 pub use failure::{Ending, Failure};
 use out::{Out, say};
 
@@ -59,7 +61,7 @@ pub fn main() -> ExitCode {
 /// What clap says itself: help and versions on standard output, mistakes on standard error.
 fn answered(answer: &clap::Error) -> ExitCode {
     const USAGE: u8 = 2;
-    let printed = answer.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+    let printed = answer.print().and_then(|()| std::io::stdout().flush());
     match printed {
         _ if answer.use_stderr() => ExitCode::from(USAGE),
         Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -117,7 +119,10 @@ fn start_log(verbose: u8) {
         _ => log::LevelFilter::Trace,
     };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).format_timestamp_millis();
+    builder.filter_level(level).format(|to, record| {
+        let (level, target) = (record.level(), record.target());
+        writeln!(to, "[{level:5} {target}] {}", plain(&record.args().to_string()))
+    });
     if verbose == 0 {
         builder.parse_default_env();
     }

@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::kvm::interrupt_after;
 use crate::linux::{KernelInfo, Lab, LabError, Setup};
 use crate::machine::linux::{Error, KernelSymbols, Options, vmlinux};
+use crate::report::plain;
 
 /// Which kernel, and how it is booted.
 #[derive(Clone, Debug, Args)]
@@ -85,7 +86,7 @@ impl KernelArgs {
         }
         let setup = Setup { elf, symbols, options: self.options()?, mutations: self.mutate.clone() };
         let mut progress = |waits: &str, line: &str| {
-            bar.set_message(if line.is_empty() { waits.to_owned() } else { format!("{waits} · {line}") });
+            bar.set_message(if line.is_empty() { waits.to_owned() } else { format!("{waits} · {}", plain(line)) });
             !stop.load(Relaxed)
         };
         let lab = Lab::new(&host, setup, site, echo, &mut progress)?;

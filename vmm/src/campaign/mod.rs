@@ -26,13 +26,13 @@ pub use expect::{Expectation, Word};
 pub use file::Campaign;
 pub use results::{CellHeader, Header, Results, RowResult};
 pub use shard::Shard;
-pub use store::{merge, write};
+pub use store::{Merged, merge, write};
 pub use tally::{Disagreement, Found, Kind, Rank, Tally};
 
 use crate::image::Guest;
 use crate::kvm::Host;
 use plan::Plan;
-use store::Store;
+use store::{Opened, Store};
 use worker::UnitResult;
 
 /// How a campaign is run.
@@ -55,6 +55,8 @@ pub trait Watcher {
     fn begin(&mut self, units: u64, done: u64);
     /// A unit ended.
     fn unit(&mut self, scheme: &str, scenario: &str, cases: u64);
+    /// Something in the result folder is damaged, and is run again.
+    fn damaged(&mut self, what: &str);
     /// It is over.
     fn end(&mut self);
 }
@@ -100,7 +102,8 @@ pub fn run(
     let header = Header::new(&plan, host, options.shard);
     let (mut store, units) = match options.out {
         Some(dir) => {
-            let (store, units) = Store::open(dir, &header, options.fresh)?;
+            let Opened { store, units, damaged } = Store::open(dir, &header, options.fresh)?;
+            damaged.iter().for_each(|what| watcher.damaged(what));
             (Some(store), units)
         }
         None => (None, BTreeMap::new()),

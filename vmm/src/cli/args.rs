@@ -93,6 +93,9 @@ pub enum Command {
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),
+    /// Show again what a result folder holds
+    #[command(after_help = help::REPORT)]
+    Report(Shown),
     /// Measure what this host's KVM does with NMIs
     #[command(after_help = probe::HELP)]
     Probe(probe::Args),
@@ -235,8 +238,8 @@ pub struct Campaign {
     #[command(flatten)]
     pub guest: GuestArgs,
     /// Threads, each with machines of its own [default: one per CPU]
-    #[arg(long, short, value_name = "N")]
-    pub jobs: Option<std::num::NonZeroUsize>,
+    #[arg(long, short, value_name = "N", value_parser = values::jobs())]
+    pub jobs: Option<u16>,
     /// Keep results in this folder, and resume from what is there
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -263,6 +266,23 @@ pub struct Merge {
     /// Write the whole as one result folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// What is there is enough: that units of work are missing is no failure
+    #[arg(long)]
+    pub partial: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `vmm report`.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// The result folder; nothing is written to it
+    #[arg(value_name = "DIR", required = true)]
+    pub dir: PathBuf,
+    /// What is there is enough: that units of work are missing is no failure
+    #[arg(long)]
+    pub partial: bool,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -12,6 +12,7 @@ use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::output::OutputArgs;
+use super::{cpus, values};
 use crate::explore::{Bound, Config, Moves, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
@@ -38,8 +39,8 @@ pub struct Explore {
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
     pub max_memory: usize,
     /// Threads, each with a VM of its own, where every episode is searched [default: one per CPU]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<std::num::NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = values::jobs())]
+    pub jobs: Option<u16>,
     /// Explored paths to run again in every gear, as a check
     #[arg(long, value_name = "N", default_value = "20")]
     pub cross_check: usize,
@@ -99,7 +100,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
     let config = Config {
         max_states: args.max_states,
         max_memory: args.max_memory,
-        jobs: args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from),
+        jobs: args.jobs.map_or_else(cpus, usize::from),
         moves: Moves {
             collapse: !args.stepped,
             reduce: !args.all_arrivals,

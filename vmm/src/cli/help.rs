@@ -119,5 +119,16 @@ pub const MERGE: &str = "\
 Every folder must come from the same campaign, image and host. The result has the same bytes
 in whatever order the folders are named, and the same as an undivided run.
 
+A set that is not complete is no result: it exits 1 and says what is missing, unless --partial
+asks for what is there.
+
 Example:
   vmm merge shard-0 shard-1 --json";
+
+pub const REPORT: &str = "\
+Reads the folder and writes nothing to it, so it may lie on a read-only file system. Records that
+are damaged are named and left out; `vmm campaign` with the same folder runs them again.
+
+Examples:
+  vmm report results
+  vmm report results --format ktap";

@@ -83,10 +83,16 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
         args::Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
         args::Command::Explore(args) => explore::run(args, &load(&args.target.guest.image)?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
+        args::Command::Report(args) => campaign::report(args, out),
         args::Command::Probe(args) => probe::probe(args, out),
         args::Command::Agree(args) => agree::agree(args, out),
         args::Command::Linux(args) => linux::run(args, out),
     }
+}
+
+/// Threads to use where nobody says how many.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The image to test.

@@ -24,7 +24,7 @@ mod trace;
 pub use agree::{Agreed, Agreement, Results, agree};
 pub use columns::columns;
 pub use coverage::{CoverageRow, RowCoverage, Unreachable};
-pub use document::{CampaignInfo, Document, FailureRow, Row, Summary};
+pub use document::{CampaignInfo, Document, FailureRow, Row, Summary, Units};
 pub use exploration::Exploration;
 pub use format::{FORMATS, Format, Kind, Look, Outcome, Report, Suite, Test, format, names as format_names};
 pub use json::pretty as write_json;

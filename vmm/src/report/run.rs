@@ -38,6 +38,8 @@ impl Run {
             image: self.line.image.clone(),
             campaign: None,
             complete: true,
+            units: None,
+            part: None,
             summary: Summary::of(&rows),
             rows,
             timings: None,

@@ -79,6 +79,9 @@ pub enum Command {
     /// Run again what a failure printed
     #[command(after_help = help::REPLAY)]
     Replay(Replay),
+    /// Tell in ten lines how the run of a replay line goes wrong
+    #[command(after_help = help::EXPLAIN)]
+    Explain(Explain),
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(Campaign),
@@ -142,6 +145,9 @@ pub enum List {
         /// Whose boundaries.
         #[command(flatten)]
         target: Option<TargetArgs>,
+        /// The guest.
+        #[command(flatten)]
+        guest: GuestArgs,
         /// List the boundaries on the path of this schedule [default: the golden run, then
         /// what one NMI at its first boundary adds]
         #[arg(long, value_name = "SCHEDULE")]
@@ -173,15 +179,12 @@ pub struct TargetArgs {
     /// Play a bug that a hypervisor's NMI logic had
     #[arg(long, value_name = "NAME", value_parser = values::bug())]
     pub fault: Option<Fault>,
-    /// The guest.
-    #[command(flatten)]
-    pub guest: GuestArgs,
 }
 
 impl TargetArgs {
     /// The knobs that the arguments set.
-    pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret, fault: self.fault, transport: self.guest.transport }
+    pub fn knobs(&self, guest: &GuestArgs) -> Knobs {
+        Knobs { faulting_iret_unblocks: self.faulting_iret, fault: self.fault, transport: guest.transport }
     }
 }
 
@@ -191,6 +194,9 @@ pub struct Run {
     /// What to run.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// What arrives where, as in 'nmi@exit_iret#1 nmi@body+0x4#2' [default: nothing]
     #[arg(long, value_name = "SCHEDULE", default_value = "", hide_default_value = true)]
     pub schedule: String,
@@ -211,6 +217,17 @@ pub struct Replay {
     /// How to run and show it.
     #[command(flatten)]
     pub how: How,
+}
+
+/// `vmm explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The line, as it was printed
+    #[arg(value_name = "LINE", required = true)]
+    pub line: Vec<String>,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
 }
 
 /// How one schedule is run and shown.

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::TargetArgs;
+use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::output::OutputArgs;
+use super::run::story_of;
 use super::{cpus, values};
 use crate::explore::{Bound, Config, Moves, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::Replay;
+use crate::inject::{Replay, Session};
 use crate::report::{Exploration, Kind};
 
 /// `vmm explore`.
@@ -26,6 +27,9 @@ pub struct Explore {
     /// What to explore.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// What may arrive, at any boundary and any number of times
     #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi")]
     pub events: Vec<EventArg>,
@@ -89,6 +93,9 @@ fn bytes(text: &str) -> Result<usize, String> {
     number.checked_shl(shift).filter(|b| b >> shift == number).ok_or_else(|| "too many bytes".to_owned())
 }
 
+/// Most violations that a page tells step by step.
+const MOST_STORIES: usize = 6;
+
 /// Carries out `vmm explore`.
 pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
@@ -117,13 +124,14 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
     let stop = on_interrupt();
     let bar = bar();
     let began = Instant::now();
-    let report = explore(&host, guest, (&target.scheme, &target.scenario), t.knobs(), config, &stop, &mut |p| {
-        let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);
-        bar.set_message(format!(
-            "{} states, {rate:.0}/s · {} not expanded · {} NMIs in a path",
-            p.states, p.frontier, p.arrivals
-        ));
-    });
+    let report =
+        explore(&host, guest, (&target.scheme, &target.scenario), t.knobs(&args.guest), config, &stop, &mut |p| {
+            let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);
+            bar.set_message(format!(
+                "{} states, {rate:.0}/s · {} not expanded · {} NMIs in a path",
+                p.states, p.frontier, p.arrivals
+            ));
+        });
     bar.finish_and_clear();
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
@@ -135,14 +143,21 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         scenario: target.scenario.name.clone(),
         mode: target.scheme.mode,
         image: guest.image.hash.clone(),
-        knobs: t.knobs(),
+        knobs: t.knobs(&args.guest),
         schedule,
     };
     let names = Names::new(guest, &target.scheme.prefix);
-    let document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &|schedule| {
+    let mut document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &|schedule| {
         let text = schedule.show(names);
         (text.clone(), replay(text).to_string())
     });
+    if outputs.wants("html") && !report.violations.is_empty() {
+        let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, t.knobs(&args.guest))?;
+        for found in report.violations.iter().take(MOST_STORIES) {
+            let line = replay(found.schedule.show(names));
+            document.stories.push(story_of(&mut session, &found.schedule, &line)?);
+        }
+    }
     outputs.write(&document, out)?;
     Ok(ending(&report))
 }

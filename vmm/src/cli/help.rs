@@ -88,6 +88,16 @@ Example:
 
 Exits 1 where the failure is reproduced, 0 where the run passes.";
 
+pub const EXPLAIN: &str = "\
+One line for each event, with the number of the instruction that comes next, and then what became
+of the rule that broke. `vmm replay LINE --format html=story.html` tells the same with every
+instruction and every word of the stacks.
+
+Example:
+  vmm explain 'naive/vmalloc-fault/native@0123456789abcdef nmi@work.fill#1 nmi@exit_iret#1'
+
+Exits as replay does.";
+
 pub const CAMPAIGN: &str = "\
 A campaign is a TOML file: schemes and scenarios, how to generate schedules, and the verdicts
 expected. scripts/campaigns/ has examples, docs/campaigns.md tells every key.

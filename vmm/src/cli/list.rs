@@ -12,6 +12,7 @@ use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::{At, Event, Gear, Kind, Schedule, Session, Visitor, run};
+use crate::machine::Knobs;
 use crate::report::{Boundary, BoundaryList, Kind as Reports, Masked, ScenarioList, SchemeList};
 
 /// Carries out the command.
@@ -26,9 +27,9 @@ pub fn list(what: &List, out: &mut Out) -> Result<Ending, Failure> {
             let list = ScenarioList { image: &guest.image.hash, scenarios: &guest.image.declared.scenarios };
             output.outputs(Reports::TELLS)?.write(&list, out)?;
         }
-        List::Boundaries { target: Some(target), path, output, .. } => {
-            let guest = load(&target.guest.image)?;
-            boundaries(&guest, target, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
+        List::Boundaries { target: Some(target), guest: args, path, output, .. } => {
+            let guest = load(&args.image)?;
+            boundaries(&guest, (target, target.knobs(args)), path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
         }
         List::Boundaries { kernel, path, output, .. } => {
             super::linux::boundaries(kernel, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
@@ -75,14 +76,14 @@ impl Visitor for Collect {
 
 fn boundaries(
     guest: &Arc<Guest>,
-    target: &TargetArgs,
+    (target, knobs): (&TargetArgs, Knobs),
     path: Option<&str>,
     outputs: &Outputs,
     out: &mut Out,
 ) -> Result<(), Failure> {
     let found = Target::find(&guest.image.declared, &target.scheme, &target.scenario, target.mode)?;
     let schedule = path.map(|text| Schedule::parse(text, Names::new(guest, &found.scheme.prefix))).transpose()?;
-    let mut session = Session::new(&super::host::open()?, guest, &found.scheme, &found.scenario, target.knobs())?;
+    let mut session = Session::new(&super::host::open()?, guest, &found.scheme, &found.scenario, knobs)?;
     let mut along = |schedule: &Schedule, name: &'static str| {
         let mut collect = Collect { path: name, ..Collect::default() };
         run(&mut session, schedule, Gear::Step, &mut collect).map(|verdict| (collect.seen, verdict))

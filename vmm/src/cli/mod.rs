@@ -5,6 +5,7 @@ pub mod args;
 mod bench;
 mod campaign;
 mod compare;
+mod explain;
 mod explore;
 mod failure;
 mod help;
@@ -17,7 +18,6 @@ mod output;
 pub mod probe;
 mod progress;
 mod run;
-mod trace;
 mod values;
 
 use std::io::Write;
@@ -76,12 +76,13 @@ fn answered(answer: &clap::Error) -> ExitCode {
 fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
     match &cli.command {
         args::Command::List(what) => list::list(what, out),
-        args::Command::Run(args) => run::run(args, &load(&args.target.guest.image)?, out),
+        args::Command::Run(args) => run::run(args, &load(&args.guest.image)?, out),
+        args::Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, out),
         args::Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
         args::Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
         args::Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
         args::Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
-        args::Command::Explore(args) => explore::run(args, &load(&args.target.guest.image)?, out),
+        args::Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
         args::Command::Report(args) => campaign::report(args, out),
         args::Command::Probe(args) => probe::probe(args, out),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::args::{self, How};
 use super::failure::{Ending, Failure};
 use super::out::Out;
-use super::trace::Tracer;
 use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
@@ -13,13 +12,13 @@ use crate::image::target::Target;
 use crate::inject::{Gear, Replay, Schedule, Session, run as carry_out};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Kind, Run, Step, judgement, plain, trace_header};
+use crate::report::{Kind, Recorder, Run, Step, Story, Tracer, judgement, plain, trace_header};
 
 /// Carries out `vmm run`.
 pub fn run(args: &args::Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
-    judge(&target, t.knobs(), &args.schedule, &args.how, guest, out)
+    judge(&target, t.knobs(&args.guest), &args.schedule, &args.how, guest, out)
 }
 
 /// Carries out `vmm replay`.
@@ -32,7 +31,7 @@ pub fn replay(args: &args::Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<
 }
 
 /// A line that was copied with the command before it, or with its quotes.
-fn bare(line: &str) -> &str {
+pub fn bare(line: &str) -> &str {
     let line = line.trim();
     line.strip_prefix("vmm replay").unwrap_or(line).trim().trim_matches(['\'', '"'])
 }
@@ -79,6 +78,7 @@ fn judge(
         (None, true) => Ending::Expected,
         (None, false) => Ending::Unexpected,
     };
+    let story = outputs.wants("html").then(|| story_of(&mut session, &schedule, &line)).transpose()?;
     let run = Run {
         host: host.id().clone(),
         line,
@@ -86,6 +86,7 @@ fn judge(
         gears: gears.len(),
         disagreement,
         trace: how.trace.then_some(steps),
+        story,
         source: guest.has_source(),
     };
     if live {
@@ -95,6 +96,13 @@ fn judge(
         outputs.write(&run, out)?;
     }
     Ok(ending)
+}
+
+/// Runs a schedule one instruction at a time, and tells what happened.
+pub fn story_of(session: &mut Session, schedule: &Schedule, line: &Replay) -> Result<Story, Failure> {
+    let mut recorder = Recorder::new();
+    let verdict = carry_out(session, schedule, Gear::Step, &mut recorder)?;
+    Ok(recorder.finish(session).end(line, &verdict))
 }
 
 fn gears(how: &How) -> Result<&'static [Gear], Failure> {

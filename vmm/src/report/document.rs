@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::coverage::RowCoverage;
 use super::format::{Look, Outcome, Report, Suite, Test};
+use super::html::{Mood, Page, matrix};
 use super::plain::make_plain;
 use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing, Word};
 use crate::host_id::HostId;
@@ -173,6 +174,32 @@ impl Report for Document {
             tests.push(Test { class: "vmm".into(), name: "complete".into(), outcome });
         }
         Some(Suite { name, properties, tests })
+    }
+
+    fn page(&self) -> Option<Page> {
+        let s = &self.summary;
+        let title = self.campaign.as_ref().map_or("vmm".to_owned(), |c| c.name.clone());
+        let mut lead = format!("{} rows as expected, {} not", s.expected, s.unexpected);
+        for (n, what) in [
+            (s.open, "not known yet"),
+            (s.host_limit, "not shown by this host (host-limit)"),
+            (s.no_cases, "without cases"),
+        ] {
+            if n > 0 {
+                lead += &format!(", {n} {what}");
+            }
+        }
+        lead += &format!("; {} cases.", s.cases);
+        if let Some(missing) = self.missing() {
+            lead += &format!(" {missing}.");
+        }
+        let bad = s.unexpected > 0 || s.disagreed > 0 || !self.is_evidence();
+        let mut facts = vec![("host", self.host.to_string()), ("image", self.image.clone())];
+        if let Some(c) = &self.campaign {
+            facts.extend([("about", c.about.clone()), ("cases", c.generate.clone())]);
+        }
+        let mood = if bad { Mood::Bad } else { Mood::Good };
+        Some(Page { title, lead, mood, facts, parts: vec![matrix(self)] })
     }
 }
 

@@ -79,7 +79,7 @@ fn table(document: &Document, look: &Look) -> Table {
 }
 
 /// `violation(I5)`; the invariants of the other words are theirs alone.
-fn verdict(word: &str, invariant: Option<&str>) -> String {
+pub(super) fn verdict(word: &str, invariant: Option<&str>) -> String {
     match invariant.filter(|_| word == "violation") {
         Some(i) => format!("{word}({i})"),
         None if word == "no-cases" => "no cases".to_owned(),

@@ -2,6 +2,8 @@
 const open = () => { const d = location.hash.length > 1 && document.getElementById(location.hash.slice(1)); if (d && d.tagName === 'DETAILS') { d.open = true; d.scrollIntoView({ block: 'center' }); } };
 addEventListener('hashchange', open); open();
 const stories = [...document.querySelectorAll('article.story')].map(tell);
+// #step-65: the first story begins there.
+const step = /^#step-(\d+)$/.exec(location.hash); if (step && stories.length) stories[0].go(stories[0].steps.findIndex(s => s.n >= +step[1]));
 function tell(root) {
   const story = JSON.parse(root.querySelector('.data').textContent), steps = story.steps, n = steps.length;
   const at = s => root.querySelector(s), slider = at('input'), cursor = at('.cursor'), say = at('.say'), code = at('.code'), stack = at('.stack'), state = at('.state');
@@ -21,7 +23,7 @@ function tell(root) {
     const notes = steps[last].notes;
     say.textContent = (last === now ? '' : 'Since step ' + steps[last].n + ': ') + notes.map(m => m.text).join(' ');
     say.className = 'say ' + (notes.length ? notes[notes.length - 1].kind : '') + (story.rule ? ' failed' : '');
-    const lines = 21, from = Math.max(0, Math.min(n - lines, now - 10));
+    const lines = 22, from = Math.max(0, Math.min(n - lines, now - 10));
     code.replaceChildren(...steps.slice(from, from + lines).map((t, k) => { const d = make('div', (from + k === now ? 'on ' : '') + (t.notes.length ? 'ev' : ''), ''); d.append(make('span', 'mut', (t.blocked ? 'B' : '·') + (t.pending ? 'P' : '·') + ' ' + t.depth + '+'.repeat(t.bodies).padEnd(2) + ' ' + t.at.padEnd(30) + ' '), t.text); d.onclick = () => go(from + k); return d; }));
     cells.forEach((c, k) => { const w = words[k]; c.className = 'w' + (w ? ' ' + frames(w) : '') + (s.rsp === k ? ' sp' : '') + (s.consumes.includes(k) ? ' need' : '') + (w && w.lost ? ' lost' : ''); c.textContent = (w ? w.value : '') + (s.rsp === k ? '  ← RSP' : ''); });
     const focus = cells[s.rsp ?? s.consumes[0]]; if (focus) stack.scrollTop = focus.offsetTop - stack.clientHeight / 2;

@@ -71,7 +71,7 @@ fn looks(row: &Row) -> (Mood, &'static str) {
         "pass" => (Mood::Good, "✓"),
         "violation" => (Mood::Bad, "✗"),
         "livelock" => (Mood::Bad, "∞"),
-        "shutdown" => (Mood::Bad, "⏻"),
+        "shutdown" => (Mood::Bad, "↯"),
         "no-cases" => (Mood::Warn, "∅"),
         _ => (Mood::Warn, "!"),
     }

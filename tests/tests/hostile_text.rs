@@ -17,7 +17,7 @@ fn guest(in_handler: bool) -> Tiny {
     panic.extend((message as u32).to_le_bytes());
     panic.extend([0x48, 0xc7, 0xc6]); // mov $length, %rsi
     panic.extend((MESSAGE.len() as u32).to_le_bytes());
-    panic.extend([0xe7, guest::abi::PORT_PANIC as u8]);
+    panic.extend([0xe7, guest::abi::PORT_PANIC]);
     let code = if in_handler { vec![READY, &[0x90; 4], END, HANG] } else { vec![READY, &panic, HANG] };
     let mut tiny = Tiny::new(&code);
     let text = &mut tiny.segments[0];

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use common::{SMALL, campaign, failing_line, vmm};
 
 /// The browser. Where there is none, the test says loudly that it checked nothing.
+#[allow(clippy::print_stderr)] // a skipped test must be seen
 fn chromium() -> Option<&'static str> {
     let there = |name: &&&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
     let found = ["chromium", "chromium-browser", "google-chrome"].iter().find(there).copied();
     if found.is_none() {
-        #[allow(clippy::print_stderr)] // a skipped test must be seen
         eprintln!("\n*** SKIPPED: no chromium is installed, so no page was opened in a browser ***\n");
     }
     found

@@ -9,6 +9,11 @@ use common::{SMALL, campaign_file, command};
 
 const RUN: [&str; 5] = ["run", "--scheme", "naive", "--scenario", "quiet"];
 
+/// A run with two more words.
+fn with<'a>(one: &'a str, two: &'a str) -> Vec<&'a str> {
+    [&RUN[..], &[one, two]].concat()
+}
+
 fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
@@ -27,30 +32,31 @@ fn closed(args: &[&str], redirections: &str) -> Option<i32> {
 
 #[test]
 fn a_result_that_cannot_be_written_exits_74() {
-    for args in [
-        &["list", "schemes"][..],
+    let all: [&[&str]; 9] = [
+        &["list", "schemes"],
         &["list", "scenarios", "--json"],
         &["--help"],
         &["run", "--help"],
         &["--version"],
         &RUN,
-        &[&RUN[..], &["--trace"]].concat(),
-        &[&RUN[..], &["--format", "ktap"]].concat(),
+        &with("--trace", "--color=never"),
+        &with("--format", "ktap"),
         &["probe", "--only", "nmi-after-iretq"],
-    ] {
+    ];
+    for args in all {
         assert_eq!(code(args, full(), Stdio::null()), Some(74), "{args:?}");
         assert_eq!(code(args, full(), full()), Some(74), "{args:?}, and nowhere to say so");
     }
-    for format in ["text", "json", "junit", "ktap"] {
-        let args = [&RUN[..], &["--format", &format!("{format}=/dev/full")]].concat();
-        assert_eq!(code(&args, Stdio::null(), full()), Some(74), "{format}");
+    for format in ["text", "json", "junit", "ktap", "html"] {
+        let to = format!("{format}=/dev/full");
+        assert_eq!(code(&with("--format", &to), Stdio::null(), full()), Some(74), "{format}");
     }
 }
 
 #[test]
 fn where_nothing_can_be_said_the_exit_code_still_tells() {
-    let usage = [&["campagin"][..], &["run"], &["run", "--scheme", "niave", "--scenario", "quiet"], &[]];
-    let bad = [&["replay", "nonsense"][..], &["campaign", "/nonexistent.toml"]];
+    let usage: [&[&str]; 4] = [&["campagin"], &["run"], &["run", "--scheme", "niave", "--scenario", "quiet"], &[]];
+    let bad: [&[&str]; 2] = [&["replay", "nonsense"], &["campaign", "/nonexistent.toml"]];
     for args in usage {
         assert_eq!(code(args, Stdio::null(), full()), Some(2), "{args:?}");
         assert_eq!(closed(args, "2>&-"), Some(2), "{args:?}");

@@ -1,4 +1,4 @@
-"""The guest image: an ELF file, its symbols, and the manifest in its notes (docs/guest-abi.md)."""
+"""The guest image: an ELF file, its symbols, and the manifest in its notes (docs/guide/guest-abi.md)."""
 
 import bisect
 import shlex

@@ -1,4 +1,4 @@
-"""QEMU as the lab's guest wants its machine: booted as docs/guest-abi.md says, stopped at *ready*."""
+"""QEMU as the lab's guest wants its machine: booted as docs/guide/guest-abi.md says, stopped at *ready*."""
 
 import ctypes
 import json

@@ -1,4 +1,4 @@
-//! Images that break the contract (docs/guest-abi.md): each is told in one clear line
+//! Images that break the contract (docs/guide/guest-abi.md): each is told in one clear line
 //! and exits 65, and nothing panics or hangs.
 
 mod common;

@@ -55,7 +55,7 @@ fn each_broken_guest_trips_exactly_the_invariant_that_it_declares() {
     }
 }
 
-/// I1 and I2 are the hypervisor's duties: `--fault` plays one that fails in them.
+/// I1 and I2 are the hypervisor's duties: `--hv-bug` plays one that fails in them.
 #[test]
 fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
     let nested = "nmi@work.fold#1 nmi@entry#1";
@@ -76,7 +76,7 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
             scenario,
             "--schedule",
             schedule,
-            "--fault",
+            "--hv-bug",
             fault,
             "--gear",
             "all",
@@ -85,7 +85,7 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
         let row = &json["rows"][0];
         assert_eq!(row["invariant"], invariant, "{fault}: {json:#}");
         let replay = row["replay"].as_str().unwrap();
-        assert!(replay.contains(&format!(" fault={fault} ")), "{replay}");
+        assert!(replay.contains(&format!(" hv-bug={fault} ")), "{replay}");
         vmm(&["replay", replay]).exits(1);
     }
 }

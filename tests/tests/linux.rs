@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::{Done, command, vmm};
 use serde_json::Value;
+use vmm::kernels::linux::{KernelSymbols, Options};
+use vmm::kernels::pc::vmlinux;
+use vmm::kernels::{Kind, Lab, Row, Setup, Sweep, Which};
 use vmm::kvm::{Host, interrupt_after};
-use vmm::linux::{Kind, Lab, Row, Setup, Sweep, Which};
-use vmm::machine::linux::{KernelSymbols, Options, vmlinux};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
 

@@ -2,13 +2,13 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use vmm::campaign::{Campaign, Expectation, Rank, Shard, Tally};
+use vmm::campaign::{Campaign, Rank, Shard, Tally};
 use vmm::image::Names;
 use vmm::image::{Guest, Image, Mode};
 use vmm::inject::{Replay, Schedule};
 use vmm::machine::Knobs;
 use vmm::machine::fault::Fault;
-use vmm::oracle::{Invariant, Verdict};
+use vmm::oracle::{Expectation, Invariant, Verdict};
 
 fn guest() -> &'static Guest {
     use std::sync::{Arc, OnceLock};
@@ -20,7 +20,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     let detail = "[a-z ]{0,9}";
     prop_oneof![
         Just(Verdict::Pass),
-        (prop_oneof![Just(Invariant::I5), Just(Invariant::I6), Just(Invariant::I8)], detail)
+        (prop_oneof![Just(Invariant::NoReentry), Just(Invariant::Context), Just(Invariant::Provenance)], detail)
             .prop_map(|(invariant, detail)| Verdict::Violation { invariant, detail }),
         detail.prop_map(|detail| Verdict::Livelock { detail }),
         detail.prop_map(|detail| Verdict::Shutdown { detail }),

@@ -100,7 +100,7 @@ fn the_debug_stacks_bugs_are_found_and_the_twin_passes() {
 /// KVM f86368493ec0. What the instruction pushes is all that the guest sees of it.
 #[test]
 fn a_hypervisors_trap_flag_shows_only_where_flags_are_saved() {
-    let fault = ["--fault", "nmi-window-sets-tf"];
+    let fault = ["--hv-bug", "nmi-window-sets-tf"];
     let row = run("mainline", "db-fault", "nmi@work.flags+0x3#1", &fault);
     assert_eq!(row["invariant"], "I16", "{row:#}");
     assert!(row["detail"].as_str().unwrap().contains("the golden run takes none there"), "{row:#}");

@@ -10,7 +10,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
 
-use crate::explore::{self, Config, Moves, explore};
+use crate::explore::{self, Config, Reductions, explore};
 use crate::host_id::HostId;
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
@@ -122,15 +122,15 @@ pub fn bench(
         std::hint::black_box(session.state_hash());
     });
 
-    let stepped = Moves { collapse: false, merge_dead: false, ..Moves::default() };
-    let mut search = |moves: Moves, jobs: usize, max_states: usize| -> Result<Searched, Error> {
+    let stepped = Reductions { collapse: false, merge_dead: false, ..Reductions::default() };
+    let mut search = |reductions: Reductions, jobs: usize, max_states: usize| -> Result<Searched, Error> {
         tell(&format!("search with {jobs} job(s)"));
-        let config = Config { moves, jobs, max_states, cross_check: 0, keep_going: true, ..Config::default() };
+        let config = Config { reductions, jobs, max_states, cross_check: 0, keep_going: true, ..Config::default() };
         let (begin, before) = (Instant::now(), CpuTime::now());
         let report = explore(host, guest, (scheme, scenario), knobs, config, &AtomicBool::new(false), &mut |_| {})?;
         Ok(Searched { seconds: begin.elapsed().as_secs_f64(), cpu: CpuTime::now().less(before), report })
     };
-    let plain = Moves { merge_dead: false, ..Moves::default() };
+    let plain = Reductions { merge_dead: false, ..Reductions::default() };
     let rate = |s: &Searched| (s.report.states as f64 / s.seconds) as u64;
     let setup = search(stepped, 1, 0)?.cpu;
     let edge = |s: &Searched| s.cpu.less(setup).per(s.report.edges);

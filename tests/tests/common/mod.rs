@@ -113,7 +113,7 @@ pub fn failing_line() -> String {
     run.exits(1).json()["rows"][0]["replay"].as_str().unwrap().to_owned()
 }
 
-/// Checks a document against docs/json.md.
+/// Checks a document against docs/guide/json.md.
 #[track_caller]
 pub fn check_document(document: &Value) {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -142,16 +142,16 @@ pub fn check_document(document: &Value) {
     }
 }
 
-/// Checks that docs/json.md tells of every key of a document, but for those in `apart`,
+/// Checks that docs/guide/json.md describes every key of a document, but for those in `apart`,
 /// which are names that the user chose.
 #[track_caller]
 pub fn is_documented(document: &Value, apart: &[&str]) {
-    const PAGE: &str = include_str!("../../../docs/json.md");
+    const PAGE: &str = include_str!("../../../docs/guide/json.md");
     match document {
         Value::Object(map) => {
             for (key, value) in map {
                 let told = [format!("`{key}`"), format!("\"{key}\"")].iter().any(|k| PAGE.contains(k));
-                assert!(told, "docs/json.md does not tell of {key}");
+                assert!(told, "docs/guide/json.md does not describe {key}");
                 if !apart.contains(&key.as_str()) {
                     is_documented(value, apart);
                 }

@@ -53,10 +53,14 @@ fn tally(report: &Report, unit: u64, names: Names) -> Tally {
         let why = format!("not closed: a limit was hit at {} states, frontier {}", report.states, report.frontier);
         tally.add(&Verdict::HostLimit { why }, Rank { events: 0, unit, index: u64::MAX }, String::new);
     }
+    if let (None, Some(contradiction)) = (report.bound, report.contradiction()) {
+        let why = format!("not closed: the search is contradicted ({contradiction:?}); vmm explore says how");
+        tally.add(&Verdict::HostLimit { why }, Rank { events: 0, unit, index: u64::MAX }, String::new);
+    }
     tally.add_passes(report.states.saturating_sub(tally.cases));
     tally.rechecked = report.cross_checked;
     tally.coverage = report.coverage.clone();
-    tally.closed = report.bound.is_none();
+    tally.closed = report.is_closed();
     if report.disagreements > 0 {
         let words =
             format!("{} of {} explored paths came to another verdict", report.disagreements, report.cross_checked);

@@ -1,5 +1,5 @@
 //! The campaign file: TOML, read strictly, with errors that name the line and what
-//! would fit. docs/campaigns.md describes it for users.
+//! would fit. docs/guide/campaigns.md describes it for users.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::error::Error;
-use super::expect::Expectation;
 use super::generate::{Generate, Window};
 use crate::image::Mode;
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
+use crate::oracle::Expectation;
 
 /// Something that was written at a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +88,8 @@ struct Raw {
     window: Option<Spanned<Window>>,
     recheck: Option<u64>,
     faulting_iret: Option<FaultingIret>,
-    fault: Option<Fault>,
+    #[serde(alias = "fault")]
+    hv_bug: Option<HvBug>,
     #[serde(default)]
     expect: ExpectTable,
 }
@@ -129,7 +130,7 @@ impl Campaign {
             recheck: raw.recheck.unwrap_or(RECHECK),
             knobs: Knobs {
                 faulting_iret_unblocks: raw.faulting_iret.is_none_or(|w| w == FaultingIret::Unblocks),
-                fault: raw.fault,
+                hv_bug: raw.hv_bug,
                 transport: None,
             },
             expect,
@@ -230,10 +231,10 @@ mod tests {
         assert_eq!(
             error(&MINIMAL.replace("scenarios", "scenario")),
             "c.toml:3: unknown field `scenario`, expected one of `name`, `about`, `schemes`, `scenarios`, `modes`, \
-             `generate`, `window`, `recheck`, `faulting_iret`, `fault`, `expect`"
+             `generate`, `window`, `recheck`, `faulting_iret`, `hv_bug`, `expect`"
         );
         assert!(error(&MINIMAL.replace("points", "point")).starts_with("c.toml:5: generate: \"point\" is not known"));
-        assert!(error(&format!("{MINIMAL}[expect.x]\ny = \"fail\"")).starts_with("c.toml:7: \"fail\" is no verdict"));
+        assert!(error(&format!("{MINIMAL}[expect.x]\ny = \"fail\"")).starts_with("c.toml:7: unknown verdict \"fail\""));
         assert!(error("name = ").starts_with("c.toml:1: "));
     }
 }

@@ -6,7 +6,6 @@
 
 mod closure;
 mod error;
-mod expect;
 mod file;
 mod generate;
 mod plan;
@@ -22,12 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub use error::Error;
-pub use expect::{Expectation, Word};
 pub use file::Campaign;
 pub use results::{CellHeader, Header, Results, RowResult};
 pub use shard::Shard;
 pub use store::{Merged, merge, write};
-pub use tally::{Disagreement, Found, Kind, Rank, Tally};
+pub use tally::{Disagreement, Found, Rank, Tally};
 
 use crate::image::Guest;
 use crate::kvm::Host;

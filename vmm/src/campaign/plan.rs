@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use super::error::Error;
-use super::expect::Expectation;
 use super::file::{Campaign, Located, Names};
 use super::generate::{Closure, Generate, Window, draw, fits};
 use crate::image::Guest;
@@ -15,6 +14,7 @@ use crate::image::target::{Target, TargetError, find_scenario, find_scheme, fit,
 use crate::inject::{Places, Schedule, Session};
 use crate::kvm::Host;
 use crate::machine::{self, Knobs};
+use crate::oracle::Expectation;
 
 /// One scheme and scenario of a campaign.
 pub struct Cell {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::expect::{Expectation, Word};
 use super::generate::{Generate, Window};
 use super::plan::{Plan, Work};
 use super::shard::Shard;
@@ -14,7 +13,8 @@ use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::kvm::Host;
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
+use crate::oracle::{Expectation, VerdictKind};
 
 /// Version of the result folder's format.
 pub(super) const FORMAT: u32 = 3;
@@ -39,7 +39,7 @@ pub struct Header {
     recheck: u64,
     faulting_iret_unblocks: bool,
     #[serde(default)]
-    fault: Option<Fault>,
+    hv_bug: Option<HvBug>,
     /// The part of the units that is run.
     pub shard: Shard,
     /// Names of the image's declared stacks.
@@ -94,7 +94,7 @@ impl Header {
             window: c.window.as_ref().map(|w| w.value.clone()),
             recheck: c.recheck,
             faulting_iret_unblocks: c.knobs.faulting_iret_unblocks,
-            fault: c.knobs.fault,
+            hv_bug: c.knobs.hv_bug,
             shard,
             stacks: plan.guest.image.declared.stacks.iter().map(|s| s.name.clone()).collect(),
             cells: plan.cells.iter().map(cell).collect(),
@@ -122,7 +122,7 @@ impl Header {
             let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
             h.cells.iter().map(cell).collect::<Vec<_>>()
         };
-        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.fault);
+        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.hv_bug);
         differs("guest image", &self.image, &other.image)
             .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
             .or_else(|| differs("program", &self.program, &other.program))
@@ -139,7 +139,7 @@ impl Header {
 
     /// The model's choices that its cases were run under.
     pub fn knobs(&self) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret_unblocks, fault: self.fault, ..Knobs::default() }
+        Knobs { faulting_iret_unblocks: self.faulting_iret_unblocks, hv_bug: self.hv_bug, ..Knobs::default() }
     }
 
     /// How its schedules are generated, in words.
@@ -192,9 +192,8 @@ impl Results {
         }
         self.partial.range(range).for_each(|unit| tally.merge(unit.1));
         // Where nothing was run, nothing was judged.
-        let verdict = (tally.cases > 0).then(|| tally.worst().map_or(Word::Pass, |f| f.kind.verdict));
-        let invariant = tally.worst().and_then(|w| w.kind.invariant.as_deref());
-        let fits = verdict.is_some_and(|verdict| cell.expected.fits(verdict, invariant));
+        let verdict = (tally.cases > 0).then(|| tally.worst().map_or(VerdictKind::PASS, |f| f.kind));
+        let fits = verdict.is_some_and(|verdict| cell.expected.fits(verdict));
         let as_expected = match () {
             () if verdict.is_none() => None,
             // Neither: a case that was not run says nothing about the guest.
@@ -216,7 +215,7 @@ pub struct RowResult<'a> {
     /// All of its cases together.
     pub tally: Tally,
     /// The verdict that stands for all of them; `None` where no case was run.
-    pub verdict: Option<Word>,
+    pub verdict: Option<VerdictKind>,
     /// Whether it is the one expected; not known while more cases could change it, nor
     /// where this host cannot show the scenario.
     pub as_expected: Option<bool>,

@@ -3,19 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::expect::Word;
 use crate::inject::Schedule;
 use crate::inject::coverage::Coverage;
-use crate::oracle::Verdict;
-
-/// A kind of failure: its verdict and the invariant broken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Kind {
-    /// The verdict's word.
-    pub verdict: Word,
-    /// The invariant.
-    pub invariant: Option<String>,
-}
+use crate::oracle::{Verdict, VerdictKind, Word};
 
 /// Which of two cases is the better witness: the one with fewer events, then the one
 /// that comes first in the order of the golden run.
@@ -34,7 +24,7 @@ pub struct Rank {
 pub struct Found {
     /// What it is.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: VerdictKind,
     /// Cases that failed so.
     pub cases: u64,
     /// Of the witness.
@@ -81,11 +71,11 @@ impl Tally {
     /// Adds one case. Its schedule is turned into words only where it is a witness.
     pub fn add(&mut self, verdict: &Verdict, rank: Rank, schedule: impl FnOnce() -> String) {
         self.cases += 1;
-        *self.counts.entry(Word::of(verdict)).or_default() += 1;
+        *self.counts.entry(verdict.kind().verdict).or_default() += 1;
         if verdict.is_pass() {
             return;
         }
-        let kind = Kind { verdict: Word::of(verdict), invariant: verdict.invariant().map(|i| i.to_string()) };
+        let kind = verdict.kind();
         let i = match self.failures.binary_search_by(|f| f.kind.cmp(&kind)) {
             Ok(i) => i,
             Err(i) => {
@@ -170,13 +160,13 @@ mod tests {
     #[test]
     fn the_witness_has_fewest_events_then_comes_first() {
         let mut t = Tally::default();
-        t.add(&violation(Invariant::I5), rank(2, 1), || "a".into());
-        t.add(&violation(Invariant::I5), rank(1, 9), || "b".into());
-        t.add(&violation(Invariant::I5), rank(1, 10), || "c".into());
-        t.add(&violation(Invariant::I8), rank(1, 8), || "d".into());
+        t.add(&violation(Invariant::NoReentry), rank(2, 1), || "a".into());
+        t.add(&violation(Invariant::NoReentry), rank(1, 9), || "b".into());
+        t.add(&violation(Invariant::NoReentry), rank(1, 10), || "c".into());
+        t.add(&violation(Invariant::Provenance), rank(1, 8), || "d".into());
         t.add(&Verdict::HostLimit { why: "no".into() }, rank(1, 0), || "e".into());
         t.add(&Verdict::Pass, rank(1, 0), || unreachable!());
-        let five = t.failures.iter().find(|f| f.kind.invariant.as_deref() == Some("I5")).unwrap();
+        let five = t.failures.iter().find(|f| f.kind.invariant == Some(Invariant::NoReentry)).unwrap();
         assert_eq!((five.cases, five.schedule.as_str()), (3, "b"));
         assert_eq!(t.worst().unwrap().schedule, "d");
         assert_eq!((t.cases, t.counts[&Word::Pass]), (6, 1));
@@ -188,8 +178,8 @@ mod tests {
         let kind =
             crate::inject::coverage::Kind { cpl: 3, kernel_gs: true, stack: Some(1), blocked: false, pending: true };
         t.coverage.note(crate::inject::coverage::Stand { rip: !0, kind, shadow: false }, true);
-        t.add(&violation(Invariant::I5), rank(2, 1), || "a".into());
-        t.recheck(&violation(Invariant::I5), "pass", || "a".into());
+        t.add(&violation(Invariant::NoReentry), rank(2, 1), || "a".into());
+        t.recheck(&violation(Invariant::NoReentry), "pass", || "a".into());
         let text = serde_json::to_string(&t).unwrap();
         assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), t);
     }

@@ -8,7 +8,7 @@ use super::output::OutputArgs;
 use super::{agree, help, probe, values};
 use crate::image::Mode;
 use crate::inject::Gear;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 use crate::machine::{Knobs, Transport};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -47,10 +47,10 @@ pub struct Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Guest")]
 pub struct ImageArgs {
-    /// Test this ELF image instead of the built-in micro-kernel (docs/guest-abi.md)
+    /// Test this ELF image instead of the built-in micro-kernel (docs/guide/guest-abi.md)
     #[arg(long, value_name = "FILE")]
     pub guest: Option<PathBuf>,
-    /// Link this object's `nmi_entry` into the image and test it (docs/guest-abi.md)
+    /// Link this object's `nmi_entry` into the image and test it (docs/guide/guest-abi.md)
     #[arg(long, value_name = "FILE.o")]
     pub entry: Option<PathBuf>,
 }
@@ -177,14 +177,14 @@ pub struct TargetArgs {
     #[arg(long, value_name = "WHAT", default_value = "unblocks", value_parser = values::faulting_iret())]
     pub faulting_iret: bool,
     /// Play a bug that a hypervisor's NMI logic had
-    #[arg(long, value_name = "NAME", value_parser = values::bug())]
-    pub fault: Option<Fault>,
+    #[arg(long, value_name = "NAME", alias = "fault", value_parser = values::hv_bug())]
+    pub hv_bug: Option<HvBug>,
 }
 
 impl TargetArgs {
     /// The knobs that the arguments set.
     pub fn knobs(&self, guest: &GuestArgs) -> Knobs {
-        Knobs { faulting_iret_unblocks: self.faulting_iret, fault: self.fault, transport: guest.transport }
+        Knobs { faulting_iret_unblocks: self.faulting_iret, hv_bug: self.hv_bug, transport: guest.transport }
     }
 }
 

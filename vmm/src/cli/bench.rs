@@ -59,7 +59,7 @@ pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Fa
 fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
     let mut kernel = args.kernel.clone();
     if kernel.kernel.is_none() {
-        let file = crate::linux::kernel_cache().join("vmlinux");
+        let file = crate::kernels::kernel_cache().join("vmlinux");
         if !file.exists() {
             let why = "no --kernel, and no test kernel there (scripts/linux/build-test-kernel builds it)";
             return Err(Failure::Input { name: file.display().to_string(), why: why.into() });
@@ -67,7 +67,7 @@ fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
         kernel.kernel = Some(file);
     }
     let mut booted = kernel.boot("", &AtomicBool::new(false))?;
-    let measured = crate::linux::bench(&mut booted.lab, booted.info)?;
+    let measured = crate::kernels::bench(&mut booted.lab, booted.info)?;
     args.output.outputs(Kind::TELLS)?.write(&measured, out)?;
     Ok(Ending::Expected)
 }

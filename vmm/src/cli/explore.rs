@@ -4,22 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{GuestArgs, TargetArgs};
+use super::cpus;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::output::OutputArgs;
 use super::run::story_of;
-use super::{cpus, values};
-use crate::explore::{Bound, Config, Moves, Report, explore};
+use super::values;
+use crate::explore::{Bound, Config, Reductions, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::{Replay, Session};
-use crate::report::{Exploration, Kind};
+use crate::inject::{Kind, Replay, Session};
+use crate::report::{Exploration, Kind as Reports};
 
 /// `vmm explore`.
 #[derive(Debug, Args)]
@@ -31,8 +32,8 @@ pub struct Explore {
     #[command(flatten)]
     pub guest: GuestArgs,
     /// What may arrive, at any boundary and any number of times
-    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi")]
-    pub events: Vec<EventArg>,
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "nmi", value_parser = values::event())]
+    pub events: Vec<Kind>,
     /// Go on after the first violation, to find every kind
     #[arg(long)]
     pub keep_going: bool,
@@ -42,7 +43,7 @@ pub struct Explore {
     /// Give up beyond so many bytes of memory (suffixes K, M, G)
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
     pub max_memory: usize,
-    /// Threads, each with a VM of its own, where every episode is searched [default: one per CPU]
+    /// Threads, each with a VM of its own [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = values::jobs())]
     pub jobs: Option<u16>,
     /// Explored paths to run again in every gear, as a check
@@ -63,22 +64,16 @@ pub struct Explore {
     /// Check: tell states apart by dead stack words, too
     #[arg(long, help_heading = "Reductions off, to check them")]
     pub dead_words: bool,
-    /// Check: search what NMIs do to every interrupted context, not once for all that are alike
-    #[arg(long, help_heading = "Reductions off, to check them")]
+    /// Every interrupted context is searched; kept for command lines that ask for it
+    #[arg(long, hide = true)]
     pub every_episode: bool,
+    /// Check: search on KVM alone, without the model of the CPU
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub no_model: bool,
     /// Check: keep every state whole, and count different states with equal hashes
     /// (needs --dead-words)
     #[arg(long, help_heading = "Reductions off, to check them", requires = "dead_words")]
     pub check_hashes: bool,
-}
-
-/// What may arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EventArg {
-    /// NMIs
-    Nmi,
-    /// NMIs are unblocked from outside, as by an SMI whose handler executes IRET
-    Unmask,
 }
 
 /// `4G`, `512M`, `1000`.
@@ -98,22 +93,22 @@ const MOST_STORIES: usize = 6;
 
 /// Carries out `vmm explore`.
 pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
-    let outputs = args.output.outputs(Kind::JUDGES)?;
+    let outputs = args.output.outputs(Reports::JUDGES)?;
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
-    if !args.events.contains(&EventArg::Nmi) {
+    if !args.events.contains(&Kind::Nmi) {
         return Err(Failure::Usage("--events must have nmi: without NMIs there is nothing to explore".into()));
     }
     let config = Config {
         max_states: args.max_states,
         max_memory: args.max_memory,
         jobs: args.jobs.map_or_else(cpus, usize::from),
-        moves: Moves {
+        reductions: Reductions {
             collapse: !args.stepped,
             reduce: !args.all_arrivals,
-            unmask: args.events.contains(&EventArg::Unmask),
+            events: args.events.iter().copied().collect(),
             merge_dead: !args.dead_words,
-            merge_episodes: !args.every_episode,
+            model: !args.no_model,
         },
         keep_going: args.keep_going,
         check_hashes: args.check_hashes,
@@ -164,9 +159,8 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
 
 fn ending(report: &Report) -> Ending {
     match report.bound {
-        _ if report.disagreements > 0 || report.collisions.is_some_and(|n| n > 0) => Ending::Defect,
         Some(Bound::Interrupted) => Ending::Interrupted,
-        None if report.violations.is_empty() => Ending::Expected,
+        _ if report.is_closed() && report.violations.is_empty() => Ending::Expected,
         _ => Ending::Unexpected,
     }
 }

@@ -67,7 +67,7 @@ pub enum Failure {
     Inexact(String),
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
-    Linux(#[from] crate::linux::LabError),
+    Linux(#[from] crate::kernels::LabError),
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {
@@ -119,7 +119,7 @@ impl Ending {
 fn machine_code(e: &machine::Error) -> u8 {
     match e {
         machine::Error::Kvm(_) | machine::Error::Host(_) | machine::Error::Limit(_) => 69,
-        machine::Error::Boot(_) | machine::Error::NotReady(_) => 65,
+        machine::Error::Boot(_) | machine::Error::NotReady(_) | machine::Error::Contract(_) => 65,
     }
 }
 

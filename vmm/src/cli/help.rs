@@ -100,7 +100,7 @@ Exits as replay does.";
 
 pub const CAMPAIGN: &str = "\
 A campaign is a TOML file: schemes and scenarios, how to generate schedules, and the verdicts
-expected. scripts/campaigns/ has examples, docs/campaigns.md tells every key.
+expected. scripts/campaigns/ has examples, docs/guide/campaigns.md tells every key.
 
 Results do not depend on --jobs. With --out, every finished unit of work is kept: a campaign
 that was stopped, killed or crashed goes on where it was. Ctrl-C stops at the next case and

@@ -4,10 +4,10 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::image::Mode;
-use crate::inject::Gear;
-use crate::linux::Part;
+use crate::inject::{Gear, Kind, UnknownGear};
+use crate::kernels::Part;
 use crate::machine::Transport;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 
 /// Words, each with its meaning and an explanation.
 type Words<T> = &'static [(&'static str, T, &'static str)];
@@ -27,52 +27,8 @@ const PARTS: Words<Part> = &[
     ("third", Part::Third, "NMI #3, on the path of an NMI #2 nested in #1's handler"),
 ];
 
-const ARM: (&str, &[Gear], &str) =
-    ("arm", &[Gear::Arm], "Run freely to each boundary and raise a real NMI there: the reference");
-const STEP: (&str, &[Gear], &str) = ("step", &[Gear::Step], "One instruction at a time");
-const JUMP: (&str, &[Gear], &str) =
-    ("jump", &[Gear::Jump], "From a checkpoint at the boundary, with the NMI pending in the vCPU events");
-const GEARS: Words<&'static [Gear]> =
-    &[ARM, STEP, JUMP, ("all", &[Gear::Arm, Gear::Step, Gear::Jump], "Each in turn; exit 70 if they disagree")];
-/// A real kernel is never stepped to its events.
-const LINUX_GEARS: Words<&'static [Gear]> = &[ARM, JUMP];
-
 const FAULTING_IRETS: Words<bool> =
     &[("unblocks", true, "It unblocks NMIs (Intel's manual)"), ("keeps", false, "It leaves them blocked")];
-
-const BUGS: Words<Fault> = &[
-    (
-        "iret-keeps-blocked",
-        Fault::IretKeepsBlocked,
-        "A successful iretq leaves NMIs blocked (KVM 801806d956c2: the emulated IRET)",
-    ),
-    (
-        "iret-unblocks-early",
-        Fault::IretUnblocksEarly,
-        "NMIs are unblocked before the iretq executes (KVM 0be9c7a89f75: IRET faulted and is run again)",
-    ),
-    (
-        "second-nmi-lost",
-        Fault::SecondNmiLost,
-        "An NMI at the handler's first instruction collapses into the one just delivered (KVM 7460fb4a3400)",
-    ),
-    (
-        "inverted-test-and-set",
-        Fault::InvertedTestAndSet,
-        "Mode pv: an NMI is kept only where one is pending already (Xen eb9ec1a8a8cc: inverted test-and-set)",
-    ),
-    (
-        "failed-iret-leaves-blocked",
-        Fault::FailedIretLeavesBlocked,
-        "An iretq that faults leaves NMIs blocked, whatever --faulting-iret says (Xen 99edc6c2a0f5: faulting ERETU)",
-    ),
-    (
-        "nmi-window-sets-tf",
-        Fault::NmiWindowSetsTf,
-        "An NMI that arrives at CPL0 while NMIs are open waits for one instruction, which runs with the hypervisor's \
-         TF where the guest can see it (KVM f86368493ec0: pending between two tests)",
-    ),
-];
 
 /// Accepts these words.
 fn words<T: Copy + Send + Sync + 'static>(words: Words<T>) -> impl TypedValueParser<Value = T> {
@@ -106,24 +62,45 @@ pub fn part() -> impl TypedValueParser<Value = Part> {
     words(PARTS)
 }
 
-/// A gear, or all of them.
-pub fn gears() -> impl TypedValueParser<Value = &'static [Gear]> {
-    words(GEARS)
+/// What may arrive.
+pub fn event() -> impl TypedValueParser<Value = Kind> {
+    one_of(Kind::ALL.map(|k| (k.name(), k.about()))).try_map(|name| name.parse::<Kind>())
 }
 
-/// A gear that a real kernel can be run in.
+/// A bug of a hypervisor.
+pub fn hv_bug() -> impl TypedValueParser<Value = HvBug> {
+    one_of(HvBug::ALL.map(|b| (b.name(), b.about()))).try_map(|name| name.parse::<HvBug>())
+}
+
+/// A gear, or all of them.
+pub fn gears() -> impl TypedValueParser<Value = &'static [Gear]> {
+    let all = ("all", "Each in turn; exit 70 if they disagree");
+    one_of(Gear::ALL.map(|g| (g.name(), g.about())).into_iter().chain([all])).try_map(|name| gear_list(&name))
+}
+
+/// A gear that a real kernel can be run in: it is never stepped to its events.
 pub fn linux_gear() -> impl TypedValueParser<Value = &'static [Gear]> {
-    words(LINUX_GEARS)
+    one_of([Gear::Arm, Gear::Jump].map(|g| (g.name(), g.about()))).try_map(|name| gear_list(&name))
+}
+
+fn gear_list(name: &str) -> Result<&'static [Gear], UnknownGear> {
+    if name == "all" {
+        return Ok(&Gear::ALL);
+    }
+    Ok(match name.parse()? {
+        Gear::Arm => &[Gear::Arm],
+        Gear::Step => &[Gear::Step],
+        Gear::Jump => &[Gear::Jump],
+    })
+}
+
+fn one_of(names: impl IntoIterator<Item = (&'static str, &'static str)>) -> PossibleValuesParser {
+    PossibleValuesParser::new(names.into_iter().map(|(name, about)| PossibleValue::new(name).help(about)))
 }
 
 /// Whether an IRET that faults unblocks NMIs.
 pub fn faulting_iret() -> impl TypedValueParser<Value = bool> {
     words(FAULTING_IRETS)
-}
-
-/// A bug of a hypervisor, by its name.
-pub fn bug() -> impl TypedValueParser<Value = Fault> {
-    words(BUGS)
 }
 
 #[cfg(test)]
@@ -132,8 +109,6 @@ mod tests {
 
     #[test]
     fn names_are_those_of_replay_lines_and_campaigns() {
-        assert!(BUGS.iter().map(|(_, bug, _)| *bug).eq(Fault::ALL));
-        assert!(BUGS.iter().all(|(name, bug, _)| Fault::named(name) == Some(*bug)));
         assert!(MODES.iter().all(|(name, mode, _)| mode.name() == *name));
         assert!(TRANSPORTS.iter().all(|(name, transport, _)| transport.to_string() == *name));
     }

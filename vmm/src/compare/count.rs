@@ -169,7 +169,7 @@ impl Walk {
             return Ok(Some(End::Broken(verdict.invariant().map_or(Broke::Host, Broke::Rule))));
         }
         if self.scheme + self.body + self.nested > MOST {
-            return Ok(Some(End::Broken(Broke::Rule(Invariant::I17))));
+            return Ok(Some(End::Broken(Broke::Rule(Invariant::Progress))));
         }
         Ok(session.oracle().ghost.outer.is_none().then_some(End::Resumed))
     }

@@ -232,7 +232,8 @@ fn search(
     let report = explore(host, guest, about, options.knobs, config, stop, &mut |_| {})?;
     let names = crate::image::Names::new(guest, &target.scheme.prefix);
     let found = report.violations.first().map(|f| (f.verdict.clone(), f.schedule.show(names)));
-    let closed = !matches!(report.bound, Some(Bound::States | Bound::Memory | Bound::Interrupted));
+    let cut = matches!(report.bound, Some(Bound::States | Bound::Memory | Bound::Interrupted));
+    let closed = !cut && report.contradiction().is_none();
     let otherwise = if closed { Verdict::Pass.word() } else { "open" };
     Ok(Some(judged(found, otherwise, report.states)))
 }

@@ -1,5 +1,63 @@
 //! The CPU as the architecture describes it. Nothing here knows KVM.
+//!
+//! [`Model`] is a model of an x86-64 CPU in 64-bit mode, at CPL 0 and 3: a function from a
+//! [`Cpu`] and [`Memory`] to what one instruction makes of them. It either predicts the whole
+//! state or says [`End::NotUnderstood`]. The semantics are written once, over
+//! [`Provenance`], which carries where values come from, or nothing ([`Untraced`]).
 
+mod alu;
+mod bits;
+mod control;
+mod decode;
+mod deliver;
+mod end;
+mod exec;
+mod far;
+#[cfg(test)]
+mod fixture;
+mod flags;
+mod lazy;
+mod machine;
+mod memory;
+mod moves;
+mod segment;
+mod shift;
 mod state;
+mod step;
+mod string;
+mod system;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod value;
+mod walk;
 
+pub use decode::Condition;
+pub use end::{Delivered, End, NotUnderstood};
+pub use lazy::{Classes, Lazy, LazyId};
+pub use machine::{Cpu, Debug, Msrs};
+pub use memory::{Access, Kind, Memory, Ram};
 pub use state::{Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags};
+pub use step::{Model, complete_in};
+pub use trace::{Provenance, Register, Untraced};
+
+/// Where processors differ, or the lab wants them to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Knobs {
+    /// An IRET that faults unblocks NMIs all the same, as Intel's do (SDM vol. 3, 7.7.1).
+    pub faulting_iret_unblocks: bool,
+    /// What is left in flags that the SDM calls undefined.
+    pub undefined: Undefined,
+}
+
+/// What processors leave in flags that the SDM calls undefined. A guest must not test them, and
+/// one that does is not understood; but they are pushed with the others, so that states hold
+/// them. The default is what Intel's processors do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undefined {
+    /// A shift sets AF (AMD's processors); otherwise it clears it.
+    pub shift_sets_af: bool,
+    /// A multiplication leaves SF, ZF, AF and PF as they were (AMD's processors); otherwise SF
+    /// and PF are those of the low half, and ZF and AF are cleared.
+    pub product_keeps: bool,
+}

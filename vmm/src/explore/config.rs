@@ -1,8 +1,10 @@
 //! What a search is asked, and what it answers.
 
-use super::path::Moves;
+use super::path::Reductions;
+use super::states::Edge;
 use crate::inject::coverage::Coverage;
 use crate::inject::{RunError, Schedule};
+use crate::machine::Unknown;
 use crate::oracle::Verdict;
 
 /// What to search, and how far.
@@ -15,7 +17,7 @@ pub struct Config {
     /// Threads, each with a VM of its own.
     pub jobs: usize,
     /// How states follow one another.
-    pub moves: Moves,
+    pub reductions: Reductions,
     /// Go on after the first violation.
     pub keep_going: bool,
     /// Keep every state whole, and count states with equal hashes that differ.
@@ -26,29 +28,31 @@ pub struct Config {
     pub graph: bool,
 }
 
-impl Config {
-    /// Whether interruptions that are alike are looked at once. Not where the search is to
-    /// find every violation or to draw every state, nor where a reduction that this one
-    /// builds on is switched off.
-    pub fn by_episodes(&self) -> bool {
-        let m = self.moves;
-        m.merge_episodes && m.skips_blocked() && m.merge_dead && !self.keep_going && !self.graph && !self.check_hashes
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
             max_states: 20_000_000,
             max_memory: 4 << 30,
             jobs: 1,
-            moves: Moves::default(),
+            reductions: Reductions::default(),
             keep_going: false,
             check_hashes: false,
             cross_check: 20,
             graph: false,
         }
     }
+}
+
+/// Where KVM came to another state than the model of the CPU: a deviation of this host, or an
+/// error of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deviation {
+    /// Where the edge began.
+    pub at: u64,
+    /// The edge.
+    pub edge: Edge,
+    /// What differs, in one line.
+    pub what: String,
 }
 
 /// Why a search ended before nothing new appeared.
@@ -107,23 +111,49 @@ pub struct Report {
     pub collisions: Option<u64>,
     /// How often the search was made until no more words were found to be live.
     pub rounds: u32,
-    /// Interruptions of contexts with no NMI live, where like ones were looked at once.
-    pub episodes: Option<Episodes>,
+    /// Chains of instructions that KVM executed, too, and where it differed.
+    pub confirmed: u64,
+    /// See [`Deviation`]. Where there is one, nothing is proved.
+    pub deviations: Vec<Deviation>,
+    /// Instructions that the model does not understand: each counts as reading everything.
+    pub unknown: Vec<Unknown>,
+    /// The first instruction seen that reads time or randomness: no proof holds over it.
+    pub reads_time: Option<u64>,
     /// Bytes of memory for visited states, the frontier apart.
     pub visited_bytes: u64,
     /// The graph as DOT (`graph`).
     pub dot: Option<String>,
 }
 
-/// Interruptions of a context with no NMI live, from the delivery to the return.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Episodes {
-    /// All of them.
-    pub all: u64,
-    /// Those that were searched; the others are like one of these.
-    pub searched: u64,
-    /// Ways that one of them ends, run from each context that is like it.
-    pub endings: u64,
+impl Report {
+    /// Whether the search is a proof: nothing new appeared, and nothing contradicts it.
+    pub fn is_closed(&self) -> bool {
+        self.bound.is_none() && self.contradiction().is_none()
+    }
+
+    /// Why nothing is proved although nothing new appeared; `None` where nothing is against it.
+    pub fn contradiction(&self) -> Option<Contradiction> {
+        match () {
+            () if !self.deviations.is_empty() => Some(Contradiction::Deviation),
+            () if self.reads_time.is_some() => Some(Contradiction::Time),
+            () if self.disagreements > 0 => Some(Contradiction::Gears),
+            () if self.collisions.is_some_and(|n| n > 0) => Some(Contradiction::Collision),
+            () => None,
+        }
+    }
+}
+
+/// What stands against a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contradiction {
+    /// KVM came to another state than the model.
+    Deviation,
+    /// An instruction reads time or randomness.
+    Time,
+    /// A path came to another verdict when it was run again.
+    Gears,
+    /// Two different states had one hash.
+    Collision,
 }
 
 /// Why a search could not be made.

@@ -11,10 +11,10 @@ impl Search {
     /// Runs each violation's path again in every gear: its verdict is what they say.
     pub fn confirm(&mut self, session: &mut Session) -> Result<(), Error> {
         for Broken { mut verdict, path, .. } in std::mem::take(&mut self.found) {
-            let schedule = path::schedule(session, &path, self.config.moves)?;
+            let schedule = path::schedule(session, &path, self.config.reductions)?;
             for gear in [Gear::Step, Gear::Jump, Gear::Arm] {
                 let again = run(session, &schedule, gear, &mut ())?;
-                let same = (again.word(), again.invariant()) == (verdict.word(), verdict.invariant());
+                let same = again.kind() == verdict.kind();
                 self.report.disagreements += u64::from(!same);
                 if same && gear == Gear::Step {
                     verdict = again;
@@ -38,7 +38,7 @@ impl Search {
                 Next::Fails | Next::State(_) => false,
             };
             let path = self.states.path(id);
-            let schedule = path::schedule(session, &path, self.config.moves)?;
+            let schedule = path::schedule(session, &path, self.config.reductions)?;
             for gear in [Gear::Arm, Gear::Step, Gear::Jump] {
                 let verdict = run(session, &schedule, gear, &mut ())?;
                 if verdict.is_pass() != pass {

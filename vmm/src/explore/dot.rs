@@ -29,10 +29,10 @@ pub fn graph(names: Names, places: &[(u64, u32)], links: &HashSet<(Id, Id, Edge)
         let _ = writeln!(out, "  {} [label=\"{label}\\nNMIs live: {nesting}\\n{count} states\"];", name(key));
     }
     for ((from, to, edge), count) in &edges {
-        let style = match edge {
+        let style = match *edge {
             Edge::Step => "",
-            Edge::Nmi => ", color=red, fontcolor=red",
-            Edge::Unmask => ", color=blue, fontcolor=blue",
+            Edge::NMI => ", color=red, fontcolor=red",
+            Edge::Event(_) => ", color=blue, fontcolor=blue",
         };
         let _ = writeln!(out, "  {} -> {} [label=\"{count}\"{style}];", name(from), name(to));
     }

@@ -3,9 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::footprint::{Start, has};
 use super::live::{Liveness, Point};
-use super::needs::Needs;
 use crate::image::Mode;
 use crate::inject::Session;
 use crate::kvm::VcpuState;
@@ -72,13 +70,6 @@ impl Packed {
     /// Whether the boundary lies in a one-instruction shadow.
     pub fn in_shadow(&self) -> bool {
         self.fixed.vcpu.events.interrupt.shadow != 0
-    }
-
-    /// The same state in its twin's registers: see [`Needs::twin`].
-    pub fn twin(&self, needs: &mut Needs, session: &Session) -> Self {
-        let mut out = self.clone();
-        needs.twin(&mut out.fixed.vcpu.regs, self.fixed.vcpu.sregs.cs.selector as u8 & 3, session);
-        out
     }
 
     /// Whether no NMI is live.
@@ -173,76 +164,12 @@ impl Packer {
         let keep = session.oracle().ghost.outer.map_or(regs.rsp, |outer| outer.rsp());
         let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
         for w in &self.words {
-            let addr = watched.vaddr(w.index as usize * 8);
-            if addr.is_none_or(|addr| here.is_live(addr)) {
+            let index = w.index as usize;
+            if here.is_live(index, watched.vaddr(index * 8)) {
                 h.write_u32(w.index);
                 h.write_u64(w.value);
             }
         }
-    }
-
-    /// The hash of a state of an interruption that is looked at by itself: of its memory,
-    /// what the NMI's own code reads, or has changed where it must not.
-    ///
-    /// Without `leftovers`, what lies on stacks is left out: values of the twin's registers may
-    /// be among it, for which a context that is like it has its own.
-    pub fn hash_episode(&mut self, session: &Session, live: &Liveness, needs: &Needs, leftovers: bool) -> u128 {
-        self.hash_with(session, |packer, h| packer.hash_read(session, live, needs, leftovers, h))
-    }
-
-    fn hash_read(&self, session: &Session, live: &Liveness, needs: &Needs, leftovers: bool, h: &mut impl Hasher) {
-        let (rsp, outer) = (session.machine().state().regs.rsp, session.oracle().ghost.outer);
-        let keep = outer.map_or(rsp, |outer| outer.rsp());
-        let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
-        let captured = self.capture.as_ref().map(|(words, _)| words.as_slice());
-        both(captured.unwrap_or(&self.words), &self.words, |index, was, is| {
-            let addr = watched.vaddr(index as usize * 8);
-            let stack = addr.is_some_and(|addr| live.is_stack(addr));
-            let may_read = |addr| match outer {
-                _ if !leftovers => false,
-                Some(_) => here.is_read(addr),
-                None => live.is_entered_with(addr),
-            };
-            let read = needs.has_word(index as usize) || stack && addr.is_some_and(may_read);
-            let must_stay = !stack || addr.is_some_and(|addr| here.is_kept(addr));
-            if read || must_stay && was != is {
-                (index, is).hash(h);
-            }
-            if needs.has_word(index as usize) {
-                (index, was).hash(h);
-            }
-        });
-    }
-
-    /// A hash of the session's state without its memory.
-    pub fn hash_registers(&mut self, session: &Session) -> u128 {
-        self.hash_with(session, |_, _| {})
-    }
-
-    /// A hash of how a chain begins in `state`, as far as the words in `read` show it.
-    pub fn hash_footprint(&mut self, state: &Packed, start: Start, number: u32, read: &[u64]) -> u128 {
-        digest(&mut self.bytes, |h| {
-            (start.rip, start.edge, start.hash, number).hash(h);
-            for w in state.words.iter().filter(|w| has(read, w.index as usize)) {
-                (w.index, w.value).hash(h);
-            }
-        })
-    }
-
-    /// A hash of which words are not what they were in `before`.
-    pub fn change_since(&mut self, before: &Packed) -> u64 {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        let hash = digest(&mut bytes, |h| self.hash_changes(before, h)) as u64;
-        self.bytes = bytes;
-        hash
-    }
-
-    fn hash_changes(&self, before: &Packed, h: &mut impl Hasher) {
-        both(&before.words, &self.words, |index, was, is| {
-            if was != is {
-                h.write_u32(index);
-            }
-        });
     }
 
     /// Episodes share their capture: it is packed anew only where it is another.

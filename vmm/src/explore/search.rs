@@ -14,8 +14,9 @@ use crate::image::declare::{Scenario, Scheme};
 use crate::inject::Session;
 use crate::inject::coverage::{Coverage, Stand};
 use crate::kvm::Host;
+use crate::machine::Engine;
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Invariant, Verdict};
 
 /// Searches every pattern of arrivals for one scheme and scenario.
@@ -29,21 +30,15 @@ pub fn explore(
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
     let mut config = config;
-    if knobs.fault == Some(Fault::NmiWindowSetsTf) {
+    if knobs.hv_bug == Some(HvBug::NmiWindowSetsTf) {
         // An arrival executes an instruction of what it interrupts, which must be as it is.
-        (config.moves.merge_dead, config.moves.merge_episodes) = (false, false);
+        config.reductions.merge_dead = false;
     }
-    if config.by_episodes() {
-        let session = Session::new(host, guest, scheme, scenario, knobs)?;
-        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
-            return Ok(report);
-        }
-    }
-    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.moves));
+    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
     // What is live in a handler hardly depends on what it interrupted: it is learned
     // from few interrupted contexts first, then the whole search is made.
-    let mut sample = if config.moves.merge_dead { LEARN_FROM } else { 1 };
+    let mut sample = if config.reductions.merge_dead { LEARN_FROM } else { 1 };
     for round in 1.. {
         workers.iter_mut().for_each(|w| w.sample = sample);
         let mut search = Search::begin(&mut workers[0], config);
@@ -54,9 +49,11 @@ pub fn explore(
             "round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}",
             search.states.len()
         );
-        if stopped || (!more && sample == 1) {
+        // What a round has found was found by running it: it stands, whatever else is live.
+        let broken = !search.found.is_empty() && !config.keep_going;
+        if stopped || broken || (!more && sample == 1) {
             search.report.rounds = round;
-            return search.finish(&mut workers, !more);
+            return search.finish(&mut workers, !more && sample == 1);
         }
         if !more {
             sample = 1;
@@ -205,12 +202,12 @@ impl Search {
     /// Follows all edges of a wave's states. The order of the results does not depend
     /// on the number of threads.
     fn expand(&self, workers: &mut [Worker], wave: &[(Id, Packed)]) -> Result<Vec<Reached>, Error> {
-        let (moves, states) = (self.config.moves, &self.states);
+        let (reductions, states) = (self.config.reductions, &self.states);
         let work = |worker: &mut Worker, part: &[(Id, Packed)]| {
             let mut out = Vec::with_capacity(part.len() * 2);
             for (id, state) in part {
-                for edge in [Edge::Step, Edge::Nmi, Edge::Unmask] {
-                    out.extend(worker.follow(*id, state, edge, moves, states)?);
+                for edge in reductions.edges() {
+                    out.extend(worker.follow(*id, state, edge, reductions, states)?);
                 }
             }
             Ok(out)
@@ -247,7 +244,7 @@ impl Search {
 
     /// Execution stood there before it went on by `edge`.
     pub fn stands(&mut self, stand: Stand, edge: Edge) {
-        self.coverage.note(stand, edge == Edge::Nmi);
+        self.coverage.note(stand, edge == Edge::NMI);
     }
 
     pub fn take(&mut self, (arrivals, edges): (u32, u32), reached: Reached) {
@@ -293,8 +290,7 @@ impl Search {
             return;
         }
         let cost = (arrivals + u32::from(edge != Edge::Step), edges + 1);
-        let kind = |v: &Verdict| (v.word(), v.invariant());
-        let known = self.found.iter().position(|f| kind(&f.verdict) == kind(&verdict));
+        let known = self.found.iter().position(|f| f.verdict.kind() == verdict.kind());
         if known.is_some_and(|i| self.found[i].cost <= cost) {
             return;
         }
@@ -326,6 +322,19 @@ impl Search {
         if self.config.graph {
             self.report.dot = Some(super::dot::graph(session.rules().names(), &self.places, &self.links));
         }
+        self.report.reads_time = workers.iter().find_map(|w| w.session.machine().read_time());
+        self.report.confirmed = workers.iter().map(Worker::confirmed).sum();
+        for worker in workers.iter() {
+            self.report.deviations.extend(worker.deviations.iter().cloned());
+            for unknown in worker.session.machine().unknown() {
+                if self.report.unknown.iter().all(|u| u.at != unknown.at) {
+                    self.report.unknown.push(*unknown);
+                }
+            }
+        }
+        self.report.unknown.sort_by_key(|u| u.at);
+        let session = &mut workers[0].session;
+        session.set_engine(Engine::Kvm);
         self.confirm(session)?;
         if settled {
             self.cross_check(session)?;
@@ -333,6 +342,6 @@ impl Search {
         Ok(self.report)
     }
     fn has_livelock(&self) -> bool {
-        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::I17))
+        self.found.iter().any(|f| f.verdict.invariant() == Some(Invariant::Progress))
     }
 }

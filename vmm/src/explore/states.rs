@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::inject::Kind;
+
 /// A state's number, in the order of discovery.
 pub type Id = u32;
 
-/// What an edge stands for.
+/// What leads from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Edge {
     /// One instruction (and the blocked chain behind it).
     Step,
-    /// An NMI arrives.
-    Nmi,
-    /// NMIs are unblocked from outside.
-    Unmask,
+    /// Something arrives.
+    Event(Kind),
 }
 
 /// Where a state's instruction edge leads.
@@ -57,13 +57,24 @@ impl Hasher for Low64 {
     }
 }
 
+impl Edge {
+    /// An NMI arrives.
+    pub const NMI: Self = Edge::Event(Kind::Nmi);
+
+    /// What arrives, where something does.
+    pub fn event(self) -> Option<Kind> {
+        match self {
+            Edge::Step => None,
+            Edge::Event(kind) => Some(kind),
+        }
+    }
+}
+
 /// The visited set.
 #[derive(Default)]
 pub struct States {
     ids: HashMap<u128, Id, BuildHasherDefault<Low64>>,
     nodes: Vec<Node>,
-    /// Edges from their parents to states that were reached by several.
-    ways: HashMap<Id, Box<[Edge]>>,
 }
 
 impl States {
@@ -90,13 +101,6 @@ impl States {
         }
     }
 
-    /// Adds a state that several edges lead to from `parent`; `None` where it is known.
-    pub fn add_by(&mut self, hash: u128, parent: Id, way: &[Edge]) -> Option<Id> {
-        let id = self.add(hash, parent, *way.first()?)?;
-        self.ways.insert(id, way.into());
-        Some(id)
-    }
-
     /// Sets where a state's instruction edge leads.
     pub fn set_next(&mut self, id: Id, next: Next) {
         self.nodes[id as usize].next = next;
@@ -107,10 +111,7 @@ impl States {
         let mut out = Vec::new();
         while id != 0 {
             let node = &self.nodes[id as usize];
-            match self.ways.get(&id) {
-                Some(way) => out.extend(way.iter().rev()),
-                None => out.push(node.edge),
-            }
+            out.push(node.edge);
             id = node.parent;
         }
         out.reverse();
@@ -159,8 +160,7 @@ impl States {
     /// Bytes of memory that the set takes.
     pub fn bytes(&self) -> usize {
         // A control byte and the pair for each slot; the table holds a power of two.
-        let ways = self.ways.values().map(|way| size_of_val(&**way) + size_of::<(Id, Box<[Edge]>)>()).sum::<usize>();
-        self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1) + self.nodes.capacity() * size_of::<Node>() + ways
+        self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1) + self.nodes.capacity() * size_of::<Node>()
     }
 }
 
@@ -189,11 +189,9 @@ mod tests {
     fn a_path_is_read_from_the_first_state_on() {
         let mut s = States::default();
         s.add(7, 0, Edge::Step);
-        s.add(8, 0, Edge::Nmi);
+        s.add(8, 0, Edge::NMI);
         let id = s.add(9, 1, Edge::Step).unwrap();
-        assert_eq!(s.path(id), [Edge::Nmi, Edge::Step]);
-        assert_eq!(s.add(9, 1, Edge::Nmi), None);
-        let far = s.add_by(10, id, &[Edge::Step, Edge::Nmi]).unwrap();
-        assert_eq!(s.path(far), [Edge::Nmi, Edge::Step, Edge::Step, Edge::Nmi]);
+        assert_eq!(s.path(id), [Edge::NMI, Edge::Step]);
+        assert_eq!(s.add(9, 1, Edge::NMI), None);
     }
 }

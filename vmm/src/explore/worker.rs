@@ -1,30 +1,33 @@
 //! A thread's machine: follows one edge at a time.
+//!
+//! The model of the CPU executes it. What it has not executed before, KVM executes once,
+//! too, from the same state, and must come to the same state.
 
 use std::collections::HashSet;
 
-use super::config::Error;
-use super::footprint::{Footprints, Start};
-use super::live::{Liveness, Point};
+use super::config::{Deviation, Error};
+use super::live::Liveness;
 use super::packed::{Packed, Packer};
-use super::path::{self, Lookout, Moves};
+use super::path::{self, Lookout, Reductions};
 use super::states::{Edge, Id, States};
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
+use crate::machine::Engine;
 use crate::oracle::Verdict;
+
+/// Most deviations that are kept for the report.
+const MOST_DEVIATIONS: usize = 16;
 
 /// A thread's machine.
 pub(super) struct Worker {
     pub session: Session,
     pub packer: Packer,
-    /// Which stack words are dead, and what matters of an interrupted context.
+    /// Which stack words are dead.
     pub look: Lookout,
-    /// Freely run chains of real contexts that were stepped once: where they begin and end, and
-    /// what they change.
-    chains: HashSet<(Point, Point, u64)>,
-    /// Chains of twins that were stepped.
-    footprints: Footprints,
-    /// One that was run freely has not ended as one like it: what it depends on is not known.
-    pub strayed: bool,
+    /// Chains of instructions that KVM has executed.
+    confirmed: HashSet<u128>,
+    /// Where KVM came to another state than the model.
+    pub deviations: Vec<Deviation>,
     /// One in so many states of the interrupted code has arrivals (1: all).
     pub sample: u32,
     /// Offsets of the declared stacks in the writable pages.
@@ -47,12 +50,10 @@ pub(super) struct Reached {
     pub to: To,
     pub stand: Stand,
     pub nesting: u32,
-    /// No NMI is live where it has led.
-    pub outermost: bool,
 }
 
 impl Worker {
-    pub fn new(mut session: Session, moves: Moves) -> Self {
+    pub fn new(mut session: Session, reductions: Reductions) -> Self {
         let packer = Packer::new(&mut session);
         let watched = &session.rules().watched;
         let stacks: Vec<_> = session.rules().guest.image.declared.stacks.iter().map(|s| &s.range).collect();
@@ -62,29 +63,24 @@ impl Worker {
         };
         let stacks: Vec<_> = stacks.iter().map(range).collect();
         let deepest = stacks.iter().map(|s| s.end).collect();
-        let live = if moves.merge_dead { Liveness::new(session.rules(), false) } else { None };
-        let look = Lookout { live, ..Lookout::default() };
-        Self {
-            session,
-            packer,
-            look,
-            chains: HashSet::new(),
-            footprints: Footprints::default(),
-            strayed: false,
-            sample: 1,
-            stacks,
-            deepest,
+        if reductions.model && session.machine().can_predict() {
+            session.set_engine(Engine::Model);
         }
+        // Only the model says what an instruction reads.
+        let model = session.machine().engine() == Engine::Model;
+        let live = if reductions.merge_dead && model { Liveness::new(&session) } else { None };
+        let look = Lookout { live, ..Lookout::default() };
+        Self { session, packer, look, confirmed: HashSet::new(), deviations: Vec::new(), sample: 1, stacks, deepest }
     }
 
     /// The hash of the state that was looked at last.
     pub fn hash(&mut self) -> u128 {
-        match &self.look {
-            Lookout { live: Some(live), uses: Some(uses), twin: true } => {
-                self.packer.hash_episode(&self.session, live, &uses.needs, true)
-            }
-            Lookout { live, .. } => self.packer.hash(&self.session, live.as_ref()),
-        }
+        self.packer.hash(&self.session, self.look.live.as_ref())
+    }
+
+    /// How many chains KVM has executed, too.
+    pub fn confirmed(&self) -> u64 {
+        self.confirmed.len() as u64
     }
 
     /// Follows one edge from `state`. `None` where the edge does not exist there.
@@ -93,23 +89,19 @@ impl Worker {
         id: Id,
         state: &Packed,
         edge: Edge,
-        moves: Moves,
+        reductions: Reductions,
         known: &States,
     ) -> Result<Option<Reached>, Error> {
-        if !path::exists(state, self.session.machine().mode(), edge, moves) {
+        if !path::exists(state, self.session.machine().mode(), edge, reductions) {
             return Ok(None);
         }
-        self.packer.unpack(state, &mut self.session);
-        let outermost = state.outermost();
-        let stand = Stand::of(&self.session);
-        let nesting = match edge {
-            _ if self.look.twin => self.walk_twin(state, edge, moves)?,
-            Edge::Nmi if !outermost && moves.skips_blocked() => self.nest(state, moves)?,
-            _ => self.walk(state, edge, moves)?,
-        };
-        if edge == Edge::Nmi && outermost && !self.look.twin && !id.is_multiple_of(self.sample) {
-            return Ok(None); // its entry was looked at; the rest is like a sampled one's
+        if edge.event().is_some() && state.outermost() && !id.is_multiple_of(self.sample) {
+            return Ok(None); // this round only learns
         }
+        self.packer.unpack(state, &mut self.session);
+        let stand = Stand::of(&self.session);
+        let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
+        self.packer.look(&self.session);
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {
@@ -121,87 +113,53 @@ impl Worker {
                 }
             }
         };
-        let outermost = self.session.oracle().ghost.outer.is_none();
-        Ok(Some(Reached { from: id, edge, to, stand, nesting, outermost }))
+        self.confirm(state, edge, reductions, &to)?;
+        Ok(Some(Reached { from: id, edge, to, stand, nesting }))
     }
 
-    /// Follows a nested NMI's edge in one run, where a chain like it was stepped before.
-    fn nest(&mut self, state: &Packed, moves: Moves) -> Result<u32, Error> {
-        let (start, nesting) = (Point::of(&self.session), self.session.oracle().ghost.frames.nmis() + 1);
-        if self.session.nest_at_once()? {
-            self.packer.look(&self.session);
-            let chain = (start, Point::of(&self.session), self.packer.change_since(state));
-            if self.chains.contains(&chain) {
-                return Ok(nesting);
-            }
+    /// Has KVM execute what the model has just executed, where it is a chain that it has not
+    /// executed yet.
+    fn confirm(&mut self, state: &Packed, edge: Edge, reductions: Reductions, to: &To) -> Result<(), Error> {
+        if self.session.machine().engine() != Engine::Model {
+            return Ok(());
         }
+        let chain = self.look.chain.number(u64::from(edge.event().is_some()));
+        if !self.confirmed.insert(chain) {
+            return Ok(());
+        }
+        let whole = self.packer.hash(&self.session, None);
+        let predicted = *self.session.machine().state();
         self.packer.unpack(state, &mut self.session);
-        self.walk(state, Edge::Nmi, moves)
-    }
-
-    /// Follows an edge, and looks at where it led. A chain that was run freely is
-    /// stepped, unless one that begins and ends like it was before.
-    fn walk(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
-        let start = Point::of(&self.session);
-        let nesting = path::follow(&mut self.session, edge, moves, Some(&mut self.look))?;
+        let at = self.session.machine().rip();
+        self.session.set_engine(Engine::Kvm);
+        let followed = path::follow(&mut self.session, edge, reductions, None);
+        self.session.set_engine(Engine::Model);
+        followed?;
         self.packer.look(&self.session);
-        if edge == Edge::Step || !moves.skips_blocked() {
-            return Ok(nesting);
+        let kind = |verdict: Option<&Verdict>| verdict.map(Verdict::kind);
+        let saw = self.session.take_verdict();
+        let differs = match (to, saw) {
+            (To::Ends(predicted), saw) if kind(Some(predicted)) == kind(saw.as_ref()) => None,
+            (To::Ends(predicted), None) => Some(format!("the model says {predicted}, and KVM goes on")),
+            (To::Ends(predicted), Some(saw)) => Some(format!("the model says {predicted}, and KVM {saw}")),
+            (_, Some(saw)) => Some(format!("KVM says {saw}, and the model goes on")),
+            (_, None) if self.packer.hash(&self.session, None) == whole => None,
+            (_, None) => Some(self.difference(&predicted)),
+        };
+        if let Some(what) = differs.filter(|_| self.deviations.len() < MOST_DEVIATIONS) {
+            self.deviations.push(Deviation { at, edge, what });
         }
-        let chain = (start, Point::of(&self.session), self.packer.change_since(state));
-        if self.chains.insert(chain) {
-            self.packer.unpack(state, &mut self.session);
-            path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
-            self.packer.look(&self.session);
-        }
-        Ok(nesting)
+        Ok(())
     }
 
-    /// Follows an edge of a twin's. A chain is run freely where one like it was stepped.
-    fn walk_twin(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
-        let start = Start { rip: state.rip(), edge, hash: self.packer.hash_registers(&self.session) };
-        let (packer, chains) = (&mut self.packer, &mut self.footprints);
-        if let Some(end) = chains.find(start, |start, i, read| packer.hash_footprint(state, start, i, read)) {
-            let nesting = self.run(state, edge, moves)?;
-            self.packer.look(&self.session);
-            self.strayed |= self.session.verdict().is_none() && end != self.packer.hash_registers(&self.session);
-            return Ok(nesting);
+    /// In what KVM's state, which is at hand, is not the predicted one.
+    fn difference(&self, predicted: &crate::kvm::VcpuState) -> String {
+        use crate::oracle::Context;
+        let (model, kvm) = (Context::of(predicted), Context::of(self.session.machine().state()));
+        match model.difference(&kvm) {
+            Some((name, model, kvm)) => format!("{name} is {model:#x} by the model, and {kvm:#x} on KVM"),
+            None => "memory, events or what the oracle saw is not the same by the model and on KVM".into(),
         }
-        self.look.begin_chain();
-        let nesting = path::follow_closely(&mut self.session, edge, moves, &mut self.look)?;
-        self.packer.look(&self.session);
-        let read = self.look.read_by_chain(self.session.rules());
-        let packer = &mut self.packer;
-        let end = packer.hash_registers(&self.session);
-        self.footprints.add(start, &read, end, |start, i, read| packer.hash_footprint(state, start, i, read));
-        Ok(nesting)
-    }
-
-    /// Follows an edge freely, a nested NMI's in one run where it comes back.
-    fn run(&mut self, state: &Packed, edge: Edge, moves: Moves) -> Result<u32, Error> {
-        if edge == Edge::Nmi && !state.outermost() {
-            let nesting = self.session.oracle().ghost.frames.nmis() + 1;
-            if self.session.nest_at_once()? {
-                return Ok(nesting);
-            }
-            self.packer.unpack(state, &mut self.session);
-        }
-        Ok(path::follow(&mut self.session, edge, moves, None)?)
-    }
-
-    /// The same of a twin's state behind its episode, without what is left on stacks.
-    pub fn hash_of_ending(&mut self) -> u128 {
-        match &self.look {
-            Lookout { live: Some(live), uses: Some(uses), .. } => {
-                self.packer.hash_episode(&self.session, live, &uses.needs, false)
-            }
-            Lookout { live, .. } => self.packer.hash(&self.session, live.as_ref()),
-        }
-    }
-
-    /// Steps every chain of twins anew when it comes again.
-    pub fn forget_chains(&mut self) {
-        self.footprints = Footprints::default();
     }
 
     fn note_stacks(&mut self) {

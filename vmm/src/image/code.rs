@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code as Opcode, CodeSize, ConditionCode, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter,
-    Instruction, Mnemonic, OpKind, Register,
+    Code as Opcode, CodeSize, ConditionCode, CpuidFeature, Decoder, DecoderOptions, FlowControl, Formatter,
+    GasFormatter, Instruction, Mnemonic, OpKind, Register,
 };
 
 use guest::abi;
 
 use super::file::Image;
+use crate::cpu::Classes;
 
 /// How an instruction hands on control, as far as a single step must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,34 @@ impl Decoded {
         self.insn.code() == Opcode::Sti
     }
 
+    /// Whether a free run must stop before it, so that it is stepped: it changes the tables
+    /// by which the lab knows where control can go, or GS's base without SWAPGS, or it reads
+    /// what no state of the lab holds.
+    pub fn must_be_seen(&self) -> bool {
+        let to_gs = self.insn.op0_register() == Register::GS;
+        let tables = [Mnemonic::Lidt, Mnemonic::Lgdt, Mnemonic::Lldt, Mnemonic::Ltr];
+        let gs = [Mnemonic::Lgs, Mnemonic::Wrgsbase];
+        let mnemonic = self.insn.mnemonic();
+        tables.contains(&mnemonic) || gs.contains(&mnemonic) || to_gs || self.reads_time()
+    }
+
+    /// Whether it reads time or randomness, which no state of a machine holds. RDMSR can,
+    /// too: that depends on RCX.
+    pub fn reads_time(&self) -> bool {
+        use Mnemonic::{Rdpmc, Rdpru, Rdrand, Rdseed, Rdtsc, Rdtscp};
+        [Rdtsc, Rdtscp, Rdpmc, Rdpru, Rdrand, Rdseed].contains(&self.insn.mnemonic())
+    }
+
+    /// The lazy state that it touches. WRMSR exits, and is none of these.
+    pub fn classes(&self) -> Classes {
+        let op = |i| self.insn.op_kind(i) == OpKind::Register && self.insn.op_register(i).is_dr();
+        let debug = (0..self.insn.op_count()).any(op);
+        let fences = [Mnemonic::Lfence, Mnemonic::Mfence, Mnemonic::Sfence];
+        let vector = self.insn.cpuid_features().iter().any(|f| !INTEGER.contains(f));
+        let vector = vector && !fences.contains(&self.insn.mnemonic());
+        Classes { debug, vector, msr: false }
+    }
+
     /// Whether a conditional branch is taken with these flags; `None` for those
     /// that look at RCX.
     pub fn taken(&self, rflags: u64) -> Option<bool> {
@@ -152,6 +181,9 @@ pub struct Code {
     shadowed: BTreeMap<u64, u64>,
     irets: Vec<u64>,
     syscalls: Vec<u64>,
+    /// Instructions that a free run must not pass unseen: [`Decoded::must_be_seen`].
+    seen: Vec<u64>,
+    classes: Classes,
     /// Dense copy of `insns` for the hot path, one piece for each stretch of code.
     dense: Vec<Stretch>,
 }
@@ -163,12 +195,63 @@ struct Stretch {
     bytes: Vec<Option<Box<Decoded>>>,
 }
 
+/// CPUID features whose instructions touch general and system registers and memory alone.
+/// What is not among them is taken to touch vector state.
+const INTEGER: &[CpuidFeature] = &[
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL8086_ONLY,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL286,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CMOV,
+    CpuidFeature::CPUID,
+    CpuidFeature::CX8,
+    CpuidFeature::CMPXCHG16B,
+    CpuidFeature::MSR,
+    CpuidFeature::TSC,
+    CpuidFeature::RDTSCP,
+    CpuidFeature::RDPMC,
+    CpuidFeature::RDPRU,
+    CpuidFeature::RDRAND,
+    CpuidFeature::RDSEED,
+    CpuidFeature::SYSCALL,
+    CpuidFeature::SEP,
+    CpuidFeature::FSGSBASE,
+    CpuidFeature::SMAP,
+    CpuidFeature::MULTIBYTENOP,
+    CpuidFeature::PAUSE,
+    CpuidFeature::CET_IBT,
+    CpuidFeature::POPCNT,
+    CpuidFeature::LZCNT,
+    CpuidFeature::BMI1,
+    CpuidFeature::BMI2,
+    CpuidFeature::ADX,
+    CpuidFeature::MOVBE,
+    CpuidFeature::CLFSH,
+    CpuidFeature::CLFLUSHOPT,
+    CpuidFeature::CLWB,
+    CpuidFeature::INVPCID,
+    CpuidFeature::SMX,
+    CpuidFeature::VMX,
+    CpuidFeature::SVM,
+    CpuidFeature::FRED,
+];
+
 /// A gap in the code from which on a new stretch begins.
 const GAP: u64 = 4096;
 
 impl Code {
-    /// Decodes every executable segment, beginning anew at each code symbol.
+    /// Decodes every executable segment as it is in the file, beginning anew at each code
+    /// symbol.
     pub fn of(image: &Image) -> Self {
+        Self::of_bytes(image, |start| image.code_at(start))
+    }
+
+    /// The same, of bytes that `code_at` returns for an address: those from there to the end
+    /// of its segment.
+    pub fn of_bytes<'a>(image: &'a Image, code_at: impl Fn(u64) -> Option<&'a [u8]>) -> Self {
         let mut out = Self::default();
         let starts: Vec<u64> = image
             .symbols
@@ -181,7 +264,7 @@ impl Code {
             .collect();
         for (i, start) in starts.iter().enumerate() {
             let limit = starts.get(i + 1).copied().unwrap_or(u64::MAX);
-            let Some(bytes) = image.code_at(*start) else { continue };
+            let Some(bytes) = code_at(*start) else { continue };
             let bits = if image.declared.code32.iter().any(|r| r.contains(start)) { 32 } else { 64 };
             let mut decoder = Decoder::with_ip(bits, bytes, *start, DecoderOptions::NONE);
             while decoder.can_decode() && decoder.ip() < limit {
@@ -204,6 +287,10 @@ impl Code {
         if d.flow == Flow::Syscall {
             self.syscalls.push(at);
         }
+        if d.must_be_seen() {
+            self.seen.push(at);
+        }
+        self.classes = self.classes.or(d.classes());
         if d.loads_ss() || d.is_sti() {
             self.shadowed.insert(d.insn.next_ip(), at);
         }
@@ -263,6 +350,16 @@ impl Code {
     /// Every SYSCALL.
     pub fn syscalls(&self) -> &[u64] {
         &self.syscalls
+    }
+
+    /// Every instruction that a free run must not pass unseen.
+    pub fn seen(&self) -> &[u64] {
+        &self.seen
+    }
+
+    /// The lazy state that its instructions touch.
+    pub fn classes(&self) -> Classes {
+        self.classes
     }
 
     /// Every instruction, by address.

@@ -94,7 +94,7 @@ pub(super) struct Added {
 }
 
 /// A parsed image, ready to be loaded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Image {
     bytes: Arc<[u8]>,
     /// 64-bit hash of the file, as 16 hex digits.
@@ -126,12 +126,16 @@ impl Image {
     pub(super) fn assemble(bytes: Arc<[u8]>, added: Added) -> Result<Self, Error> {
         let file = elf::Elf::read(&bytes)?;
         let mut lines = manifest::parse(&file.manifest()?.ok_or(Error::NoManifest)?)?;
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
+        hash.update(&bytes);
+        // What was linked into it declares, too: the verdict depends on it.
+        added.lines.iter().for_each(|line| hash.update(format!("{line:?}").as_bytes()));
         lines.extend(added.lines);
         let symbols = Symbols::new(file.symbols()?).with(added.symbols);
         let declared = Declarations::resolve(&lines, &symbols)?;
         let (entry, segments) = (file.entry(), file.segments()?);
         let image = Self {
-            hash: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes)),
+            hash: format!("{:016x}", hash.digest()),
             bytes,
             entry,
             segments,
@@ -153,6 +157,12 @@ impl Image {
     pub fn paddr(&self, vaddr: u64) -> Option<u64> {
         let s = self.segments.iter().find(|s| vaddr.wrapping_sub(s.vaddr) < s.size)?;
         Some(vaddr - s.vaddr + s.paddr)
+    }
+
+    /// The same, where that cannot be written.
+    pub fn fixed_paddr(&self, vaddr: u64) -> Option<u64> {
+        let s = self.segments.iter().find(|s| vaddr.wrapping_sub(s.vaddr) < s.size)?;
+        (!s.write).then_some(vaddr - s.vaddr + s.paddr)
     }
 
     /// Whether `vaddr` lies in executable code of the image.

@@ -24,6 +24,11 @@ impl Guest {
         Arc::new(Self { image, code, lines: OnceLock::new() })
     }
 
+    /// The same image with its code as a machine's boot has left it.
+    pub fn with_code(&self, code: Code) -> Arc<Self> {
+        Arc::new(Self { image: self.image.clone(), code, lines: OnceLock::new() })
+    }
+
     fn lines(&self) -> &Lines {
         self.lines.get_or_init(|| Lines::of(&self.image))
     }

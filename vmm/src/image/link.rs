@@ -23,7 +23,7 @@ pub enum Error {
     #[error("not a usable object file: {0}")]
     Object(String),
     /// The image has no room for it.
-    #[error("the image declares no slot of mode {0} for an entry (see docs/guest-abi.md)")]
+    #[error("the image declares no slot of mode {0} for an entry (see docs/guide/guest-abi.md)")]
     NoSlot(Mode),
     /// What must be there is not.
     #[error("the object defines no global symbol {0:?}, the handler's first instruction")]

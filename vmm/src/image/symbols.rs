@@ -25,7 +25,7 @@ fn readable(name: &str) -> String {
 }
 
 /// The symbols of an image, by address and by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Symbols {
     sorted: Vec<Symbol>,
     by_name: BTreeMap<String, usize>,

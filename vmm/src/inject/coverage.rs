@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::arm::Visitor;
-use super::schedule;
+use super::event;
+use super::gears::Visitor;
 use super::session::Session;
 
 /// What tells contexts at one instruction apart.
@@ -219,9 +219,9 @@ impl Visitor for Watch<'_> {
         self.at = Some(at);
     }
 
-    fn arrived(&mut self, session: &Session, what: schedule::Kind) {
+    fn arrived(&mut self, session: &Session, what: event::Kind) {
         let before = self.at.replace(Stand::of(session));
-        if let (schedule::Kind::Nmi, Some(at)) = (what, before) {
+        if let (event::Kind::Nmi, Some(at)) = (what, before) {
             self.coverage.note(at, true);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use crate::machine::{Error, Raise};
-use crate::oracle::{Context, Verdict};
+use crate::oracle::{Context, goes_round, out_of_steps};
 
 /// Instructions after which a run that neither ends nor repeats itself is given up.
 const HUNT_STEPS: u64 = 200_000;
@@ -35,8 +35,7 @@ impl Session {
                 (anchor, lap, power) = (now, 0, power * 2);
             }
         }
-        let detail = format!("no end and no repeated state within {HUNT_STEPS} instructions");
-        self.oracle.conclude(Verdict::Livelock { detail });
+        self.oracle.conclude(out_of_steps(HUNT_STEPS));
         Ok(())
     }
 
@@ -47,10 +46,8 @@ impl Session {
             self.machine.step()?;
             lowest = lowest.min(self.machine.rip());
         }
-        let at = self.rules().names().show(lowest);
-        let s = if length == 1 { "" } else { "s" };
-        let detail = format!("the same state again after {length} instruction{s}, at {at}");
-        self.oracle.conclude(Verdict::Livelock { detail });
+        let verdict = goes_round(length, &self.rules().names().show(lowest));
+        self.oracle.conclude(verdict);
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Where and when NMIs arrive: boundaries by name, schedules, and the gears that
 //! carry them out.
 
-mod arm;
 pub mod coverage;
+mod event;
+mod gears;
 mod hunt;
 mod places;
 mod replay;
@@ -10,9 +11,10 @@ mod schedule;
 mod session;
 mod sweep;
 
-pub use arm::{Gear, RunError, Visitor, run};
+pub use event::{Boundary, Kind, Kinds, UnknownEvent};
+pub use gears::{Gear, RunError, UnknownGear, Visitor, run};
 pub use places::Places;
 pub use replay::{Replay, ReplayError};
-pub use schedule::{At, Event, Kind, Schedule, ScheduleError};
+pub use schedule::{At, Event, Schedule, ScheduleError};
 pub use session::{Advance, Saved, Session};
 pub use sweep::{CaseResult, Limits, Sweep};

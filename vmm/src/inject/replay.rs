@@ -2,7 +2,7 @@
 
 use crate::image::{Guest, Mode};
 use crate::machine::Knobs;
-use crate::machine::fault::Fault;
+use crate::machine::hv_bug::HvBug;
 
 /// `SCHEME/SCENARIO/MODE@IMAGE [knob=…] SCHEDULE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum ReplayError {
     #[error("{0:?} is no replay line; one reads 'naive/quiet/native@0123456789abcdef nmi@exit_iret#1'")]
     Form(String),
     /// A knob that is not known.
-    #[error("{0:?} is no model knob; there are faulting-iret=unblocks|keeps and fault=NAME")]
+    #[error("unknown model knob {0:?}; expected faulting-iret=unblocks, faulting-iret=keeps or hv-bug=NAME")]
     Knob(String),
     /// Another image.
     #[error(
@@ -65,7 +65,8 @@ impl Replay {
             match word.split_once('=') {
                 Some(("faulting-iret", "unblocks")) => knobs.faulting_iret_unblocks = true,
                 Some(("faulting-iret", "keeps")) => knobs.faulting_iret_unblocks = false,
-                Some(("fault", name)) if Fault::named(name).is_some() => knobs.fault = Fault::named(name),
+                // `fault=` is how lines were written before.
+                Some(("hv-bug" | "fault", name)) if name.parse::<HvBug>().is_ok() => knobs.hv_bug = name.parse().ok(),
                 Some(_) => return Err(ReplayError::Knob(word.to_owned())),
                 None => schedule.push(word),
             }
@@ -87,8 +88,8 @@ impl Replay {
 impl std::fmt::Display for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}/{}@{}", self.scheme, self.scenario, self.mode, self.image)?;
-        if let Some(fault) = self.knobs.fault {
-            write!(f, " fault={}", fault.name())?;
+        if let Some(bug) = self.knobs.hv_bug {
+            write!(f, " hv-bug={bug}")?;
         }
         if self.knobs.faulting_iret_unblocks != Knobs::default().faulting_iret_unblocks {
             let value = if self.knobs.faulting_iret_unblocks { "unblocks" } else { "keeps" };
@@ -98,5 +99,23 @@ impl std::fmt::Display for Replay {
             write!(f, " {}", self.schedule)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::hv_bug::HvBug;
+
+    #[test]
+    fn a_hypervisors_bug_is_read_by_its_old_name_and_written_by_its_new_one() {
+        let new = "mainline/quiet/native@0123 hv-bug=second-nmi-lost nmi@work#1";
+        for line in [new, "mainline/quiet/native@0123 fault=second-nmi-lost nmi@work#1"] {
+            let read = Replay::parse(line).unwrap();
+            assert_eq!(read.knobs.hv_bug, Some(HvBug::SecondNmiLost));
+            assert_eq!(read.to_string(), new);
+        }
+        let unknown = Replay::parse("a/b/pv@0 hv-bug=none");
+        assert_eq!(unknown, Err(ReplayError::Knob("hv-bug=none".into())));
     }
 }

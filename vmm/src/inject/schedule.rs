@@ -2,41 +2,24 @@
 
 use std::fmt::Write;
 
+use super::event::{Kind, UnknownEvent};
 use crate::image::{Names, PlaceError};
-
-/// What arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A non-maskable interrupt.
-    Nmi,
-    /// NMIs are unblocked from outside the handler (an SMI or machine check whose
-    /// handler executed IRET).
-    Unmask,
-}
-
-impl Kind {
-    const ALL: [(Kind, &'static str); 2] = [(Kind::Nmi, "nmi"), (Kind::Unmask, "unmask")];
-
-    fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(k, _)| *k == self).map_or("", |(_, n)| n)
-    }
-}
 
 /// A boundary: the n-th time execution stands at `addr`, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At {
     /// Virtual address of the instruction that comes next.
     pub addr: u64,
-    /// Which visit.
+    /// The visit, from 1.
     pub n: u32,
 }
 
 /// Something arrives at a boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Event {
-    /// What.
+    /// What arrives.
     pub kind: Kind,
-    /// Where.
+    /// The boundary that it arrives at.
     pub at: At,
 }
 
@@ -51,8 +34,8 @@ pub enum ScheduleError {
     #[error("{0:?}: an event is written nmi@PLACE or unmask@PLACE, as in nmi@exit_iret#1")]
     Form(String),
     /// An unknown event.
-    #[error("{0:?} is no event; there are: nmi, unmask")]
-    Kind(String),
+    #[error(transparent)]
+    Kind(#[from] UnknownEvent),
     /// A bad occurrence.
     #[error("{0:?}: what follows # must be a number from 1 on")]
     Occurrence(String),
@@ -89,7 +72,7 @@ impl Schedule {
         let mut out = String::new();
         for Event { kind, at } in &self.0 {
             let space = if out.is_empty() { "" } else { " " };
-            let _ = write!(out, "{space}{}@{}#{}", kind.name(), show(at.addr), at.n);
+            let _ = write!(out, "{space}{kind}@{}#{}", show(at.addr), at.n);
         }
         out
     }
@@ -97,7 +80,7 @@ impl Schedule {
 
 fn parse_event(word: &str, resolve: impl Fn(&str) -> Result<u64, PlaceError>) -> Result<Event, ScheduleError> {
     let (kind, place) = word.split_once('@').ok_or_else(|| ScheduleError::Form(word.to_owned()))?;
-    let kind = Kind::ALL.iter().find(|(_, n)| *n == kind).ok_or_else(|| ScheduleError::Kind(kind.to_owned()))?.0;
+    let kind: Kind = kind.parse()?;
     let (place, n) = match place.rsplit_once('#') {
         Some((place, n)) => {
             let n = n.parse().ok().filter(|n| *n > 0).ok_or_else(|| ScheduleError::Occurrence(word.to_owned()))?;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use guest::abi;
 
+use super::event::Kind;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::{Flow, Guest, Mode};
 use crate::kvm::Host;
 use crate::machine::pv::Outcome;
-use crate::machine::{Checkpoint, Error, Knobs, Machine, Raise, Stop};
+use crate::machine::{Checkpoint, Engine, Error, Knobs, Machine, Raise, Stop};
 use crate::oracle::{Context, Ghost, Golden, Oracle, Rules, Trap, Verdict, Visit};
 
 /// Most instructions of a golden run.
@@ -65,11 +66,8 @@ pub struct Session {
     pub(super) machine: Machine,
     pub(super) oracle: Oracle,
     ready: Checkpoint,
-    /// Where a free run stops while an NMI is live: at return instructions and at
-    /// handlers' first instructions.
+    /// The return instructions, where a free run stops while an NMI is live.
     live_stops: Vec<u64>,
-    /// Where it stops while none is: at the handlers of #DB and #GP.
-    quiet_stops: Vec<u64>,
     /// Room for a run's stops.
     pub(super) stops: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
@@ -77,7 +75,7 @@ pub struct Session {
     /// Where the CPU put the last nested NMI's frame.
     nested_frame: NestedFrame,
     /// The NMI that has just arrived is not delivered before another instruction was
-    /// executed (`--fault nmi-window-sets-tf`).
+    /// executed (`--hv-bug nmi-window-sets-tf`).
     late: bool,
 }
 
@@ -93,17 +91,14 @@ impl Session {
         let machine = Machine::boot(host, guest, scheme, scenario, knobs)?;
         let rules = Rules::new(&machine, scheme, scenario);
         let ready = machine.checkpoint();
-        let mut live_stops = own_irets(guest, scheme);
-        live_stops.extend(machine.idt().handlers());
-        let quiet_stops: Vec<u64> = [1, 13].iter().filter_map(|v| machine.idt().handler(*v)).collect();
+        let live_stops = own_irets(machine.guest(), scheme);
         let oracle = Oracle::new(Arc::new(rules));
-        let stops = Vec::with_capacity(live_stops.len() + 16);
+        let stops = Vec::with_capacity(live_stops.len() + 64);
         let mut session = Self {
             machine,
             oracle,
             ready,
             live_stops,
-            quiet_stops,
             stops,
             advances: 0,
             nested_frame: NestedFrame::Unknown,
@@ -221,6 +216,16 @@ impl Session {
         (&mut self.machine, &mut self.oracle)
     }
 
+    /// Has instructions executed by `engine` from now on.
+    pub fn set_engine(&mut self, engine: Engine) {
+        self.machine.set_engine(engine);
+    }
+
+    /// Forgets what was accessed.
+    pub fn clear_accesses(&mut self) {
+        self.machine.clear_accesses();
+    }
+
     /// The verdict, once the run has ended.
     pub fn verdict(&self) -> Option<&Verdict> {
         self.oracle.verdict()
@@ -229,6 +234,11 @@ impl Session {
     /// Takes the verdict of a run that has ended.
     pub fn take_verdict(&mut self) -> Option<Verdict> {
         self.oracle.take_verdict()
+    }
+
+    /// Something arrives at this boundary.
+    pub fn event(&mut self, kind: Kind) {
+        kind.happens(self);
     }
 
     /// An NMI arrives at this boundary.
@@ -313,7 +323,13 @@ impl Session {
                 // With an NMI live, every return and every fault is looked at; without
                 // one, only the traps that I16 compares.
                 let live = self.oracle.ghost.outer.is_some() || self.machine.pending();
-                self.stops.extend_from_slice(if live { &self.live_stops } else { &self.quiet_stops });
+                let idt = self.machine.idt();
+                if live {
+                    self.stops.extend_from_slice(&self.live_stops);
+                    self.stops.extend(idt.handlers());
+                } else {
+                    self.stops.extend([1, 13].into_iter().filter_map(|v| idt.handler(v)));
+                }
                 self.machine.leg(&self.stops)?
             }
             _ => self.machine.step()?,
@@ -328,7 +344,7 @@ impl Session {
     /// Where the next instruction is an iretq: its address, the frame's and the frame.
     pub(super) fn return_ahead(&self) -> Option<(u64, u64, abi::Frame)> {
         let rip = self.machine.rip();
-        let d = self.machine.guest().code.at(rip)?;
+        let d = self.machine.next_instruction()?;
         if d.flow != Flow::Iret {
             return None;
         }
@@ -355,28 +371,18 @@ impl Session {
             Stop::Hypercall(abi::PORT_BODY_BEGIN) => o.body_begins(m),
             Stop::Hypercall(abi::PORT_BODY_END) => o.body_ends(),
             Stop::Hypercall(abi::PORT_SCENARIO_END) => o.scenario_ends(m),
-            Stop::Hypercall(abi::PORT_PANIC) => {
-                let invariant = crate::oracle::Invariant::I18;
-                let detail = format!("the guest panicked: {}", m.panic_message());
-                o.conclude(Verdict::Violation { invariant, detail });
-            }
-            Stop::Hypercall(port) => {
-                let detail = format!("hypercall {port:#x} is not one that a running guest may make");
-                o.conclude(Verdict::Violation { invariant: crate::oracle::Invariant::I18, detail });
-            }
+            Stop::Hypercall(abi::PORT_PANIC) => o.panicked(m),
+            Stop::Hypercall(port) => o.called(*port),
             Stop::Pv(Outcome::Returned) => {}
             Stop::Pv(Outcome::Resumed { frame, context_at, from, unmasked }) => {
                 o.returned(m, *context_at, frame, *unmasked, *from);
             }
             Stop::Pv(Outcome::Refused(_)) => {} // the machine has gone on to the fault
-            Stop::Pv(Outcome::Crashed(why)) => o.conclude(Verdict::Shutdown { detail: why.clone() }),
+            Stop::Pv(Outcome::Crashed(why)) => o.shut_down(why),
             Stop::Undeclared(vector) => o.undeclared(m, *vector),
-            Stop::Halt => {
-                let detail = format!("the guest halted at {}", o.rules().names().show(m.rip()));
-                o.conclude(Verdict::Violation { invariant: crate::oracle::Invariant::I18, detail });
-            }
-            Stop::Shutdown => o.conclude(Verdict::Shutdown { detail: "triple fault".into() }),
-            Stop::Failed(why) => o.conclude(Verdict::HostLimit { why: why.clone() }),
+            Stop::Halt => o.halted(m),
+            Stop::Shutdown => o.shut_down("triple fault"),
+            Stop::Failed(why) => o.limited(why),
             Stop::Interrupted | Stop::Lost => {}
         }
         if o.verdict().is_none() {

@@ -9,10 +9,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::arm::{Gear, RunError, run};
 use super::coverage::{self, Coverage, Stand};
+use super::event::Kind;
+use super::gears::{Gear, RunError, run};
 use super::places::Places;
-use super::schedule::{At, Event, Kind, Schedule};
+use super::schedule::{At, Event, Schedule};
 use super::session::{Advance, Saved, Session};
 use crate::image::Guest;
 use crate::machine::{Error, Raise};

@@ -1,5 +1,7 @@
 //! Why a `KVM_RUN` returned, without KVM's unions.
 
+use kvm_ioctls::VcpuExit;
+
 /// Why the vCPU stopped. RIP and all other registers are in [`super::Vm::state`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -23,6 +25,14 @@ pub enum Exit {
         addr: u64,
         /// Whether it is a write.
         write: bool,
+    },
+    /// A WRMSR to a register that is not part of the state; RIP is still at it. Only where
+    /// they were asked for.
+    WriteMsr {
+        /// Its number.
+        index: u32,
+        /// The value.
+        data: u64,
     },
     /// One of Xen's hypercalls; RIP is the instruction after it, on every host. Only
     /// where they were asked for.
@@ -50,4 +60,26 @@ pub enum Exit {
     Interrupted,
     /// Any other exit, by its number in linux/kvm.h.
     Other(u32),
+}
+
+impl Exit {
+    /// From what kvm-ioctls says. `None` for those whose details it leaves out.
+    pub(super) fn of(exit: VcpuExit<'_>) -> Option<Self> {
+        Some(match exit {
+            VcpuExit::Hlt => Exit::Hlt,
+            VcpuExit::Intr => Exit::Interrupted,
+            VcpuExit::Shutdown => Exit::Shutdown,
+            VcpuExit::IoOut(port, data) => {
+                let mut value = [0; 4];
+                value.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+                Exit::Out { port, value: u32::from_le_bytes(value) }
+            }
+            VcpuExit::IoIn(port, _) => Exit::In { port },
+            VcpuExit::MmioRead(addr, _) => Exit::Mmio { addr, write: false },
+            VcpuExit::MmioWrite(addr, _) => Exit::Mmio { addr, write: true },
+            VcpuExit::Debug(arch) => Exit::Debug { pc: arch.pc, dr6: arch.dr6 },
+            VcpuExit::X86Wrmsr(exit) => Exit::WriteMsr { index: exit.index, data: exit.data },
+            _ => return None,
+        })
+    }
 }

@@ -5,6 +5,10 @@ use super::{Error, Vm};
 
 /// IA32_KERNEL_GS_BASE (SDM vol. 4, table 2-2).
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+/// IA32_FS_BASE, IA32_GS_BASE, IA32_EFER: with the segments and control registers.
+const MSR_FS_BASE: u32 = 0xc000_0100;
+const MSR_GS_BASE: u32 = 0xc000_0101;
+const MSR_EFER: u32 = 0xc000_0080;
 
 /// How the register is carried between the vCPU and [`super::VcpuState`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +66,26 @@ impl Vm {
             self.kernel_gs = KernelGs::Carried { loaded, home, away };
         }
         Ok(())
+    }
+
+    /// Carries out a WRMSR that the guest has exited for, where the register is part of the
+    /// state. The next KVM_RUN completes it: as if it were a #GP where the CPU refuses the
+    /// value (SDM vol. 2, WRMSR). `false` for any other register.
+    pub(super) fn write_msr_for_guest(&mut self, index: u32, data: u64) -> Result<bool, Error> {
+        let lazy = crate::cpu::Msrs::index(index).is_some();
+        if !lazy && ![MSR_KERNEL_GS_BASE, MSR_FS_BASE, MSR_GS_BASE, MSR_EFER].contains(&index) {
+            return Ok(false);
+        }
+        let taken = self.set_msr(index, data)?;
+        // The exit was KVM_EXIT_X86_WRMSR, so this is the union's member.
+        self.vcpu.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
+        if lazy {
+            self.add_lazy_classes(crate::cpu::Classes { msr: true, ..Default::default() });
+        }
+        if let KernelGs::Carried { away, .. } = &mut self.kernel_gs {
+            *away = true; // read after this run, whatever GS's base is then
+        }
+        Ok(true)
     }
 
     fn read_kernel_gs(&self) -> Result<u64, Error> {

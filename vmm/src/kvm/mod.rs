@@ -7,11 +7,13 @@
 mod caps;
 mod convert;
 mod debug;
+mod deep;
 mod error;
 mod exit;
 mod gs;
+mod guard;
 mod host;
-mod pc;
+mod lazy;
 mod quirks;
 mod ram;
 mod vm;
@@ -20,10 +22,10 @@ mod xen;
 
 pub use caps::Caps;
 pub use debug::Debug;
+pub use deep::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, MSR_STAR};
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;
-pub use pc::{DeepState, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, MSR_STAR};
 pub use quirks::{Quirks, TrapFlag};
 pub use vm::{VcpuState, Vm};
 pub use watchdog::interrupt_after;

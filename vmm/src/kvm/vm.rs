@@ -1,9 +1,8 @@
 //! One virtual machine with one vCPU.
 
 use kvm_bindings::{
-    KVM_EXIT_DEBUG, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO,
-    KVM_EXIT_SHUTDOWN, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
-    kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
+    KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, KVM_VCPUEVENT_VALID_NMI_PENDING,
+    KVM_VCPUEVENT_VALID_SHADOW, kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
 };
 use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::host::SYNC_ALL;
 use super::ram::Ram;
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
-use crate::cpu::{Events, Regs, Sregs};
+use crate::cpu::{Classes, Events, LazyId, Regs, Sregs};
 
 /// Registers, system registers and events of a vCPU, which the sync-regs area holds,
 /// and one register that it does not.
@@ -27,6 +26,9 @@ pub struct VcpuState {
     pub events: Events,
     /// IA32_KERNEL_GS_BASE, where it is carried: see [`Vm::carry_kernel_gs`].
     pub kernel_gs: u64,
+    /// Debug, vector and model-specific registers, where they are carried: see
+    /// [`Vm::carry_lazy`].
+    pub lazy: LazyId,
 }
 
 impl VcpuState {
@@ -60,6 +62,10 @@ pub struct Vm {
     no_event_nmi: bool,
     watch: Arc<Watch>,
     pub(super) kernel_gs: KernelGs,
+    /// The lazy state that the vCPU has.
+    pub(super) lazy_loaded: LazyId,
+    /// The classes of it that are read after every run.
+    pub(super) lazy_classes: Classes,
     runs: u64,
     /// Whether an OUT's exit leaves RIP behind the instruction with nothing left to
     /// complete; measured at this VM's first OUT.
@@ -91,6 +97,7 @@ impl Vm {
             sregs: vcpu.get_sregs().map_err(Error::ioctl("KVM_GET_SREGS"))?.into(),
             events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?.into(),
             kernel_gs: 0,
+            lazy: LazyId::default(),
         };
         let (watch, kernel_gs) = (Watch::new(), KernelGs::default());
         let no_event_nmi = host.quirks().no_event_nmi;
@@ -104,6 +111,8 @@ impl Vm {
             no_event_nmi,
             watch,
             kernel_gs,
+            lazy_loaded: LazyId::default(),
+            lazy_classes: Classes::default(),
             runs: 0,
             out_is_complete: None,
         })
@@ -173,13 +182,22 @@ impl Vm {
 
     /// Loads the state, runs until the guest exits, and stores the state.
     ///
-    /// After an OUT the state is that behind the instruction on every host.
+    /// After an OUT the state is that behind the instruction on every host. A WRMSR to a
+    /// register that is part of the state is carried out, and the run goes on.
     pub fn run(&mut self) -> Result<Exit, Error> {
-        let dirty =
+        let mut dirty =
             if std::mem::take(&mut self.nmi_raised) { SYNC_ALL & !kvm_bindings::KVM_SYNC_X86_EVENTS } else { SYNC_ALL };
         self.load_kernel_gs()?;
+        self.load_lazy()?;
         self.state.store(self.vcpu.sync_regs_mut());
-        let exit = self.enter(dirty)?;
+        // Without an interrupt controller in the kernel, KVM takes CR8 from here at every run.
+        self.vcpu.get_kvm_run().cr8 = self.state.sregs.cr8;
+        let exit = loop {
+            match self.enter(dirty)? {
+                Exit::WriteMsr { index, data } if self.write_msr_for_guest(index, data)? => dirty = 0,
+                exit => break exit,
+            }
+        };
         if matches!(exit, Exit::Out { .. }) && self.out_is_complete != Some(true) {
             let rip = self.vcpu.sync_regs_mut().regs.rip;
             self.complete_io()?;
@@ -189,17 +207,25 @@ impl Vm {
         if matches!(exit, Exit::XenHypercall { .. }) {
             self.complete_xen_hypercall()?;
         }
-        self.state.load(self.vcpu.sync_regs_mut());
-        self.fetch_kernel_gs()?;
+        self.fetch()?;
         Ok(exit)
+    }
+
+    /// Reads the state that the vCPU was left with.
+    fn fetch(&mut self) -> Result<(), Error> {
+        self.state.load(self.vcpu.sync_regs_mut());
+        self.state.sregs.cr8 = self.vcpu.get_kvm_run().cr8;
+        self.fetch_kernel_gs()?;
+        self.fetch_lazy()
     }
 
     pub(super) fn enter(&mut self, dirty: u32) -> Result<Exit, Error> {
         self.vcpu.get_kvm_run().kvm_dirty_regs = dirty.into();
         self.runs += 1;
         let (watch, vcpu) = (&self.watch, &mut self.vcpu);
-        match watch.guard(|| vcpu.run().map(|_| ())) {
-            Ok(()) => Ok(exit_of(self.vcpu.get_kvm_run())),
+        match watch.guard(|| vcpu.run().map(Exit::of)) {
+            Ok(Some(exit)) => Ok(exit),
+            Ok(None) => Ok(exit_of(self.vcpu.get_kvm_run())),
             Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => Ok(Exit::Interrupted),
             Err(e) => Err(Error::ioctl("KVM_RUN")(e)),
         }
@@ -223,31 +249,9 @@ impl Vm {
     }
 }
 
-/// Translates KVM's exit record.
-fn exit_of(run: &mut kvm_bindings::kvm_run) -> Exit {
+/// The exits that kvm-ioctls has no whole account of, from KVM's record.
+fn exit_of(run: &kvm_bindings::kvm_run) -> Exit {
     match run.exit_reason {
-        KVM_EXIT_HLT => Exit::Hlt,
-        KVM_EXIT_INTR => Exit::Interrupted,
-        KVM_EXIT_SHUTDOWN => Exit::Shutdown,
-        KVM_EXIT_IO => {
-            // SAFETY: for KVM_EXIT_IO the kernel fills this member of the union.
-            let io = unsafe { run.__bindgen_anon_1.io };
-            if u32::from(io.direction) != KVM_EXIT_IO_OUT {
-                return Exit::In { port: io.port };
-            }
-            let mut value = [0u8; 4];
-            let len = usize::from(io.size).min(4);
-            let data = std::ptr::from_mut(run).cast::<u8>().cast_const().wrapping_add(io.data_offset as usize);
-            // SAFETY: data_offset lies in the mapping that holds `run`, with at least
-            // `size` bytes behind it (KVM API, KVM_EXIT_IO).
-            unsafe { std::ptr::copy_nonoverlapping(data, value.as_mut_ptr(), len) };
-            Exit::Out { port: io.port, value: u32::from_le_bytes(value) }
-        }
-        KVM_EXIT_MMIO => {
-            // SAFETY: for KVM_EXIT_MMIO the kernel fills this member of the union.
-            let mmio = unsafe { run.__bindgen_anon_1.mmio };
-            Exit::Mmio { addr: mmio.phys_addr, write: mmio.is_write != 0 }
-        }
         KVM_EXIT_XEN => {
             // SAFETY: for KVM_EXIT_XEN the kernel fills this member of the union.
             let xen = unsafe { run.__bindgen_anon_1.xen };
@@ -256,11 +260,6 @@ fn exit_of(run: &mut kvm_bindings::kvm_run) -> Exit {
             }
             // SAFETY: its type says that it is a hypercall.
             Exit::XenHypercall { number: unsafe { xen.u.hcall }.input }
-        }
-        KVM_EXIT_DEBUG => {
-            // SAFETY: for KVM_EXIT_DEBUG the kernel fills this member of the union.
-            let debug = unsafe { run.__bindgen_anon_1.debug };
-            Exit::Debug { pc: debug.arch.pc, dr6: debug.arch.dr6 }
         }
         KVM_EXIT_INTERNAL_ERROR => {
             // SAFETY: for KVM_EXIT_INTERNAL_ERROR the kernel fills this member; where

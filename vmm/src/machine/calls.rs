@@ -27,7 +27,7 @@ impl Machine {
         }
     }
 
-    fn pv_outcome(&mut self, port: u8, bytes: u64) -> Outcome {
+    pub(super) fn pv_outcome(&mut self, port: u8, bytes: u64) -> Outcome {
         if self.mode() != Mode::Pv {
             return Outcome::Crashed("a PV hypercall in mode native".into());
         }

@@ -2,6 +2,7 @@
 
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
+use super::predict::Engine;
 use super::pv::{Delivery, Outcome};
 use crate::image::manifest::Mode;
 use crate::kvm::{self, Vm};
@@ -17,7 +18,7 @@ pub enum Raise {
 
 impl Raise {
     /// Puts an NMI in front of this vCPU.
-    pub(super) fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
+    pub fn on(self, vm: &mut Vm) -> Result<(), kvm::Error> {
         match self {
             Raise::Ioctl => vm.raise_nmi(),
             Raise::Events => vm.pend_nmi(),
@@ -40,6 +41,11 @@ impl Machine {
             });
         }
         self.latched = false;
+        if self.engine() == Engine::Model
+            && let Some(stop) = self.predict_nmi()?
+        {
+            return Ok(stop);
+        }
         let from = self.rip();
         raise.on(&mut self.vm)?;
         // A stop at `from` itself would prove that the NMI came late.

@@ -1,6 +1,8 @@
 //! The guest's interrupt descriptor table, as the guest has set it up.
 
 use super::memory::GuestMemory;
+use super::paging::translate;
+use crate::cpu::Table;
 use crate::kvm::VcpuState;
 
 const HLT: u8 = 0xf4;
@@ -14,12 +16,20 @@ pub struct Idt {
     stubs: Vec<(u64, u8)>,
     /// `(vector, IST)` of those with a stack of their own.
     ists: Vec<(u8, u8)>,
+    /// What it was read from: where IDTR says it lies, and what lies there.
+    register: Table,
+    bytes: Vec<u8>,
+    /// The physical pages that hold it.
+    pages: [Option<u64>; 2],
 }
 
 impl Idt {
     /// Reads the table that `state` names (SDM vol. 3, 6.14.1).
     pub fn read(mem: GuestMemory, state: &VcpuState) -> Self {
-        let mut out = Self::default();
+        let mut out = Self { register: state.sregs.idt, bytes: bytes(mem, state).collect(), ..Self::default() };
+        let page = |at: u64| translate(mem.0, state.sregs.cr3, at).map(|p| p & !4095);
+        let Table { base, limit } = state.sregs.idt;
+        out.pages = [page(base), page(base.wrapping_add(limit.min(4095).into()))];
         let (base, limit) = (state.sregs.idt.base, u64::from(state.sregs.idt.limit));
         for vector in 0..=255u8 {
             let offset = u64::from(vector) * 16;
@@ -44,6 +54,21 @@ impl Idt {
         out.handlers.sort_unstable();
         out.stubs.sort_unstable();
         out
+    }
+
+    /// Whether IDTR and what it leads to are still what was read.
+    pub fn is_current(&self, mem: GuestMemory, state: &VcpuState) -> bool {
+        self.register == state.sregs.idt && bytes(mem, state).eq(self.bytes.iter().copied())
+    }
+
+    /// Whether IDTR is still what it was.
+    pub fn is_at(&self, register: &Table) -> bool {
+        self.register == *register
+    }
+
+    /// The physical pages that hold the table.
+    pub fn pages(&self) -> &[Option<u64>; 2] {
+        &self.pages
     }
 
     /// Whether no vector leads anywhere.
@@ -80,6 +105,22 @@ impl Idt {
     pub fn some_stub(&self) -> Option<u64> {
         self.stubs.first().map(|(h, _)| *h)
     }
+}
+
+/// The table's bytes, page by page; where a page is not mapped, none of it.
+fn bytes<'a>(mem: GuestMemory<'a>, state: &VcpuState) -> impl Iterator<Item = u8> + 'a {
+    let Table { base, limit } = state.sregs.idt;
+    let (cr3, end) = (state.sregs.cr3, base.wrapping_add(u64::from(limit.min(4095)) + 1));
+    let mut at = base;
+    std::iter::from_fn(move || {
+        let from = (at != end).then_some(at)?;
+        let to = (from | 4095).wrapping_add(1);
+        at = if end.wrapping_sub(from) < to.wrapping_sub(from) { end } else { to };
+        let here = translate(mem.0, cr3, from)? as usize;
+        mem.0.get(here..here + at.wrapping_sub(from) as usize)
+    })
+    .flatten()
+    .copied()
 }
 
 fn lookup(list: &[(u64, u8)], addr: u64) -> Option<u8> {

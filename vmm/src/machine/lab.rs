@@ -6,9 +6,10 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
-use super::fault::Fault;
+use super::hv_bug::HvBug;
 use super::idt::Idt;
 use super::memory::GuestMemory;
+use super::predict::Predictor;
 use super::pv::{Outcome, Pv};
 use super::transport::{self, Transport};
 use super::trap_flag;
@@ -40,6 +41,9 @@ pub enum Error {
     /// This KVM did something that the lab has no answer to.
     #[error("this KVM cannot run the guest exactly: {0}")]
     Host(String),
+    /// The guest did what the contract forbids, and no verdict on it would be worth anything.
+    #[error("the guest broke the contract: {0}")]
+    Contract(String),
     /// This KVM cannot run this scenario at all: what every case of it is, `host-limit`.
     #[error("this KVM cannot show it: {0}")]
     Limit(String),
@@ -51,14 +55,14 @@ pub struct Knobs {
     /// A faulting IRET unblocks NMIs all the same (SDM vol. 3, 6.7.1).
     pub faulting_iret_unblocks: bool,
     /// A hypervisor's bug to play.
-    pub fault: Option<Fault>,
+    pub hv_bug: Option<HvBug>,
     /// What carries hypercalls in mode pv, where that is chosen; no verdict depends on it.
     pub transport: Option<Transport>,
 }
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { faulting_iret_unblocks: true, fault: None, transport: None }
+        Self { faulting_iret_unblocks: true, hv_bug: None, transport: None }
     }
 }
 
@@ -101,6 +105,10 @@ pub struct Machine {
     pub(super) pages: Vec<u64>,
     /// Whether the scenario has user code, and where its system calls go.
     pub(super) user: Option<UserMode>,
+    /// The model of the CPU, which may execute in KVM's place.
+    pub(super) predictor: Predictor,
+    /// [`Machine::read_time`].
+    pub(super) read_time: Option<u64>,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
     pub(super) patches: Vec<(usize, u64, u8)>,
 }
@@ -145,10 +153,12 @@ impl Machine {
             transport,
             pages,
             user: None,
+            predictor: Predictor::default(),
+            read_time: None,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;
-        machine.idt = Idt::read(machine.memory(), machine.vm.state());
+        machine.close(host)?;
         machine.vm.carry_kernel_gs(scenario.ring3)?;
         machine.user = if scenario.ring3 { Some(UserMode::of(&machine.vm)?) } else { None };
         if machine.mode == Mode::Native && machine.idt.handler(2).is_none() {
@@ -199,6 +209,11 @@ impl Machine {
             Exit::Shutdown => Stop::Shutdown,
             Exit::Interrupted => Stop::Interrupted,
             Exit::In { port } => Stop::Failed(format!("an IN from port {port:#x}, where nothing is")),
+            Exit::Mmio { addr, write: true } if addr < self.vm.ram().len() => return Err(self.wrote_unseen(addr)),
+            Exit::WriteMsr { index, .. } => Stop::Failed(format!(
+                "WRMSR to {index:#x} at {}: this register is not part of the machine state that the lab carries",
+                self.place(self.rip())
+            )),
             Exit::Mmio { addr, write } => {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
@@ -308,10 +323,10 @@ impl Machine {
 
     /// An NMI arrives: one is remembered, however many come (I1).
     pub fn latch(&mut self) {
-        match (self.mode, self.knobs.fault) {
-            (Mode::Native, Some(Fault::SecondNmiLost))
+        match (self.mode, self.knobs.hv_bug) {
+            (Mode::Native, Some(HvBug::SecondNmiLost))
                 if self.blocked() && self.idt.vector_of(self.rip()) == Some(2) => {}
-            (Mode::Pv, Some(Fault::InvertedTestAndSet)) if !self.pv.pending => {}
+            (Mode::Pv, Some(HvBug::InvertedTestAndSet)) if !self.pv.pending => {}
             (Mode::Native, _) => self.latched = true,
             (Mode::Pv, _) => self.pv.raise(),
         }

@@ -1,4 +1,4 @@
-//! `--fault nmi-window-sets-tf`: KVM before commit f86368493ec0, on AMD without virtual
+//! `--hv-bug nmi-window-sets-tf`: KVM before commit f86368493ec0, on AMD without virtual
 //! NMIs.
 //!
 //! KVM asked twice whether an NMI was pending: once to inject it, once to ask for an exit
@@ -6,7 +6,7 @@
 //! asked for by setting TF in the guest's RFLAGS, at an instruction of its own. KVM
 //! intercepts that #DB; but what the instruction itself saves of RFLAGS has TF.
 
-use super::fault::Fault;
+use super::hv_bug::HvBug;
 use super::lab::{Error, Machine, Stop};
 use super::trap_flag::DB;
 use crate::cpu::rflags;
@@ -17,7 +17,7 @@ impl Machine {
     /// Whether an NMI that arrives here falls between the two tests.
     pub fn races_with_nmi_window(&self) -> bool {
         let kernel = self.state().sregs.cs.selector & 3 == 0;
-        self.knobs.fault == Some(Fault::NmiWindowSetsTf)
+        self.knobs.hv_bug == Some(HvBug::NmiWindowSetsTf)
             && self.mode() == Mode::Native
             && kernel
             && !(self.pending() || self.blocked() || self.in_shadow())

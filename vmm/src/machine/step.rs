@@ -2,9 +2,10 @@
 //! back, set RIP. Hardware breakpoints and the trap flag differ from host to host;
 //! this does not.
 
-use super::fault::Fault;
+use super::hv_bug::HvBug;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
+use super::predict::Engine;
 use super::transport::Transport;
 use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 use crate::image::code::{Code, Decoded, Flow};
@@ -18,17 +19,13 @@ const PF: u8 = 14;
 const PATIENCE: u32 = 10;
 
 impl Machine {
-    /// Puts a stop at `addr` for the next run. One that is not mapped is left out:
-    /// execution cannot get there without a fault, which has a stop of its own.
+    /// Puts a stop at `addr` for the next run: where the page tables at hand say that it
+    /// lies, or else, since they may be exchanged on the way, where the image says. One that
+    /// neither knows is left out: execution cannot get there without a fault, which has a
+    /// stop of its own.
     pub(super) fn patch(&mut self, addr: u64) {
-        let cr3 = self.vm.state().sregs.cr3;
-        let paddr = match self.guest.image.paddr(addr) {
-            Some(p) => p,
-            None => match super::paging::translate(self.vm.ram().bytes(), cr3, addr) {
-                Some(p) => p,
-                None => return,
-            },
-        } as usize;
+        let mapped = super::paging::translate(self.vm.ram().bytes(), self.vm.state().sregs.cr3, addr);
+        let Some(paddr) = mapped.or_else(|| self.guest.image.paddr(addr)).map(|p| p as usize) else { return };
         if self.patches.iter().any(|(p, ..)| *p == paddr) {
             return;
         }
@@ -116,11 +113,17 @@ impl Machine {
         let page = self.guest.image.declared.hypercalls.filter(|_| self.transport() == Transport::Xen);
         let stub = page.is_some_and(|page| rip.wrapping_sub(page) < 4096);
         let bits = if self.state().sregs.cs.l == 0 { 32 } else { 64 };
-        if let Some(d) = self.guest.code.at(rip).filter(|d| !stub && d.is_of(bits)) {
+        let cr3 = self.state().sregs.cr3;
+        // What was decoded at *ready* holds where it is mapped, and in memory that cannot be
+        // written since.
+        let decoded = self.guest.code.at(rip).filter(|d| !stub && d.is_of(bits));
+        if let Some(d) = decoded
+            && let Some(paddr) = self.guest.image.fixed_paddr(rip)
+            && super::paging::translate(self.memory().0, cr3, rip) == Some(paddr)
+        {
             return Some(*d);
         }
         let mut bytes = [0; 15];
-        let cr3 = self.state().sregs.cr3;
         let len = (1..=15).rev().find(|n| self.memory().read(cr3, rip, &mut bytes[..*n]))?;
         Code::decode(bits, &bytes[..len], rip)
     }
@@ -130,11 +133,18 @@ impl Machine {
     /// The possible successors are decoded from the instruction and stopped at: one
     /// KVM_RUN, no trap flag in the guest, no NMI window opened by the stepping.
     pub fn step(&mut self) -> Result<Stop, Error> {
+        if self.engine() == Engine::Model
+            && let Some(stop) = self.predict_step()?
+        {
+            return Ok(stop);
+        }
+        self.follow_idt();
         let Some(d) = self.next_instruction() else {
             // It cannot be fetched or decoded: only a handler can come next.
             self.patch_handlers_but(self.rip());
             return self.resume_patched();
         };
+        self.see(&d);
         let before = self.state().regs;
         let rip = before.rip;
         let next = d.insn.next_ip();
@@ -170,14 +180,17 @@ impl Machine {
         };
         let blocked = self.state().events.nmi.masked != 0;
         let stop = self.resume_patched()?;
+        if let Some(why) = self.strayed(&stop, &d, target) {
+            return Ok(Stop::Failed(why));
+        }
         if stop == Stop::Boundary {
             let faulted = self.faulted(target, &before, d.flow);
             self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
-            match self.knobs.fault {
+            match self.knobs.hv_bug {
                 _ if !blocked || d.flow != Flow::Iret => {}
-                Some(Fault::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
+                Some(HvBug::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
                 _ if faulted => self.apply_iret_knob(),
-                Some(Fault::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
+                Some(HvBug::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
                 _ => {}
             }
         }
@@ -185,10 +198,10 @@ impl Machine {
         Ok(stop)
     }
 
-    /// The fault that unblocks NMIs while the iretq is still to come.
+    /// The hypervisor's bug that unblocks NMIs while the iretq is still to come.
     fn unblock_early(&mut self) {
         let at_iret = |m: &Self| m.guest.code.at(m.rip()).is_some_and(|d| d.flow == Flow::Iret);
-        if self.knobs.fault == Some(Fault::IretUnblocksEarly) && at_iret(self) {
+        if self.knobs.hv_bug == Some(HvBug::IretUnblocksEarly) && at_iret(self) {
             self.vm.state_mut().events.nmi.masked = 0;
         }
     }
@@ -229,6 +242,7 @@ impl Machine {
 
     fn indirect_target(&self, d: &Decoded) -> Option<u64> {
         let state = self.state();
+        let far = d.insn.is_jmp_far_indirect() || d.insn.is_call_far_indirect();
         match d.insn.op0_kind() {
             iced_x86::OpKind::Register => register(&state.regs, d.insn.op0_register()),
             _ => {
@@ -238,7 +252,10 @@ impl Machine {
                     reg if reg.is_segment_register() => Some(0),
                     reg => register(&state.regs, reg),
                 })?;
-                self.memory().word(state.sregs.cr3, at)
+                // A far pointer holds its offset first, in the operand's size less a selector.
+                let bytes = if far { d.insn.memory_size().size().checked_sub(2)? } else { 8 };
+                let mut word = [0; 8];
+                self.memory().read(state.sregs.cr3, at, word.get_mut(..bytes)?).then(|| u64::from_le_bytes(word))
             }
         }
     }
@@ -275,6 +292,8 @@ impl Machine {
                 );
                 if !(compares && zero == d.insn.has_repne_prefix()) {
                     regs.rip = rip;
+                    // What arrives between iterations pushes RF set (SDM vol. 3, 19.3.1.1).
+                    regs.rflags |= rflags::RF;
                 }
             }
         }
@@ -336,12 +355,16 @@ impl Machine {
     /// Runs freely until execution stands at one of `stops`, or stops for another
     /// reason. At least one instruction is executed.
     pub fn leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
+        if self.engine() == Engine::Model {
+            return self.predict_leg(stops);
+        }
         loop {
+            self.follow_idt();
             let rip = self.rip();
             let here = stops.contains(&rip)
                 || self.at_user_syscall()
                 || self.page_fault_stop() == Some(rip)
-                || self.guest.code.at(rip).is_some_and(|d| d.loads_ss() || d.is_sti());
+                || self.next_instruction().is_some_and(|d| d.loads_ss() || d.is_sti() || d.must_be_seen());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
                 let stop = self.step()?;
@@ -361,6 +384,9 @@ impl Machine {
                     self.patch(caster);
                 }
             }
+            for i in 0..self.guest.code.seen().len() {
+                self.patch(self.guest.code.seen()[i]);
+            }
             if self.user.is_some() && self.pv().has_user_mode() {
                 // The user's SYSCALLs are the hypervisor's.
                 for i in 0..self.guest.code.syscalls().len() {
@@ -372,6 +398,13 @@ impl Machine {
             }
             // A run that does not end is looked at by the caller.
             let stop = self.resume_patiently(0)?;
+            if !self.idt.is_current(self.memory(), self.vm.state()) {
+                let at = self.place(rip);
+                return Ok(Stop::Failed(format!(
+                    "the IDT changed in a free run from {at}, so that faults in it may have gone unseen; the gear step \
+                     decides"
+                )));
+            }
             self.unblock_early();
             if stop != Stop::Boundary || stops.contains(&self.rip()) {
                 return Ok(stop);

@@ -1,163 +1,166 @@
 //! The interrupted context: what must be the same at resume as at capture (I6).
 
-use guest::abi::{Frame, Regs};
+use guest::abi;
 
+use crate::cpu::{LazyId, Regs, Segment, Sregs};
 use crate::kvm::VcpuState;
 
-/// Names of the words of [`Context`], in order.
-const NAMES: [&str; 36] = [
-    "RAX",
-    "RBX",
-    "RCX",
-    "RDX",
-    "RSI",
-    "RDI",
-    "RSP",
-    "RBP",
-    "R8",
-    "R9",
-    "R10",
-    "R11",
-    "R12",
-    "R13",
-    "R14",
-    "R15",
-    "RIP",
-    "RFLAGS",
-    "CS",
-    "SS",
-    "DS",
-    "ES",
-    "FS",
-    "GS",
-    "FS base",
-    "GS base",
-    "CR0",
-    "CR2",
-    "CR3",
-    "CR4",
-    "EFER",
-    "TR",
-    "LDTR",
-    "GDTR",
-    "IDTR",
-    "KERNEL_GS_BASE",
-];
-const RSP: usize = 6;
-const RIP: usize = 16;
-const RFLAGS: usize = 17;
-const CS: usize = 18;
-const SS: usize = 19;
-const GS_BASE: usize = 25;
-const CR3: usize = 28;
-
-/// Every register that an NMI must give back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Context([u64; NAMES.len()]);
-
-impl Default for Context {
-    fn default() -> Self {
-        Self([0; NAMES.len()])
-    }
+/// Every register that an NMI must give back: the whole state of the CPU but its events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Context {
+    regs: Regs,
+    sregs: Sregs,
+    kernel_gs: u64,
+    lazy: LazyId,
 }
 
 impl Context {
     /// The context that `state` is in.
     pub fn of(state: &VcpuState) -> Self {
-        let (r, s) = (&state.regs, &state.sregs);
-        let segments = [&s.cs, &s.ss, &s.ds, &s.es, &s.fs, &s.gs].map(|s| u64::from(s.selector));
-        let [cs, ss, ds, es, fs, gs] = segments;
-        Self([
-            r.rax,
-            r.rbx,
-            r.rcx,
-            r.rdx,
-            r.rsi,
-            r.rdi,
-            r.rsp,
-            r.rbp,
-            r.r8,
-            r.r9,
-            r.r10,
-            r.r11,
-            r.r12,
-            r.r13,
-            r.r14,
-            r.r15,
-            r.rip,
-            r.rflags,
-            cs,
-            ss,
-            ds,
-            es,
-            fs,
-            gs,
-            s.fs.base,
-            s.gs.base,
-            s.cr0,
-            s.cr2,
-            s.cr3,
-            s.cr4,
-            s.efer,
-            s.tr.selector.into(),
-            s.ldt.selector.into(),
-            s.gdt.base,
-            s.idt.base,
-            state.kernel_gs,
-        ])
+        Self { regs: state.regs, sregs: state.sregs, kernel_gs: state.kernel_gs, lazy: state.lazy }
     }
 
     /// The instruction that comes next.
     pub fn rip(&self) -> u64 {
-        self.0[RIP]
+        self.regs.rip
     }
 
     /// The stack pointer.
     pub fn rsp(&self) -> u64 {
-        self.0[RSP]
+        self.regs.rsp
     }
 
     /// The flags.
     pub fn rflags(&self) -> u64 {
-        self.0[RFLAGS]
+        self.regs.rflags
     }
 
     /// The privilege level.
     pub fn cpl(&self) -> u8 {
-        (self.0[CS] & 3) as u8
+        (self.sregs.cs.selector & 3) as u8
     }
 
     /// The root page table.
     pub fn cr3(&self) -> u64 {
-        self.0[CR3]
+        self.sregs.cr3
     }
 
     /// The base of GS.
     pub fn gs_base(&self) -> u64 {
-        self.0[GS_BASE]
+        self.sregs.gs.base
     }
 
     /// The first register that differs: its name, what it was here, what it is there.
-    pub fn difference(&self, now: &Self) -> Option<(&'static str, u64, u64)> {
-        let i = self.0.iter().zip(&now.0).position(|(a, b)| a != b)?;
-        Some((NAMES[i], self.0[i], now.0[i]))
+    pub fn difference(&self, now: &Self) -> Option<(String, u64, u64)> {
+        if self == now {
+            return None;
+        }
+        let words = registers(&self.regs).into_iter().chain(system(&self.sregs, self.kernel_gs));
+        let others = registers(&now.regs).into_iter().chain(system(&now.sregs, now.kernel_gs));
+        let plain = words.zip(others).find(|((_, was), (_, is))| was != is);
+        if let Some(((name, was), (_, is))) = plain {
+            return Some((name.to_owned(), was, is));
+        }
+        hidden(&self.sregs, &now.sregs).or_else(|| self.lazy.state().difference(&now.lazy.state()))
     }
 
-    /// The first register that the entry code's [`Regs`] shows otherwise.
-    pub fn difference_in_view(&self, view: &Regs) -> Option<(&'static str, u64, u64)> {
-        let c = &self.0;
-        let Frame { rip, cs, rflags, rsp, ss } = view.frame;
+    /// The first register that the entry code's [`abi::Regs`] shows otherwise.
+    pub fn difference_in_view(&self, view: &abi::Regs) -> Option<(&'static str, u64, u64)> {
+        let abi::Frame { rip, cs, rflags, rsp, ss } = view.frame;
         let shown = [
             view.rax, view.rbx, view.rcx, view.rdx, view.rsi, view.rdi, rsp, view.rbp, view.r8, view.r9, view.r10,
-            view.r11, view.r12, view.r13, view.r14, view.r15, rip, rflags, cs, ss,
+            view.r11, view.r12, view.r13, view.r14, view.r15, rip, rflags,
         ];
-        let i = shown.iter().zip(c).position(|(a, b)| a != b)?;
-        Some((NAMES[i], c[i], shown[i]))
+        let frame = self.frame();
+        let was = registers(&self.regs).into_iter().chain([("CS", frame.cs), ("SS", frame.ss)]);
+        was.zip(shown.into_iter().chain([cs, ss]))
+            .find(|((_, was), is)| was != is)
+            .map(|((name, was), is)| (name, was, is))
     }
 
     /// The five words that an interruption of this context pushes.
-    pub fn frame(&self) -> Frame {
-        let c = &self.0;
-        Frame { rip: c[RIP], cs: c[CS], rflags: c[RFLAGS], rsp: c[RSP], ss: c[SS] }
+    pub fn frame(&self) -> abi::Frame {
+        let (r, s) = (&self.regs, &self.sregs);
+        abi::Frame { rip: r.rip, cs: s.cs.selector.into(), rflags: r.rflags, rsp: r.rsp, ss: s.ss.selector.into() }
     }
+}
+
+/// General registers, by name.
+fn registers(r: &Regs) -> [(&'static str, u64); 18] {
+    [
+        ("RAX", r.rax),
+        ("RBX", r.rbx),
+        ("RCX", r.rcx),
+        ("RDX", r.rdx),
+        ("RSI", r.rsi),
+        ("RDI", r.rdi),
+        ("RSP", r.rsp),
+        ("RBP", r.rbp),
+        ("R8", r.r8),
+        ("R9", r.r9),
+        ("R10", r.r10),
+        ("R11", r.r11),
+        ("R12", r.r12),
+        ("R13", r.r13),
+        ("R14", r.r14),
+        ("R15", r.r15),
+        ("RIP", r.rip),
+        ("RFLAGS", r.rflags),
+    ]
+}
+
+/// System registers that software sees, by name.
+fn system(s: &Sregs, kernel_gs: u64) -> [(&'static str, u64); 22] {
+    [
+        ("CS", s.cs.selector.into()),
+        ("SS", s.ss.selector.into()),
+        ("DS", s.ds.selector.into()),
+        ("ES", s.es.selector.into()),
+        ("FS", s.fs.selector.into()),
+        ("GS", s.gs.selector.into()),
+        ("FS base", s.fs.base),
+        ("GS base", s.gs.base),
+        ("CR0", s.cr0),
+        ("CR2", s.cr2),
+        ("CR3", s.cr3),
+        ("CR4", s.cr4),
+        ("CR8", s.cr8),
+        ("EFER", s.efer),
+        ("TR", s.tr.selector.into()),
+        ("LDTR", s.ldt.selector.into()),
+        ("GDTR base", s.gdt.base),
+        ("GDTR limit", s.gdt.limit.into()),
+        ("IDTR base", s.idt.base),
+        ("IDTR limit", s.idt.limit.into()),
+        ("IA32_APIC_BASE", s.apic_base),
+        ("KERNEL_GS_BASE", kernel_gs),
+    ]
+}
+
+/// The first segment register whose hidden part differs.
+fn hidden(was: &Sregs, is: &Sregs) -> Option<(String, u64, u64)> {
+    let all = |s: &Sregs| {
+        [
+            ("CS", s.cs),
+            ("SS", s.ss),
+            ("DS", s.ds),
+            ("ES", s.es),
+            ("FS", s.fs),
+            ("GS", s.gs),
+            ("TR", s.tr),
+            ("LDTR", s.ldt),
+        ]
+    };
+    let (name, was, is) =
+        all(was).into_iter().zip(all(is)).map(|((n, a), (_, b))| (n, a, b)).find(|(_, a, b)| a != b)?;
+    let attributes = |s: &Segment| {
+        [s.type_, s.s, s.dpl, s.present, s.avl, s.l, s.db, s.g, s.unusable]
+            .iter()
+            .fold(0, |v, bit| v << 4 | u64::from(*bit))
+    };
+    Some(match () {
+        () if was.base != is.base => (format!("{name} base"), was.base, is.base),
+        () if was.limit != is.limit => (format!("{name} limit"), was.limit.into(), is.limit.into()),
+        () => (format!("{name} attributes"), attributes(&was), attributes(&is)),
+    })
 }

@@ -3,25 +3,31 @@
 //! The oracle knows of a scheme only what its manifest declares: labels, repeat
 //! frames, faults, idle words, scratch memory. Everything it remembers about a run
 //! is ghost state and lives here, never in guest memory.
+//!
+//! `watch.rs` is told what happens and asks the rules, one file each in `rules/`. A rule that
+//! is broken ends the run with a [`Verdict`]: the only shape a judgement has.
 
-mod atomic;
-mod body;
 mod context;
+mod expect;
 mod frames;
 mod ghost;
 mod golden;
-mod privilege;
-mod resume;
+mod invariant;
 mod rules;
+mod stopped;
 mod verdict;
 mod watch;
 mod watched;
 
 pub use context::Context;
+pub use expect::{Expectation, ExpectationError};
 pub use frames::{Frames, Live};
 pub use ghost::Ghost;
 pub use golden::{Golden, Trap, Visit};
+pub use invariant::{Invariant, UnknownInvariant};
 pub use rules::Rules;
-pub use verdict::{Invariant, Verdict};
+pub use rules::memory::wrong_checksum;
+pub use rules::progress::{goes_round, out_of_steps};
+pub use verdict::{Verdict, VerdictKind, Word};
 pub use watch::Oracle;
 pub use watched::Watched;

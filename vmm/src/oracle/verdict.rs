@@ -2,54 +2,62 @@
 
 use std::fmt;
 
-/// The rules a run is held to, with the numbers that README and reports use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub enum Invariant {
-    /// Latch: an arrival is delivered at the first permitted boundary, or kept.
-    I1,
-    /// Block: what blocks and unblocks NMIs is what the model says.
-    I2,
-    /// Service: for each arrival a body run begins at or after it.
-    I3,
-    /// Bound: no more body runs than deliveries.
-    I4,
-    /// No re-entry: one body at a time.
-    I5,
-    /// Context: every register is what it was at the interruption.
-    I6,
-    /// Memory: nothing outside declared scratch changes.
-    I7,
-    /// Provenance: iret consumes only frames that were delivered or declared.
-    I8,
-    /// Stack: RSP stays in declared stacks.
-    I9,
-    /// GS: the body runs on the kernel's GS base, and it is put back.
-    I10,
-    /// CR3: the body runs on a kernel CR3, and the entry's is put back.
-    I11,
-    /// At rest: after the outermost return nothing is blocked, flagged or poisoned.
-    I12,
-    /// "Executing" is set only while an outermost NMI is live.
-    I13,
-    /// Handler view: the body is shown the outermost interrupted context.
-    I14,
-    /// Privilege: never CPL0 at a user's RIP, no nested path for CPL3 frames.
-    I15,
-    /// Traps: #DB and #GP in the interrupted code are those of the golden run.
-    I16,
-    /// Progress: finitely many arrivals, then the end.
-    I17,
-    /// No triple fault, no undeclared fault in entry or exit code.
-    I18,
-    /// Atomicity: a failed return leaves mask, latch and frame as the model says.
-    I19,
-    /// Coverage.
-    I20,
+use super::invariant::Invariant;
+
+/// What a verdict is, without its rule and detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// No rule was broken.
+    Pass,
+    /// A rule was broken.
+    Violation,
+    /// The run goes round for ever.
+    Livelock,
+    /// A triple fault, or what a hypervisor kills its guest for.
+    Shutdown,
+    /// This KVM cannot show it.
+    HostLimit,
 }
 
-impl fmt::Display for Invariant {
+impl Word {
+    /// All of them.
+    pub const ALL: [Word; 5] = [Word::Pass, Word::Violation, Word::Livelock, Word::Shutdown, Word::HostLimit];
+
+    /// As reports, campaigns and JSON write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Word::Pass => "pass",
+            Word::Violation => "violation",
+            Word::Livelock => "livelock",
+            Word::Shutdown => "shutdown",
+            Word::HostLimit => "host-limit",
+        }
+    }
+}
+
+/// What two verdicts must have in common to be the same judgement: the word, and the rule
+/// that was broken. Where it was broken, and how, may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct VerdictKind {
+    /// What the verdict is.
+    pub verdict: Word,
+    /// The rule that was broken.
+    pub invariant: Option<Invariant>,
+}
+
+impl VerdictKind {
+    /// That of a run that survived.
+    pub const PASS: Self = Self { verdict: Word::Pass, invariant: None };
+}
+
+impl fmt::Display for VerdictKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        let word = self.verdict.as_str();
+        match self.invariant.filter(|_| self.verdict == Word::Violation) {
+            Some(invariant) => f.pad(&format!("{word}({invariant})")),
+            None => f.pad(word),
+        }
     }
 }
 
@@ -60,9 +68,9 @@ pub enum Verdict {
     Pass,
     /// A rule was broken.
     Violation {
-        /// Which.
+        /// The rule.
         invariant: Invariant,
-        /// How, in one line.
+        /// How it was broken, in one line.
         detail: String,
     },
     /// The machine came back to a state it had been in, with nothing left to arrive.
@@ -70,28 +78,40 @@ pub enum Verdict {
         /// Where it goes round.
         detail: String,
     },
-    /// Triple fault.
+    /// A triple fault, or what a hypervisor kills its guest for.
     Shutdown {
-        /// Where.
+        /// What happened.
         detail: String,
     },
     /// This KVM cannot show it.
     HostLimit {
-        /// Why not.
+        /// What this KVM lacks, or does otherwise.
         why: String,
     },
 }
 
 impl Verdict {
-    /// The word that reports, campaigns and JSON use.
+    /// A rule was broken, as `detail` says in one line.
+    pub fn breaks(invariant: Invariant, detail: impl Into<String>) -> Self {
+        Verdict::Violation { invariant, detail: detail.into() }
+    }
+
+    /// The word that reports, campaigns and JSON use. To compare verdicts, take
+    /// [`Verdict::kind`].
     pub fn word(&self) -> &'static str {
-        match self {
-            Verdict::Pass => "pass",
-            Verdict::Violation { .. } => "violation",
-            Verdict::Livelock { .. } => "livelock",
-            Verdict::Shutdown { .. } => "shutdown",
-            Verdict::HostLimit { .. } => "host-limit",
-        }
+        self.kind().verdict.as_str()
+    }
+
+    /// What it is, and the rule that was broken.
+    pub fn kind(&self) -> VerdictKind {
+        let verdict = match self {
+            Verdict::Pass => Word::Pass,
+            Verdict::Violation { .. } => Word::Violation,
+            Verdict::Livelock { .. } => Word::Livelock,
+            Verdict::Shutdown { .. } => Word::Shutdown,
+            Verdict::HostLimit { .. } => Word::HostLimit,
+        };
+        VerdictKind { verdict, invariant: self.invariant() }
     }
 
     /// The rule that was broken. A livelock breaks I17, a triple fault I18.
@@ -99,8 +119,8 @@ impl Verdict {
         match self {
             Verdict::Pass | Verdict::HostLimit { .. } => None,
             Verdict::Violation { invariant, .. } => Some(*invariant),
-            Verdict::Livelock { .. } => Some(Invariant::I17),
-            Verdict::Shutdown { .. } => Some(Invariant::I18),
+            Verdict::Livelock { .. } => Some(Invariant::Progress),
+            Verdict::Shutdown { .. } => Some(Invariant::NoFault),
         }
     }
 

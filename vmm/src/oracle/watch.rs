@@ -1,20 +1,20 @@
-//! Watches a run: what was delivered, what was returned from, what faulted.
+//! Watches a run: what was delivered, what was returned from, what faulted; and asks the
+//! rules at each such event.
 
 use std::sync::Arc;
 
 use guest::abi::Frame;
 
-use super::body::frame_at;
 use super::context::Context;
 use super::frames::Live;
 use super::ghost::Ghost;
 use super::golden::Trap;
-use super::resume::copy_pages;
+use super::invariant::Invariant;
 use super::rules::Rules;
-use super::verdict::{Invariant, Verdict};
+use super::rules::memory::Since;
+use super::verdict::Verdict;
 use crate::image::Mode;
-use crate::image::declare::{has_error_code, vector_name};
-use crate::kvm::VcpuState;
+use crate::image::declare::has_error_code;
 use crate::machine::Machine;
 
 /// Watches one run.
@@ -131,9 +131,7 @@ impl Oracle {
     pub fn delivered(&mut self, machine: &Machine, before: &Context) {
         self.ghost.delivered();
         if self.ghost.outer.is_none() {
-            if !machine.pending() {
-                self.check_idle(machine, Invariant::I13, "at the arrival of an NMI with none live");
-            }
+            self.check_not_flagged(machine);
             self.ghost.outer = Some(*before);
             self.ghost.frames.begin_episode();
             copy_pages(machine, &mut self.captured);
@@ -166,53 +164,38 @@ impl Oracle {
             self.check_failed_return(machine);
         }
         let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
-        let Some(words) = frame_at(machine, addr) else {
-            return self
-                .breaks(Invariant::I9, |_| format!("{}'s frame at {addr:#x} is not mapped", vector_name(vector)));
-        };
+        let Some(words) = frame_at(machine, addr) else { return self.frame_is_unmapped(vector, addr) };
         self.ghost.frames.push(Live { addr, words, vector });
-        let declared = self.rules.scheme.faults.contains(&(vector, words.rip));
-        if self.ghost.outer.is_none() {
-            if matches!(vector, 1 | 13) && !declared {
-                self.trapped(Trap { vector, rip: words.rip });
+        if self.rules.scheme.faults.contains(&(vector, words.rip)) {
+            return;
+        }
+        let (trap, compared) = (Trap { vector, rip: words.rip }, matches!(vector, 1 | 13));
+        match (self.ghost.outer, self.ghost.bodies) {
+            (None, _) if compared => self.check_trap(trap),
+            (Some(_), 0) if !(from_iret && self.rules.scenario.faults.contains(&vector)) => {
+                self.undeclared_fault(machine, vector, &words);
             }
-        } else if self.ghost.bodies > 0 && !declared && matches!(vector, 1 | 13) {
-            self.body_trapped(Trap { vector, rip: words.rip });
-        } else if self.ghost.bodies == 0 && !declared && !(from_iret && self.rules.scenario.faults.contains(&vector)) {
-            let cr2 = machine.state().sregs.cr2;
-            self.breaks(Invariant::I18, |r| {
-                let at = r.names().show(words.rip);
-                let cr2 = if vector == 14 { format!(" (CR2 {cr2:#x})") } else { String::new() };
-                format!("undeclared {} in entry or exit code at {at}{cr2}", vector_name(vector))
-            });
+            (Some(_), 1..) if compared => self.check_body_trap(trap),
+            _ => {}
         }
     }
 
-    fn trapped(&mut self, trap: Trap) {
-        if let Some(list) = &mut self.recorded {
-            return list.push(trap);
-        }
-        let i = usize::from(self.ghost.traps);
-        self.ghost.traps = self.ghost.traps.saturating_add(1);
-        let expected = self.rules.golden.traps.get(i).copied();
-        if expected != Some(trap) {
-            self.breaks(Invariant::I16, |r| {
-                let expected = expected.map_or("none".to_owned(), |t| t.show(r));
-                format!("the interrupted code took {}; the golden run takes {expected} there", trap.show(r))
-            });
-        }
+    /// A body announces itself with the registers it was given.
+    pub fn body_begins(&mut self, machine: &Machine) {
+        let nested = self.ghost.bodies > 0;
+        let answered = self.ghost.body_begins();
+        self.check_no_reentry(nested);
+        self.check_bound(answered);
+        let Some(outer) = self.ghost.outer else { return };
+        self.check_view(machine, &outer, machine.state().regs.rdi);
+        self.check_cr3(machine, &outer);
+        self.check_gs(machine);
     }
 
-    /// An exception went to a vector that the guest does not handle.
-    pub fn undeclared(&mut self, machine: &Machine, vector: u8) {
-        let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
-        let from = frame_at(machine, addr).map(|f| f.rip);
-        let cr2 = machine.state().sregs.cr2;
-        self.breaks(Invariant::I18, |r| {
-            let from = from.map_or("an unreadable frame".to_owned(), |rip| r.names().show(rip));
-            let cr2 = if matches!(vector, 8 | 14) { format!(" (CR2 {cr2:#x})") } else { String::new() };
-            format!("unhandled {} from {from}{cr2}", vector_name(vector))
-        });
+    /// A body ends.
+    pub fn body_ends(&mut self) {
+        self.check_all_body_traps();
+        self.check_body_was_active();
     }
 
     /// A return succeeded: it consumed `words` at `addr`, by iretq or, where
@@ -223,23 +206,7 @@ impl Oracle {
         }
         // What makes user code the kernel's is worse than where the frame came from.
         self.check_privilege(machine);
-        // The frames of faults that the interrupted code took before the NMI are not
-        // followed by every gear; I7 holds the memory they lie in.
-        let live = self.ghost.outer.is_some();
-        let repeat = self.rules.scheme.repeat.contains(&words.rip);
-        let known = self.ghost.frames.consume(addr, words);
-        if !known && repeat {
-            self.ghost.frames.rewritten(addr, words);
-        }
-        if !known && live && !repeat {
-            self.breaks(Invariant::I8, |r| {
-                let (at, to) = (r.names().show(from), r.names().show(words.rip));
-                format!(
-                    "{at} consumed a frame at {addr:#x} that nobody delivered or declared (to {to}, RSP {:#x})",
-                    words.rsp
-                )
-            });
-        }
+        self.check_provenance(addr, words, from);
         let Some(outer) = self.ghost.outer else { return };
         let (rip, rsp) = (machine.rip(), machine.state().regs.rsp);
         let cpl = machine.state().sregs.cs.selector as u8 & 3;
@@ -256,40 +223,54 @@ impl Oracle {
         }
     }
 
-    /// The machine stands at a boundary: the stack (I9), and whether latch and mask
-    /// are what the model says (I1, I2).
+    /// The interrupted context goes on.
+    fn resumed(&mut self, machine: &Machine, outer: &Context) {
+        self.check_context(outer, &Context::of(machine.state()));
+        self.check_served(machine, outer);
+        copy_pages(machine, &mut self.now);
+        let dead = self.rules.dead_under(machine, outer);
+        self.check_memory(Since::Interruption, &dead);
+        self.check_no_body_is_left(outer);
+        self.check_at_rest(machine, outer);
+        self.ghost.end_episode();
+    }
+
+    /// The machine stands at a boundary.
     pub fn boundary(&mut self, machine: &Machine) {
         let state = machine.state();
         if state.sregs.cs.selector & 3 == 0 {
             self.check_privilege(machine);
             self.check_stack(state);
         }
-        if machine.pending() != self.ghost.pending {
-            let (is, model) = (machine.pending(), self.ghost.pending);
-            let at = machine.rip();
-            self.breaks(Invariant::I1, |r| {
-                format!("at {} an NMI is latched: {is}; the model says {model}", r.names().show(at))
-            });
-        }
-        if machine.blocked() != self.ghost.blocked {
-            let (is, at) = (machine.blocked(), machine.rip());
-            self.breaks(Invariant::I2, |r| {
-                format!("at {} NMIs are blocked: {is}; the model says {}", r.names().show(at), !is)
-            });
-        }
+        self.check_latch(machine);
+        self.check_block(machine);
     }
 
-    fn check_stack(&mut self, state: &VcpuState) {
-        let (rsp, rip) = (state.regs.rsp, state.regs.rip);
-        let stacks = &self.rules.guest.image.declared.stacks;
-        if stacks.is_empty() {
-            return;
-        }
-        match stacks.iter().position(|s| s.range.start < rsp && rsp <= s.range.end) {
-            Some(i) => self.depth[i] = self.depth[i].max(stacks[i].range.end - rsp),
-            None if self.rules.guest.image.declared.aliases.iter().any(|a| a.contains(&rsp)) => {}
-            None => self
-                .breaks(Invariant::I9, |r| format!("RSP {rsp:#x} at {} is in no declared stack", r.names().show(rip))),
-        }
+    /// The scenario reports its end.
+    pub fn scenario_ends(&mut self, machine: &Machine) {
+        self.check_resumed();
+        self.check_service();
+        self.check_checksum(machine.state().regs.rdi);
+        self.check_idle_at_end(machine);
+        self.check_all_traps();
+        copy_pages(machine, &mut self.now);
+        let dead = self.rules.dead(machine.state().regs.rsp);
+        self.check_memory(Since::GoldenEnd, &dead);
+        self.conclude(Verdict::Pass);
+    }
+}
+
+/// The five words at `addr`. A selector is 16 bits wide; what else a frame keeps in its
+/// slot (Xen's event mask, FRED's event) is not part of the context.
+pub(super) fn frame_at(machine: &Machine, addr: u64) -> Option<Frame> {
+    let [rip, cs, rflags, rsp, ss] = machine.memory().words(machine.state().sregs.cr3, addr)?;
+    Some(Frame { rip, cs: cs & 0xffff, rflags, rsp, ss: ss & 0xffff })
+}
+
+fn copy_pages(machine: &Machine, out: &mut Vec<u8>) {
+    out.clear();
+    let ram = machine.memory().0;
+    for page in machine.pages() {
+        out.extend_from_slice(&ram[*page as usize..*page as usize + 4096]);
     }
 }

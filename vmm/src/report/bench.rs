@@ -15,7 +15,7 @@ impl Report for crate::bench::Bench {
     }
 }
 
-impl Report for crate::linux::Bench {
+impl Report for crate::kernels::Bench {
     fn text(&self, _: &Look) -> String {
         self.to_string()
     }

@@ -1,4 +1,4 @@
-//! The JSON document that `run`, `replay`, `campaign` and `merge` print; docs/json.md
+//! The JSON document that `run`, `replay`, `campaign` and `merge` print; docs/guide/json.md
 //! describes it.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use super::coverage::RowCoverage;
 use super::format::{Look, Outcome, Report, Suite, Test};
 use super::html::{Mood, Page, matrix};
 use super::plain::make_plain;
-use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing, Word};
+use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing};
 use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::inject::Replay;
@@ -303,7 +303,7 @@ impl Row {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             cases: tally.cases,
-            verdict: verdict.map_or(NO_CASES, Word::as_str),
+            verdict: verdict.map_or(NO_CASES, |kind| kind.verdict.as_str()),
             missing: cell.units.saturating_sub(units),
             expected: cell.expected.to_string(),
             as_expected,
@@ -373,7 +373,7 @@ impl FailureRow {
         };
         Self {
             verdict: found.kind.verdict.as_str(),
-            invariant: found.kind.invariant.clone(),
+            invariant: found.kind.invariant.map(|i| i.to_string()),
             detail: found.detail.clone(),
             cases: found.cases,
             schedule: found.schedule.clone(),

@@ -9,7 +9,7 @@ use super::format::{Look, Outcome, Report as Shown, Suite, Test};
 use super::html::{Cell, Mood, Page, story, table};
 use super::plain::plain;
 use super::story::Story;
-use crate::explore::{Bound, Report};
+use crate::explore::{Bound, Contradiction, Report};
 use crate::host_id::HostId;
 use crate::inject::{Replay, Schedule};
 
@@ -35,17 +35,6 @@ pub struct StackUse {
     pub stack: String,
     /// The largest use over all states.
     pub bytes: u64,
-}
-
-/// Interruptions of a context with no NMI live.
-#[derive(Clone, Debug, Serialize)]
-pub struct EpisodeCounts {
-    /// All of them.
-    pub all: u64,
-    /// Those that were searched; each other is like one of them.
-    pub searched: u64,
-    /// Ways that these end, run from every context that is like one.
-    pub endings: u64,
 }
 
 /// The report of one search.
@@ -95,8 +84,12 @@ pub struct Exploration {
     pub collisions: Option<u64>,
     /// Searches made until no more stack words were found to be live.
     pub rounds: u32,
-    /// Interruptions, where those that are alike were searched once.
-    pub episodes: Option<EpisodeCounts>,
+    /// Chains of instructions that KVM executed, too, and came to the predicted state.
+    pub confirmed: u64,
+    /// Where it came to another.
+    pub deviations: Vec<String>,
+    /// Instructions that the model does not understand; each counts as reading everything.
+    pub unknown: Vec<String>,
     /// Bytes for a visited state, the frontier apart.
     pub bytes_per_state: f64,
     /// Wall time of everything.
@@ -128,7 +121,7 @@ impl Exploration {
             }
         };
         let violations: Vec<Found> = report.violations.iter().map(found).collect();
-        let closed = report.bound.is_none();
+        let closed = report.is_closed();
         let stacks: Vec<String> = report.stacks.iter().map(|(name, _)| name.clone()).collect();
         let verdict = match violations.first() {
             Some(f) => f.verdict.clone(),
@@ -143,7 +136,10 @@ impl Exploration {
             mode: about.mode.to_string(),
             verdict,
             closed,
-            bound: report.bound.map(|b| why(b).to_owned()),
+            bound: match (report.bound, report.contradiction()) {
+                (Some(bound), _) => Some(why(bound).to_owned()),
+                (None, contradiction) => contradiction.map(|c| contradicted(c, report)),
+            },
             states: report.states,
             edges: report.edges,
             merged: report.merged,
@@ -157,12 +153,29 @@ impl Exploration {
             disagreements: report.disagreements,
             collisions: report.collisions,
             rounds: report.rounds,
-            episodes: report.episodes.map(|e| EpisodeCounts { all: e.all, searched: e.searched, endings: e.endings }),
+            confirmed: report.confirmed,
+            deviations: report.deviations.iter().map(|d| format!("{:#x}: {}", d.at, d.what)).collect(),
+            unknown: report.unknown.iter().map(|u| format!("{:#x}: {}", u.at, u.why)).collect(),
             bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
             seconds,
             violations,
             stories: Vec::new(),
         }
+    }
+}
+
+/// What stands against a proof, in a line.
+fn contradicted(c: Contradiction, report: &Report) -> String {
+    match (c, report.reads_time) {
+        (Contradiction::Time, Some(at)) => {
+            format!("the instruction at {at:#x} reads time or randomness, which no machine state holds")
+        }
+        (Contradiction::Time, None) => "an instruction reads time or randomness".into(),
+        (Contradiction::Deviation, _) => {
+            "KVM did not come to the state that the model of the CPU predicted (vmm explore --no-model searches on KVM alone)".into()
+        }
+        (Contradiction::Gears, _) => "explored paths came to another verdict when they were run again".into(),
+        (Contradiction::Collision, _) => "different states had the same hash".into(),
     }
 }
 
@@ -271,12 +284,13 @@ impl fmt::Display for Exploration {
             Some(why) => writeln!(f, "verdict      {}, not closed: {why}", self.verdict)?,
         }
         writeln!(f, "states       {} by {} edges ({} led to known states)", self.states, self.edges, self.merged)?;
-        if let Some(e) = &self.episodes {
-            writeln!(
-                f,
-                "episodes     {} interruptions with no NMI live, each like one of {} that were searched",
-                e.all, e.searched
-            )?;
+        let agreed = self.confirmed.saturating_sub(self.deviations.len() as u64);
+        writeln!(f, "confirmed    {agreed} distinct chains of instructions on KVM, {} not", self.deviations.len())?;
+        for deviation in &self.deviations {
+            writeln!(f, "  at {deviation}")?;
+        }
+        for unknown in &self.unknown {
+            writeln!(f, "  not understood, taken as reading everything: {unknown}")?;
         }
         writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
         writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;

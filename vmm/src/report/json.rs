@@ -1,4 +1,4 @@
-//! JSON, as docs/json.md describes it for each command.
+//! JSON, as docs/guide/json.md describes it for each command.
 
 use std::io::{self, Write};
 

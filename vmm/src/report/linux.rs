@@ -8,8 +8,8 @@ use super::format::{Look, Outcome, Report, Suite, Test};
 use super::html::{Cell, Mood, Page, table};
 use super::json::pretty;
 use crate::host_id::HostId;
-use crate::linux::{CaseRow, Document, KernelInfo, Part, SweepInfo};
-use crate::machine::linux::Assists;
+use crate::kernels::linux::Assists;
+use crate::kernels::{CaseRow, Document, KernelInfo, Part, SweepInfo};
 
 /// Sweeps, or a campaign of them.
 pub struct LinuxReport<'a> {
@@ -53,7 +53,7 @@ impl Report for LinuxReport<'_> {
 
     fn page(&self) -> Option<Page> {
         let (d, s) = (self.document, &self.document.summary);
-        let judged = |run: &crate::linux::RunJudgement| {
+        let judged = |run: &crate::kernels::RunJudgement| {
             let mood = match run.as_expected {
                 None => Mood::Warn,
                 Some(ok) => {

@@ -2,7 +2,7 @@
 
 use super::trace::Step;
 use crate::image::declare::vector_name;
-use crate::inject::{Kind, Session, Visitor};
+use crate::inject::{Boundary, Kind, Session, Visitor};
 use crate::kvm::VcpuState;
 
 /// Turns what a run does into [`Step`]s.
@@ -71,14 +71,8 @@ impl Visitor for Tracer<'_> {
 
     fn arrived(&mut self, session: &Session, kind: Kind) {
         let m = session.machine();
-        let held = match kind {
-            Kind::Unmask => "NMIs are unmasked from outside".to_owned(),
-            Kind::Nmi if m.blocked() => "an NMI arrives, and is latched: NMIs are blocked".to_owned(),
-            Kind::Nmi if m.in_shadow() => "an NMI arrives, and waits: this boundary is in a shadow".to_owned(),
-            Kind::Nmi => "an NMI arrives".to_owned(),
-        };
         let at = session.rules().names().show(m.rip());
-        self.event(format!("{held} (at {at})"));
+        self.event(format!("{} (at {at})", kind.told(Boundary::of(m))));
     }
 
     fn delivered(&mut self, session: &Session) {

@@ -9,7 +9,7 @@ use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
 use crate::inject::{Event, Kind};
-use crate::linux::{Document, Lab, Visit};
+use crate::kernels::{Document, Lab, Visit};
 use crate::report::{Look, Report, columns, plain, write_json};
 
 /// Lists the entry code's boundaries, with the visits of one NMI's path; or those of a

@@ -8,7 +8,7 @@ use super::{Linux, header};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
-use crate::linux::{Campaign, Document, RunJudgement};
+use crate::kernels::{Campaign, Document, RunJudgement};
 use crate::report::Kind;
 
 /// Runs a campaign file: one boot, and each run from there.

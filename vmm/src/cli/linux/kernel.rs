@@ -8,9 +8,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::failure::Failure;
+use crate::kernels::linux::{KernelSymbols, Options};
+use crate::kernels::pc::{Error, vmlinux};
+use crate::kernels::{KernelInfo, Lab, LabError, Setup};
 use crate::kvm::interrupt_after;
-use crate::linux::{KernelInfo, Lab, LabError, Setup};
-use crate::machine::linux::{Error, KernelSymbols, Options, vmlinux};
 use crate::report::plain;
 
 /// Which kernel, and how it is booted.

@@ -18,7 +18,7 @@ use super::out::{Out, say};
 use super::output::OutputArgs;
 use super::values;
 use crate::inject::Gear;
-use crate::linux::{CaseRow, Document, Lab, Part, Which};
+use crate::kernels::{CaseRow, Document, Lab, Part, Which};
 use crate::report::{Kind, LinuxCase};
 pub use boundaries::boundaries;
 pub use kernel::KernelArgs;
@@ -47,7 +47,7 @@ Ctrl-C stops a sweep at the next case and reports what was found (exit 75). A fa
 prints the command line that runs it again. Exits 0 where every verdict is as expected, 1
 where not (a defect of the entry code, or a boundary that nothing could be said about), 65
 for a bad kernel or one that does not come up, 69 for a host that cannot run it.
-docs/linux.md tells what is expected where, and why; docs/json.md describes the JSON.";
+docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md describes the JSON.";
 
 /// `vmm linux`.
 #[derive(Debug, Args)]

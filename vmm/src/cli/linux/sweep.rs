@@ -6,7 +6,7 @@ use super::kernel::{KernelArgs, bar};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
-use crate::linux::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
+use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, Sweep, SweepInfo, Table};
 use crate::report::{LinuxReport, plain, plain_lines};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.

@@ -195,7 +195,7 @@ fn word(kind: Kind) -> &'static str {
 /// What a mark says in a word or two.
 fn label(kind: Kind, text: &str, story: &Story) -> String {
     match kind {
-        Kind::Arrival if text.starts_with("NMIs are unblocked") => "unblocked from outside".into(),
+        Kind::Arrival if !text.contains("an NMI arrives") => "unmasked from outside".into(),
         Kind::Arrival => "NMI arrives".into(),
         Kind::Delivery => "delivered".into(),
         Kind::Fault => text.split_whitespace().next().unwrap_or_default().to_owned(),

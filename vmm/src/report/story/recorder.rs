@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{Kind, Note, Slot, Step, Story, Write, Writer};
 use crate::image::declare::{Stack, vector_name};
-use crate::inject::{Kind as Event, Session, Visitor};
+use crate::inject::{Boundary, Kind as Event, Session, Visitor};
 use crate::kvm::VcpuState;
 use crate::report::tracer::differences;
 
@@ -361,20 +361,11 @@ impl Visitor for Recorder {
     fn arrived(&mut self, session: &Session, event: Event) {
         let m = session.machine();
         let at = session.rules().names().show(m.rip());
-        let text = match event {
-            Event::Unmask => {
-                format!("NMIs are unblocked from outside at {at}, as by an SMI whose handler executes iret.")
-            }
-            Event::Nmi => {
-                self.arrivals += 1;
-                let how = match () {
-                    () if m.blocked() => "NMIs are blocked, so it is latched",
-                    () if m.in_shadow() => "this boundary is in a one-instruction shadow, so it waits",
-                    () => "NMIs are open",
-                };
-                format!("An NMI (number {}) arrives at {at}; {how}.", self.arrivals)
-            }
-        };
+        if event == Event::Nmi {
+            self.arrivals += 1;
+        }
+        let number = if event == Event::Nmi { format!(" (number {})", self.arrivals) } else { String::new() };
+        let text = format!("At {at} {}{number}.", event.told(Boundary::of(m)));
         let note = Note { kind: Kind::Arrival, text };
         match &mut self.under_way {
             Some((raw, _)) => raw.step.notes.push(note),

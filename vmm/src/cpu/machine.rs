@@ -1,0 +1,125 @@
+//! Everything of a CPU that an instruction can read or change, besides memory.
+
+use super::{Events, Regs, Sregs};
+
+/// Debug registers (SDM vol. 3, 19.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Debug {
+    /// DR0 to DR3: linear addresses of breakpoints.
+    pub addresses: [u64; 4],
+    /// DR6: what happened.
+    pub dr6: u64,
+    /// DR7: what is armed.
+    pub dr7: u64,
+}
+
+impl Default for Debug {
+    /// The values after a reset (SDM vol. 3, table 11-1).
+    fn default() -> Self {
+        Self { addresses: [0; 4], dr6: 0xffff_0ff0, dr7: 0x400 }
+    }
+}
+
+/// The MSRs that the model carries besides the bases of FS and GS, EFER and
+/// IA32_KERNEL_GS_BASE. Any other is not understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Msrs {
+    /// Their values, in the order of [`Msrs::NUMBERS`].
+    pub values: [u64; Msrs::NUMBERS.len()],
+}
+
+impl Msrs {
+    /// The MSRs' numbers (SDM vol. 4): SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, PAT, STAR,
+    /// LSTAR, CSTAR, FMASK, TSC_AUX.
+    pub const NUMBERS: [u32; 9] =
+        [0x174, 0x175, 0x176, 0x277, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0103];
+    /// Index of IA32_STAR.
+    pub const STAR: usize = 4;
+    /// Index of IA32_LSTAR.
+    pub const LSTAR: usize = 5;
+    /// Index of IA32_FMASK.
+    pub const FMASK: usize = 7;
+
+    /// Where `number` stands in [`Msrs::values`]; `None` where it is not carried.
+    pub fn index(number: u32) -> Option<usize> {
+        Self::NUMBERS.iter().position(|n| *n == number)
+    }
+}
+
+/// The state of one CPU. Its parts are those that a host's KVM is loaded with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cpu {
+    /// General registers, RIP, RFLAGS.
+    pub regs: Regs,
+    /// Segments, tables, control registers.
+    pub sregs: Sregs,
+    /// NMI mask and shadow. What is pending or injected is the caller's: a step never
+    /// delivers it.
+    pub events: Events,
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs: u64,
+    /// Debug registers.
+    pub debug: Debug,
+    /// The MSRs that are carried.
+    pub msrs: Msrs,
+    /// Flags (as RFLAGS bits) that the last instruction to change them left undefined. Their
+    /// value in `regs.rflags` is what the processors that we know leave there; an instruction
+    /// that tests one is not understood.
+    pub undefined: u64,
+}
+
+impl Cpu {
+    /// The current privilege level (SDM vol. 3, 5.5).
+    pub fn cpl(&self) -> u8 {
+        (self.sregs.cs.selector & 3) as u8
+    }
+
+    /// General register `n`, in the order of the encoding: RAX, RCX, RDX, RBX, RSP, RBP, RSI,
+    /// RDI, R8 to R15. Only the low four bits of `n` count.
+    #[inline]
+    pub fn gpr(&self, n: u8) -> u64 {
+        let r = &self.regs;
+        match n & 15 {
+            0 => r.rax,
+            1 => r.rcx,
+            2 => r.rdx,
+            3 => r.rbx,
+            4 => r.rsp,
+            5 => r.rbp,
+            6 => r.rsi,
+            7 => r.rdi,
+            8 => r.r8,
+            9 => r.r9,
+            10 => r.r10,
+            11 => r.r11,
+            12 => r.r12,
+            13 => r.r13,
+            14 => r.r14,
+            _ => r.r15,
+        }
+    }
+
+    /// The same register, to write.
+    #[inline]
+    pub fn gpr_mut(&mut self, n: u8) -> &mut u64 {
+        let r = &mut self.regs;
+        match n & 15 {
+            0 => &mut r.rax,
+            1 => &mut r.rcx,
+            2 => &mut r.rdx,
+            3 => &mut r.rbx,
+            4 => &mut r.rsp,
+            5 => &mut r.rbp,
+            6 => &mut r.rsi,
+            7 => &mut r.rdi,
+            8 => &mut r.r8,
+            9 => &mut r.r9,
+            10 => &mut r.r10,
+            11 => &mut r.r11,
+            12 => &mut r.r12,
+            13 => &mut r.r13,
+            14 => &mut r.r14,
+            _ => &mut r.r15,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the model does, by example. That it is right, KVM says: see the tests of the workspace.
+
+use super::fixture::*;
+use super::*;
+
+#[test]
+fn moves_and_sums() {
+    // mov $0x11223344,%eax; push %rax; mov (%rsp),%bl; add $0xbc,%bl; hlt
+    let code = [0xb8, 0x44, 0x33, 0x22, 0x11, 0x50, 0x8a, 0x1c, 0x24, 0x80, 0xc3, 0xbc, 0xf4];
+    let (mut ram, mut cpu) = machine(&code);
+    cpu.regs.rax = u64::MAX;
+    let ends = steps(&mut ram, &mut cpu, 5);
+    assert_eq!(ends, [End::Next, End::Next, End::Next, End::Next, End::Halt]);
+    assert_eq!((cpu.regs.rax, cpu.regs.rbx, cpu.regs.rsp), (0x1122_3344, 0, STACK - 0x108));
+    assert_eq!(cpu.regs.rflags, rflags::FIXED | rflags::ZF | rflags::CF | rflags::AF | rflags::PF);
+    assert_eq!(ram[STACK as usize - 0x108..][..8], [0x44, 0x33, 0x22, 0x11, 0, 0, 0, 0]);
+    assert_eq!(cpu.regs.rip, CODE + code.len() as u64);
+}
+
+#[test]
+fn an_nmi_goes_to_its_stack_and_back() {
+    let (mut ram, mut cpu) = machine(&[0x90]);
+    cpu.regs.rflags |= rflags::IF;
+    let before = cpu;
+    let mut log = Vec::new();
+    let mut mem = Ram::new(&mut ram, &mut log);
+    let mut model = Model::default();
+    let end = model.deliver_nmi(&mut cpu, &mut mem, &mut Untraced);
+    assert_eq!(end, End::Delivered(Delivered { vector: 2, error_code: None, cr2: None }));
+    assert_eq!((cpu.regs.rip, cpu.regs.rsp, cpu.events.nmi.masked), (HANDLER + 32, NMI_STACK - 40, 1));
+    assert_eq!(cpu.regs.rflags & rflags::IF, 0);
+    assert_eq!(model.step(&mut cpu, &mut mem, &mut Untraced), End::Next);
+    assert_eq!(cpu, before);
+}
+
+#[test]
+fn a_fault_tells_why() {
+    // mov 0x20000,%al
+    let (mut ram, mut cpu) = machine(&[0x8a, 0x04, 0x25, 0, 0, 2, 0]);
+    let ends = steps(&mut ram, &mut cpu, 1);
+    assert_eq!(ends, [End::Delivered(Delivered { vector: 14, error_code: Some(0), cr2: Some(0x2_0000) })]);
+    assert_eq!((cpu.regs.rip, cpu.sregs.cr2), (HANDLER + 14 * 16, 0x2_0000));
+    let frame = &ram[cpu.regs.rsp as usize..];
+    assert_eq!(frame[8..16], CODE.to_le_bytes());
+    assert_eq!(frame[24..32], (rflags::FIXED | rflags::RF).to_le_bytes());
+}
+
+#[test]
+fn a_flag_that_is_undefined_is_not_tested() {
+    // and %eax,%eax clears AF or not; mul %ebx; jz
+    let (mut ram, mut cpu) = machine(&[0xf7, 0xe3, 0x74, 0]);
+    let ends = steps(&mut ram, &mut cpu, 2);
+    assert_eq!(ends[1], End::NotUnderstood(NotUnderstood::UndefinedFlags(rflags::ZF)));
+    assert_eq!(cpu.regs.rip, CODE + 2);
+}
+
+/// `cargo test -p vmm --release --lib cpu -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn time_of_a_step() {
+    // 1: push %rax; mov (%rsp),%rbx; add %rbx,%rcx; pop %rdx; cmp %rdx,%rax; jnz 1b; dec %rdi; jnz 1b
+    let code = [
+        0x50, 0x48, 0x8b, 0x1c, 0x24, 0x48, 0x01, 0xd9, 0x5a, 0x48, 0x39, 0xd0, 0x75, 0xf2, 0x48, 0xff, 0xcf, 0x75,
+        0xed,
+    ];
+    let (mut ram, mut cpu) = machine(&code);
+    cpu.regs.rdi = u64::MAX;
+    let mut log = Vec::new();
+    let mut mem = Ram::new(&mut ram, &mut log);
+    let mut model = Model::default();
+    let n = 8_000_000;
+    let start = std::time::Instant::now();
+    for _ in 0..n {
+        assert_eq!(model.step(&mut cpu, &mut mem, &mut Untraced), End::Next);
+        mem.log.clear();
+    }
+    println!("{} ns a step", start.elapsed().as_nanos() / n);
+}

@@ -1,0 +1,57 @@
+//! What the architecture expects of an NMI at a boundary, and why.
+
+use std::fmt;
+
+use super::path::Visit;
+
+/// What is to be expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is latched while NMIs are blocked, and comes after the iretq that unblocks
+    /// them: anything but a pass is a defect.
+    Latched,
+    /// It comes at once, after the hardware's frame was used up: anything but a pass is
+    /// a defect of the entry code.
+    Nested,
+    /// It comes at once, and the CPU writes its frame over the one that this NMI's code
+    /// is still to read: no entry code can survive that (an IST always starts at its
+    /// top). The address is that of the last reader.
+    Overwrites(u64),
+    /// The same of the word beneath that frame, into which any entry code must save a
+    /// register before it can look about, always at the same place.
+    OverwritesSave(u64),
+}
+
+impl Expected {
+    /// For an NMI that arrives at `visit`, where something unblocked NMIs before or not.
+    pub fn of(visit: &Visit, unmasked: bool) -> Self {
+        match (visit.frame_read_at, visit.save_read_at) {
+            _ if visit.blocked && !unmasked => Expected::Latched,
+            (Some(reader), _) => Expected::Overwrites(reader),
+            (None, Some(reader)) => Expected::OverwritesSave(reader),
+            (None, None) => Expected::Nested,
+        }
+    }
+
+    /// `pass` or `any`, and why.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Expected::Latched => ("pass", "the CPU keeps it until the unblocking iretq"),
+            Expected::Nested => ("pass", "the hardware frame is no longer needed"),
+            Expected::Overwrites(_) => ("any", "it overwrites a frame still to be read"),
+            Expected::OverwritesSave(_) => ("any", "it overwrites the entry's first save, still to be read"),
+        }
+    }
+
+    /// Whether the kernel must survive.
+    pub fn survives(self) -> bool {
+        matches!(self, Expected::Latched | Expected::Nested)
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, why) = self.words();
+        write!(f, "{word}: {why}")
+    }
+}

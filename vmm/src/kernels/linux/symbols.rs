@@ -1,0 +1,145 @@
+//! The kernel's symbols: from kallsyms in its image, a System.map, or an ELF.
+
+use std::collections::BTreeMap;
+
+use object::{Object, ObjectSymbol};
+
+use super::kallsyms;
+use crate::kernels::pc::Error;
+
+/// Where the kernel's image is mapped: `__START_KERNEL_map`.
+pub const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+
+/// Names of addresses, both ways.
+#[derive(Debug, Default)]
+pub struct KernelSymbols {
+    by_addr: BTreeMap<u64, Vec<String>>,
+    by_name: BTreeMap<String, u64>,
+    /// Where they come from, in words.
+    pub source: String,
+}
+
+impl KernelSymbols {
+    /// Symbols of the unpacked kernel: its ELF symbol table, else kallsyms.
+    pub fn of_image(elf: &[u8]) -> Result<Self, Error> {
+        if let Some(symbols) = Self::of_elf(elf) {
+            return Ok(symbols);
+        }
+        let found = kallsyms::find(elf).map_err(|why| {
+            Error::Symbols(format!(
+                "the image has no symbol table, and {why}; give a System.map or a vmlinux with --symbols"
+            ))
+        })?;
+        Ok(Self::new(found, "kallsyms in the image".into()))
+    }
+
+    /// Symbols from a file that the user names: a System.map or an ELF.
+    pub fn of_file(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.starts_with(b"\x7fELF") {
+            return Self::of_elf(bytes).ok_or_else(|| Error::Symbols("the ELF file is stripped".into()));
+        }
+        let text = String::from_utf8_lossy(bytes);
+        let parse = |line: &str| {
+            let mut words = line.split_whitespace();
+            let addr = u64::from_str_radix(words.next()?, 16).ok()?;
+            let kind = words.next()?.chars().next()?;
+            Some((words.next()?.to_owned(), addr, kind))
+        };
+        let found: Vec<_> = text.lines().filter_map(parse).collect();
+        if found.len() < 100 {
+            return Err(Error::Symbols(
+                "this is no System.map (lines of address, type and name); distributions ship a stub of it, \
+                 whereas kallsyms in the image needs no file"
+                    .into(),
+            ));
+        }
+        Ok(Self::new(found, "System.map".into()))
+    }
+
+    fn of_elf(elf: &[u8]) -> Option<Self> {
+        let file = object::File::parse(elf).ok()?;
+        let found: Vec<_> = file
+            .symbols()
+            .filter(|s| {
+                !s.is_undefined() && !matches!(s.kind(), object::SymbolKind::File | object::SymbolKind::Section)
+            })
+            .filter_map(|s| {
+                let kind = if s.kind() == object::SymbolKind::Data { 'd' } else { 't' };
+                Some((s.name().ok()?.to_owned(), s.address(), kind))
+            })
+            .collect();
+        (found.len() > 100).then(|| Self::new(found, "the ELF's symbol table".into()))
+    }
+
+    fn new(found: Vec<(String, u64, char)>, source: String) -> Self {
+        let mut out = Self { source, ..Self::default() };
+        for (name, addr, kind) in found {
+            // Names the tool chain made up, not the kernel's authors.
+            if name.is_empty() || matches!(kind, 'U' | 'N') || name.starts_with(".L") || name.starts_with("__pfx_") {
+                continue;
+            }
+            out.by_addr.entry(addr).or_default().push(name.clone());
+            out.by_name.entry(name).or_insert(addr);
+        }
+        out
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The address of `name`.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The address of the first of `names` that there is.
+    pub fn any(&self, names: &[&str]) -> Option<u64> {
+        names.iter().find_map(|n| self.get(n))
+    }
+
+    /// `label+0xoff` for an address in the kernel's image; names of the NMI's path are
+    /// preferred where several share an address.
+    pub fn show(&self, addr: u64) -> String {
+        if addr < KERNEL_MAP {
+            return format!("{addr:#x}");
+        }
+        let Some((at, names)) = self.by_addr.range(..=addr).next_back().filter(|(at, _)| addr - **at < 0x10_0000)
+        else {
+            return format!("{addr:#x}");
+        };
+        let name = names.iter().find(|n| n.contains("nmi")).or_else(|| names.first()).map_or("", String::as_str);
+        match addr - at {
+            0 => name.to_owned(),
+            offset => format!("{name}+{offset:#x}"),
+        }
+    }
+
+    /// The first address above `addr` that has a name.
+    pub fn next_after(&self, addr: u64) -> Option<u64> {
+        self.by_addr.range(addr + 1..).next().map(|(a, _)| *a)
+    }
+
+    /// The last address up to `addr` that has a name.
+    pub fn at_or_before(&self, addr: u64) -> Option<u64> {
+        self.by_addr.range(..=addr).next_back().map(|(a, _)| *a)
+    }
+
+    /// Names that contain `part`, else names that look like it; at most a handful, for
+    /// a message.
+    pub fn like(&self, part: &str) -> Vec<String> {
+        let contain: Vec<String> = self.by_name.keys().filter(|n| n.contains(part)).take(8).cloned().collect();
+        if !contain.is_empty() {
+            return contain;
+        }
+        let mut alike: Vec<_> = self.by_name.keys().map(|n| (strsim::jaro_winkler(n, part), n)).collect();
+        alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+        alike.into_iter().take_while(|(how, _)| *how > 0.85).take(4).map(|(_, n)| n.clone()).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! The path that NMIs take through the kernel, boundary by boundary, and until when
+//! each delivery's hardware frame is still to be read.
+
+use std::collections::HashMap;
+
+use iced_x86::{InstructionInfoFactory, OpAccess};
+
+use super::case::{Run, Step, Which};
+use super::lab::{Lab, LabError};
+use super::pc::Pc;
+use crate::image::{Decoded, Flow};
+use crate::inject::{At, Event};
+
+/// Boundaries after which a path is taken to have no end.
+const LONGEST: usize = 200_000;
+
+/// A boundary on a path.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// Where, and for which time.
+    pub at: At,
+    /// Whether NMIs are blocked here.
+    pub blocked: bool,
+    /// The instruction that will read the hardware's frame last, if one still will.
+    pub frame_read_at: Option<u64>,
+    /// The same for the word beneath that frame, the first that entry code writes.
+    pub save_read_at: Option<u64>,
+}
+
+/// The boundaries from the first NMI's delivery until the interrupted code goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Path {
+    /// In order.
+    pub visits: Vec<Visit>,
+    /// Of these, where each delivered NMI's handler begins.
+    pub deliveries: Vec<usize>,
+}
+
+impl Lab {
+    /// Steps through what `events` lead to.
+    pub fn walk(&mut self, events: &[Event]) -> Result<Path, LabError> {
+        let mut run = Run::new(self, events, Which::Jump)?;
+        run.hold_clock();
+        let mut path = Path::default();
+        let mut counts = HashMap::<u64, u32>::new();
+        counts.insert(run.lab.start().addr, 1);
+        let mut reads = Vec::new();
+        let mut frame = 0;
+        let mut factory = InstructionInfoFactory::new();
+        loop {
+            let step = if run.deliverable() {
+                let step = run.deliver()?;
+                path.deliveries.push(path.visits.len());
+                frame = run.lab.pc.state().regs.rsp;
+                step
+            } else {
+                run.step()?
+            };
+            let name = || run.lab.show_schedule(events);
+            match step {
+                Step::Over(verdict) => return Err(LabError::Single(name(), verdict.to_string())),
+                Step::Home => break,
+                Step::On if run.delivered > 0 && run.is_home() && !run.deliverable() => break,
+                Step::On => {}
+            }
+            if path.visits.len() > LONGEST {
+                return Err(LabError::Single(name(), format!("it has not ended after {LONGEST} instructions")));
+            }
+            let addr = run.lab.pc.rip();
+            let n = counts.entry(addr).or_default();
+            *n += 1;
+            let blocked = run.lab.pc.state().events.nmi.masked != 0;
+            path.visits.push(Visit { at: At { addr, n: *n }, blocked, frame_read_at: None, save_read_at: None });
+            let d = run.lab.pc.next_instruction();
+            let mut reads_from = |start: u64, len: u64| {
+                d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
+            };
+            reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
+            run.restart_clock();
+        }
+        path.mark_frames(&reads);
+        Ok(path)
+    }
+}
+
+impl Path {
+    /// Carries each frame's last read back to the boundaries before it, as far as the
+    /// delivery that wrote the frame.
+    fn mark_frames(&mut self, reads: &[(bool, bool)]) {
+        let (mut frame, mut save) = (None, None);
+        for i in (0..self.visits.len()).rev() {
+            let here = self.visits[i].at.addr;
+            frame = frame.or(reads[i].0.then_some(here));
+            save = save.or(reads[i].1.then_some(here));
+            (self.visits[i].frame_read_at, self.visits[i].save_read_at) = (frame, save);
+            if self.deliveries.contains(&i) {
+                (frame, save) = (None, None);
+            }
+        }
+    }
+}
+
+/// Whether an instruction reads from `range`.
+fn reads_memory(pc: &Pc, d: &Decoded, range: std::ops::Range<u64>, factory: &mut InstructionInfoFactory) -> bool {
+    let overlaps = |at: u64, len: u64| at < range.end && at.wrapping_add(len) > range.start;
+    if d.flow == Flow::Iret {
+        return overlaps(pc.state().regs.rsp, 40);
+    }
+    let read =
+        |a: OpAccess| matches!(a, OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite);
+    let info = factory.info(&d.insn);
+    info.used_memory().iter().filter(|m| read(m.access())).any(|m| {
+        let at = m.virtual_address(0, |reg, _, _| pc.register(reg));
+        at.is_some_and(|at| overlaps(at, m.memory_size().size().max(1) as u64))
+    })
+}

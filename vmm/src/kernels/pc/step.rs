@@ -1,0 +1,129 @@
+//! One instruction at a time, at CPL 0: stops at all its possible successors.
+
+use std::time::Duration;
+
+use super::{Error, Pc, Stop};
+use crate::image::{Code, Decoded, Flow};
+use crate::machine::register;
+
+/// How long one instruction may take.
+const LIMIT: Duration = Duration::from_millis(500);
+
+impl Pc {
+    /// The instruction that comes next, read from memory as it is now.
+    pub fn next_instruction(&self) -> Option<Decoded> {
+        self.instruction(self.rip())
+    }
+
+    /// The instruction at `addr`, read from memory as it is now.
+    pub fn instruction(&self, addr: u64) -> Option<Decoded> {
+        let mut bytes = [0; 15];
+        let cr3 = self.state().sregs.cr3;
+        let len = (1..=15).rev().find(|n| self.memory().read(cr3, addr, &mut bytes[..*n]))?;
+        Code::decode(64, &bytes[..len], addr)
+    }
+
+    /// A register's part of an address: for a segment register its base.
+    pub fn register(&self, reg: iced_x86::Register) -> Option<u64> {
+        use iced_x86::Register;
+        let state = self.state();
+        match reg {
+            Register::GS => Some(state.sregs.gs.base),
+            Register::FS => Some(state.sregs.fs.base),
+            reg if reg.is_segment_register() => Some(0),
+            reg => register(&state.regs, reg),
+        }
+    }
+
+    /// The value of an effective address in the present state.
+    fn effective(&self, d: &Decoded, operand: u32) -> Option<u64> {
+        d.insn.virtual_address(operand, 0, |reg, _, _| self.register(reg))
+    }
+
+    fn word_at(&self, addr: u64) -> Option<u64> {
+        self.memory().word(self.state().sregs.cr3, addr)
+    }
+
+    /// Where execution may stand after the next instruction, were it not to fault;
+    /// `None` for a return to CPL 3, where the lab sets no stops.
+    fn successors(&self, d: &Decoded) -> Option<Vec<u64>> {
+        let (next, rsp) = (d.insn.next_ip(), self.state().regs.rsp);
+        Some(match d.flow {
+            Flow::Next | Flow::Repeat | Flow::Trap | Flow::Halt | Flow::Syscall => vec![next],
+            Flow::To(target) => vec![target],
+            Flow::Either(target) => vec![next, target],
+            Flow::Indirect => {
+                let target = match d.insn.op0_kind() {
+                    iced_x86::OpKind::Register => register(&self.state().regs, d.insn.op0_register()),
+                    _ => self.effective(d, 0).and_then(|at| self.word_at(at)),
+                };
+                target.into_iter().collect()
+            }
+            Flow::Return => self.word_at(rsp).into_iter().collect(),
+            Flow::Iret => {
+                let [rip, cs] = self.memory().words::<2>(self.state().sregs.cr3, rsp)?;
+                if cs & 3 != 0 {
+                    return None;
+                }
+                vec![rip]
+            }
+            Flow::Sysret => return None,
+        })
+    }
+
+    /// Executes one instruction at CPL 0, or takes the exception that it raises. A
+    /// repeated string instruction is one. From an instruction that returns to CPL 3
+    /// it runs on, to whatever comes next.
+    pub fn step(&mut self) -> Result<Stop, Error> {
+        let rip = self.rip();
+        if self.skips(rip) {
+            self.return_from_function();
+            return Ok(Stop::At(self.rip()));
+        }
+        let Some(d) = self.next_instruction() else {
+            return Ok(Stop::Failed(format!("no instruction at {}", self.symbols.show(rip))));
+        };
+        let Some(mut stops) = self.successors(&d) else { return self.run(&[], LIMIT) };
+        if stops.contains(&rip) {
+            match d.taken(self.state().regs.rflags) {
+                _ if d.insn.mnemonic() == iced_x86::Mnemonic::Jmp => return Ok(Stop::At(rip)),
+                Some(true) => return Ok(Stop::At(rip)),
+                Some(false) => stops.retain(|s| *s != rip),
+                None if d.flow == Flow::Iret => return self.iret_to_self(),
+                None => {
+                    let at = self.symbols.show(rip);
+                    return Ok(Stop::Failed(format!("an instruction whose target is itself, at {at}")));
+                }
+            }
+        }
+        stops.extend(self.handlers().into_iter().filter(|h| *h != rip));
+        self.run(&stops, LIMIT)
+    }
+
+    /// An iretq to itself does nothing but load flags, RSP and SS, over and over: as
+    /// the frame it finds is the same only where RSP is, its effect is written down.
+    fn iret_to_self(&mut self) -> Result<Stop, Error> {
+        let (rip, rsp, cr3) = (self.rip(), self.state().regs.rsp, self.state().sregs.cr3);
+        let Some([_, _, flags, to_rsp]) = self.memory().words::<4>(cr3, rsp) else {
+            return Ok(Stop::Failed("an iretq whose frame is not mapped".into()));
+        };
+        let state = self.vm.state_mut();
+        (state.regs.rflags, state.regs.rsp) = (flags | 2, to_rsp);
+        state.events.nmi.masked = 0;
+        Ok(Stop::At(rip))
+    }
+
+    /// The handler of an interrupt vector, read from the IDT as it is now.
+    pub fn handler(&self, vector: u8) -> Option<u64> {
+        let state = self.state();
+        let gate = state.sregs.idt.base + 16 * u64::from(vector);
+        let [low, high] = self.memory().words::<2>(state.sregs.cr3, gate)?;
+        let present = low >> 47 & 1 != 0;
+        present.then_some(low & 0xffff | low >> 32 & 0xffff_0000 | high << 32)
+    }
+
+    /// The handlers of all exceptions, NMI included.
+    pub fn handlers(&self) -> Vec<u64> {
+        (0..32).filter_map(|v| self.handler(v)).collect()
+    }
+}

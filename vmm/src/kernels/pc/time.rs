@@ -1,0 +1,70 @@
+//! Time: wall time while the kernel boots; a time that stands still while cases run, and
+//! goes on only where the CPU is idle.
+
+use std::time::Duration;
+
+use super::pit::Nanos;
+use super::{Pc, Stop};
+use crate::cpu::rflags;
+
+impl Pc {
+    pub(in crate::kernels) fn now(&self) -> Nanos {
+        self.frozen.unwrap_or_else(|| self.started.elapsed().as_nanos() as Nanos)
+    }
+
+    /// Device time stands still from here on.
+    pub(in crate::kernels) fn freeze(&mut self) {
+        self.frozen = Some(self.now());
+    }
+
+    /// The kernel's own HLT.
+    pub(in crate::kernels) fn idle(&mut self) -> Option<Stop> {
+        if self.state().regs.rflags & rflags::IF == 0 {
+            return Some(Stop::Dead);
+        }
+        if self.stop_at_idle {
+            return Some(Stop::Idle);
+        }
+        self.wake();
+        let woken = self.frozen.is_none() || self.state().events.interrupt.injected != 0;
+        (!woken).then_some(Stop::Idle)
+    }
+
+    /// Time goes on to the next interrupt, which the idle CPU takes.
+    fn wake(&mut self) {
+        let now = self.now();
+        if let Some(due) = self.devices.pit.due().filter(|due| *due > now) {
+            match &mut self.frozen {
+                Some(frozen) => {
+                    *frozen = due;
+                    self.vm.advance_tsc(due - now);
+                }
+                None => std::thread::sleep(Duration::from_nanos(due - now).min(Duration::from_millis(20))),
+            }
+        }
+        self.tick();
+    }
+
+    /// Lets the timer fire, and the CPU take an interrupt where it can.
+    pub(in crate::kernels) fn tick(&mut self) {
+        let now = self.now();
+        if self.devices.pit.fire(now) {
+            self.devices.pics.raise(0);
+        }
+        let state = self.vm.state();
+        let events = &state.events;
+        let busy = events.interrupt.injected != 0
+            || events.interrupt.shadow != 0
+            || events.exception.injected != 0
+            || events.exception.pending != 0
+            || events.nmi.injected != 0
+            || events.nmi.pending != 0;
+        if busy || state.regs.rflags & rflags::IF == 0 || !self.devices.pics.ready() {
+            return;
+        }
+        if let Some(vector) = self.devices.pics.acknowledge() {
+            let interrupt = &mut self.vm.state_mut().events.interrupt;
+            (interrupt.injected, interrupt.nr, interrupt.soft) = (1, vector, 0);
+        }
+    }
+}

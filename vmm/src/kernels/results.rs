@@ -1,0 +1,183 @@
+//! What `vmm linux --json` prints (docs/json.md).
+
+use serde::Serialize;
+
+use super::campaign::Part;
+use super::case::Outcome;
+use super::lab::Lab;
+use super::linux::Assists;
+use super::sweep::{Kind, Row, SweepStats};
+use crate::host_id::HostId;
+
+/// A whole result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    /// Where it was measured.
+    pub host: HostId,
+    /// What was run.
+    pub kernel: KernelInfo,
+    /// What help the host needed.
+    pub assists: Assists,
+    /// The campaign's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
+    /// Whether nothing is missing.
+    pub complete: bool,
+    /// A campaign's judgements, one for each run and site.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunJudgement>,
+    /// Sweeps in the order in which they were made.
+    pub sweeps: Vec<SweepInfo>,
+    /// Numbers of all sweeps together.
+    pub summary: SweepStats,
+}
+
+/// The kernel under test.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelInfo {
+    /// Its file, as it was named.
+    pub file: String,
+    /// Hash of the unpacked kernel.
+    pub image: String,
+    /// What it says on the console that it is.
+    pub version: String,
+    /// Where its symbols come from.
+    pub symbols: String,
+}
+
+/// Whether one run of a campaign, from one site, is as expected.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunJudgement {
+    /// What it is for.
+    pub about: String,
+    /// Where the first NMI arrived.
+    pub site: String,
+    /// Where defects must show.
+    pub defects_at: Vec<String>,
+    /// Whether they did, and nowhere else where none may; `null` while cases are
+    /// missing.
+    pub as_expected: Option<bool>,
+    /// In words.
+    pub why: String,
+}
+
+/// One sweep.
+#[derive(Clone, Debug, Serialize)]
+pub struct SweepInfo {
+    /// Where the first NMI arrived.
+    pub site: String,
+    /// Changes to the kernel's code.
+    pub mutate: Vec<String>,
+    /// `second` or `third`: which NMI went from boundary to boundary.
+    pub part: Part,
+    /// `masked` or `unmasked`: how it found NMIs.
+    pub nmis: &'static str,
+    /// Numbers.
+    #[serde(flatten)]
+    pub stats: SweepStats,
+    /// Every case.
+    pub rows: Vec<CaseRow>,
+}
+
+/// One case.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseRow {
+    /// What arrived where.
+    pub schedule: String,
+    /// `pass`, `violation`, …
+    pub verdict: &'static str,
+    /// The invariant broken.
+    pub invariant: Option<String>,
+    /// How.
+    pub detail: Option<String>,
+    /// NMIs that arrived.
+    pub arrived: u32,
+    /// Of these, how many fell together with one already latched.
+    pub coalesced: u32,
+    /// How many the CPU delivered.
+    pub delivered: u32,
+    /// How many the kernel counted.
+    pub handled: u32,
+    /// Events whose boundary was never reached.
+    pub unreached: u32,
+    /// `pass` or `any`.
+    pub expected: &'static str,
+    /// Why that is to be expected.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub because: &'static str,
+    /// Whether this is a defect of the kernel's entry code.
+    pub defect: bool,
+    /// The command line that runs it again; `null` for a pass.
+    pub replay: Option<String>,
+}
+
+impl KernelInfo {
+    /// Of a kernel that has booted.
+    pub fn of(file: String, image: String, lab: &Lab) -> Self {
+        let console = lab.pc().console(0);
+        let line = console.lines().find_map(|l| l.find("Linux version ").map(|at| &l[at..]));
+        let version = line.map_or("unknown", |l| l.split(" (").next().unwrap_or(l)).to_owned();
+        Self { file, image, version, symbols: lab.pc().symbols.source.clone() }
+    }
+}
+
+impl Document {
+    /// One without results yet.
+    pub fn new(kernel: KernelInfo, lab: &Lab) -> Self {
+        Self {
+            host: lab.host().clone(),
+            kernel,
+            assists: lab.pc().assists(),
+            campaign: None,
+            complete: true,
+            runs: Vec::new(),
+            sweeps: Vec::new(),
+            summary: SweepStats::default(),
+        }
+    }
+
+    /// Adds a sweep.
+    pub fn add(&mut self, sweep: SweepInfo) {
+        self.summary += sweep.stats;
+        self.sweeps.push(sweep);
+    }
+}
+
+impl SweepInfo {
+    /// One without cases yet, from the lab's site.
+    pub fn new(lab: &Lab, part: Part, kind: Kind) -> Self {
+        let site = lab.show(lab.start().addr);
+        let mutate = lab.mutations().to_vec();
+        Self { site, mutate, part, nmis: kind.word(), stats: SweepStats::default(), rows: Vec::new() }
+    }
+}
+
+impl CaseRow {
+    /// Of a sweep's case; `replay` makes a command line of a schedule.
+    pub fn of(row: &Row, lab: &Lab, replay: impl Fn(&str) -> String) -> Self {
+        let (expected, because) = row.expected.words();
+        let schedule = lab.show_schedule(&row.events);
+        Self { because, defect: row.is_defect(), ..Self::alone(&row.outcome, schedule, expected, replay) }
+    }
+
+    /// Of a case of its own.
+    pub fn alone(outcome: &Outcome, schedule: String, expected: &'static str, replay: impl Fn(&str) -> String) -> Self {
+        let verdict = &outcome.verdict;
+        let replay = (!verdict.is_pass()).then(|| replay(&schedule));
+        Self {
+            schedule,
+            verdict: verdict.word(),
+            invariant: verdict.invariant().map(|i| i.to_string()),
+            detail: (!verdict.is_pass()).then(|| verdict.detail().to_owned()),
+            arrived: outcome.arrived,
+            coalesced: outcome.coalesced,
+            delivered: outcome.delivered,
+            handled: outcome.handled,
+            unreached: outcome.unreached,
+            expected,
+            because: "",
+            defect: false,
+            replay,
+        }
+    }
+}

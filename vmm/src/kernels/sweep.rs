@@ -1,0 +1,226 @@
+//! A further NMI at each boundary of a path.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::case::{Outcome, Which};
+use super::expect::Expected;
+use super::lab::{Lab, LabError};
+use super::path::Path;
+use crate::inject::{At, Event, Kind as EventKind};
+use crate::oracle::Verdict;
+
+/// How the further NMI finds the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As it is: NMIs blocked, but for entry code that unblocks them.
+    Masked,
+    /// Something unblocked NMIs just before: a fault's iretq in the handler, an SMI, a
+    /// machine check.
+    Unmasked,
+}
+
+impl Kind {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Masked => "masked",
+            Kind::Unmasked => "unmasked",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Masked => "as the CPU left them",
+            Kind::Unmasked => "unblocked there",
+        })
+    }
+}
+
+/// One case of a sweep.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Where the last NMI arrived.
+    pub at: At,
+    /// How.
+    pub kind: Kind,
+    /// All events.
+    pub events: Vec<Event>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What was to be expected.
+    pub expected: Expected,
+}
+
+impl Row {
+    /// Whether it shows a defect.
+    pub fn is_defect(&self) -> bool {
+        self.expected.survives() && !self.outcome.verdict.is_pass() && !self.is_silent()
+    }
+
+    /// Whether it says nothing about its boundary, which was not come to, or which this
+    /// host cannot show.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.outcome.verdict, Verdict::HostLimit { .. })
+            || self.outcome.unreached > 0 && self.outcome.verdict.is_pass()
+    }
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SweepStats {
+    /// Cases run.
+    pub cases: u64,
+    /// Cases that show a defect.
+    pub defects: u64,
+    /// Cases that say nothing about their boundary: it was not come to, since what was
+    /// walked before did not repeat itself, or this host cannot show it.
+    pub missed: u64,
+    /// Cases run again with NMIs raised by `KVM_NMI`.
+    pub rechecked: u64,
+    /// Of these, how many came to another verdict.
+    pub disagreed: u64,
+}
+
+impl std::ops::AddAssign for SweepStats {
+    fn add_assign(&mut self, more: Self) {
+        self.cases += more.cases;
+        self.defects += more.defects;
+        self.missed += more.missed;
+        self.rechecked += more.rechecked;
+        self.disagreed += more.disagreed;
+    }
+}
+
+/// A sweep over one lab and site.
+pub struct Sweep<'a> {
+    lab: &'a mut Lab,
+    /// Every so many cases, one is run again with NMIs raised by `KVM_NMI` (0: none).
+    recheck: u64,
+    stats: SweepStats,
+    /// Livelocks that more time did not end; after some, no more is given.
+    confirmed: u32,
+    /// Set from outside to stop at the next case.
+    stop: &'a AtomicBool,
+}
+
+/// Called with each case and how many there are in its part of the sweep.
+pub type OnRow<'r> = dyn FnMut(&Row, &Lab, usize) + 'r;
+
+impl<'a> Sweep<'a> {
+    /// A sweep from the lab's site, until `stop` is set.
+    pub fn new(lab: &'a mut Lab, recheck: u64, stop: &'a AtomicBool) -> Self {
+        Self { lab, recheck, stats: SweepStats::default(), confirmed: 0, stop }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> SweepStats {
+        self.stats
+    }
+
+    fn first(&self) -> Vec<Event> {
+        vec![Event { kind: EventKind::Nmi, at: self.lab.start() }]
+    }
+
+    /// A single NMI must pass before more are tried. Returns its path.
+    pub fn single(&mut self) -> Result<Path, LabError> {
+        let events = self.first();
+        let outcome = self.lab.case(&events, Which::Arm)?;
+        if !outcome.verdict.is_pass() {
+            return Err(LabError::Single(self.lab.show(self.lab.start().addr), outcome.verdict.to_string()));
+        }
+        self.lab.walk(&events)
+    }
+
+    /// NMI #2 at each boundary of #1's path.
+    pub fn second(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
+        let path = self.single()?;
+        let prefix = self.first();
+        self.each(&prefix, &path, 0..path.visits.len(), kind, on_row)
+    }
+
+    /// NMI #3 at each boundary of the nested path: that of an NMI #2 which arrives,
+    /// NMIs unblocked, at the first boundary of the handler's C code, until execution
+    /// is back there, and then of what #1 repeats for its sake.
+    pub fn third(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
+        let path = self.single()?;
+        let entry = self.lab.path().entry..self.lab.path().end;
+        let in_c = path.visits.iter().find(|v| v.frame_read_at.is_none() && !entry.contains(&v.at.addr));
+        let Some(at) = in_c.map(|v| v.at) else { return Ok(()) };
+        let mut prefix = self.first();
+        prefix.push(Event { kind: EventKind::Unmask, at });
+        prefix.push(Event { kind: EventKind::Nmi, at });
+        let nested = self.lab.walk(&prefix)?;
+        let Some(from) = nested.deliveries.get(1).copied() else { return Ok(()) };
+        self.each(&prefix, &nested, from..nested.visits.len(), kind, on_row)
+    }
+
+    fn each(
+        &mut self,
+        prefix: &[Event],
+        path: &Path,
+        range: std::ops::Range<usize>,
+        kind: Kind,
+        on_row: &mut OnRow,
+    ) -> Result<(), LabError> {
+        let total = range.len();
+        for visit in &path.visits[range] {
+            if self.stop.load(Relaxed) {
+                return Ok(());
+            }
+            let mut events = prefix.to_vec();
+            if kind == Kind::Unmasked {
+                events.push(Event { kind: EventKind::Unmask, at: visit.at });
+            }
+            events.push(Event { kind: EventKind::Nmi, at: visit.at });
+            let expected = Expected::of(visit, kind == Kind::Unmasked);
+            let outcome = self.surely(&events, Which::Jump, expected)?;
+            let row = Row { at: visit.at, kind, events, outcome, expected };
+            self.stats.cases += 1;
+            self.stats.defects += u64::from(row.is_defect());
+            self.stats.missed += u64::from(row.is_silent());
+            self.check_again(&row)?;
+            on_row(&row, self.lab, total);
+        }
+        Ok(())
+    }
+
+    /// Runs a case; where the host may have been too slow for its limit, or so slow that
+    /// the kernel went another way, with more and more time.
+    fn surely(&mut self, events: &[Event], which: Which, expected: Expected) -> Result<Outcome, LabError> {
+        let limit = self.lab.limit;
+        let mut outcome = self.lab.case(events, which)?;
+        for factor in [4, 16] {
+            let slow = matches!(outcome.verdict, Verdict::Livelock { .. });
+            let again = outcome.unreached > 0 && !slow || slow && self.confirmed < 2;
+            if !expected.survives() || !again {
+                return Ok(outcome);
+            }
+            self.lab.limit = limit * factor;
+            let again = self.lab.case(events, which);
+            self.lab.limit = limit;
+            outcome = again?;
+        }
+        self.confirmed += u32::from(matches!(outcome.verdict, Verdict::Livelock { .. }));
+        Ok(outcome)
+    }
+
+    /// The other way to raise NMIs must come to the same.
+    fn check_again(&mut self, row: &Row) -> Result<(), LabError> {
+        if self.recheck == 0 || !self.stats.cases.is_multiple_of(self.recheck) {
+            return Ok(());
+        }
+        let again = self.surely(&row.events, Which::Arm, row.expected)?;
+        self.stats.rechecked += 1;
+        let word = |o: &Outcome| (o.verdict.kind(), o.handled);
+        if row.outcome.verdict.is_pass() != again.verdict.is_pass()
+            || (again.verdict.is_pass() && word(&again) != word(&row.outcome))
+        {
+            self.stats.disagreed += 1;
+            let schedule = self.lab.show_schedule(&row.events);
+            log::error!("gears disagree on {schedule}: jump says {}, arm says {}", row.outcome.verdict, again.verdict);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! What changes at *ready*: from then on the guest can store nothing where the lab does not
+//! look.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::idt::Idt;
+use super::lab::{Error, Machine};
+use super::predict::Predictor;
+use super::undefined;
+use crate::cpu;
+use crate::image::{Code, Image};
+use crate::kvm::Host;
+
+impl Machine {
+    /// Closes the machine: only the pages that are carried can be written, an MSR that is not
+    /// carried traps, and code is decoded as boot has left it.
+    pub(super) fn close(&mut self, host: &Host) -> Result<(), Error> {
+        let writable = stretches(&self.pages);
+        self.vm.write_only_to(&writable)?;
+        let faulting_iret_unblocks = self.knobs.faulting_iret_unblocks;
+        let knobs = cpu::Knobs { faulting_iret_unblocks, undefined: undefined::measure(host)? };
+        self.predictor = Predictor::new(knobs, self.vm.ram().len(), &writable);
+        self.decode_live();
+        if !self.vm.trap_msr_writes()? && self.guest.code.iter().any(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Wrmsr)
+        {
+            return Err(Error::Limit(
+                "its code holds WRMSR, and this KVM has no MSR filter (KVM_CAP_X86_MSR_FILTER) to notice it by".into(),
+            ));
+        }
+        self.vm.carry_lazy(self.guest.code.classes())?;
+        self.idt = Idt::read(self.memory(), self.vm.state());
+        Ok(())
+    }
+
+    /// Decodes the code that lies in memory now, where it is not that of the file: a kernel
+    /// may have patched itself while it booted.
+    fn decode_live(&mut self) {
+        let (ram, image) = (self.vm.ram().bytes(), &self.guest.image);
+        let same =
+            image.segments.iter().filter(|s| s.exec).all(|s| live(ram, image, s.vaddr) == image.code_at(s.vaddr));
+        if !same {
+            let code = Code::of_bytes(image, |start| live(ram, image, start));
+            self.guest = self.guest.with_code(code);
+        }
+    }
+
+    /// The guest has written where nothing is carried, at the instruction that RIP is at or
+    /// after.
+    pub(super) fn wrote_unseen(&self, paddr: u64) -> Error {
+        Error::Contract(format!(
+            "it writes outside its writable segments: physical {paddr:#x}, near {}. That memory is not part of the \
+             state that the lab carries: let a writable segment (PT_LOAD with PF_W) cover it",
+            self.place(self.rip())
+        ))
+    }
+
+    /// Reads the IDT anew where it is another, or holds something else.
+    pub(super) fn follow_idt(&mut self) {
+        if !self.idt.is_current(self.memory(), self.vm.state()) {
+            self.idt = Idt::read(self.memory(), self.vm.state());
+        }
+    }
+
+    /// The guest as its boot has left it: with other code than its file where it patched
+    /// itself.
+    pub fn live_guest(&self) -> Arc<crate::image::Guest> {
+        Arc::clone(&self.guest)
+    }
+}
+
+/// The bytes in RAM from virtual address `start` to the end of what the file has of its
+/// segment.
+fn live<'a>(ram: &'a [u8], image: &Image, start: u64) -> Option<&'a [u8]> {
+    let s = image.segments.iter().find(|s| s.exec && start.wrapping_sub(s.vaddr) < s.file_size)?;
+    let at = |vaddr: u64| (vaddr - s.vaddr + s.paddr) as usize;
+    ram.get(at(start)..at(s.vaddr + s.file_size))
+}
+
+/// Pages, as the stretches that they form: ascending and apart.
+fn stretches(pages: &[u64]) -> Vec<Range<u64>> {
+    let mut sorted = pages.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for page in sorted {
+        match out.last_mut() {
+            Some(last) if last.end == page => last.end = page + 4096,
+            _ => out.push(page..page + 4096),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_touch_are_one_stretch() {
+        let pages = [0x3000, 0x1000, 0x2000, 0x2000, 0x9000];
+        assert_eq!(stretches(&pages), vec![0x1000..0x4000, 0x9000..0xa000]);
+        assert_eq!(stretches(&[]), vec![]);
+    }
+}

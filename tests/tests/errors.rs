@@ -42,7 +42,7 @@ fn names_that_the_image_does_not_have_exit_2_and_hint() {
 fn a_bad_schedule_exits_65() {
     let with = |schedule: &str| vmm(&[&NAIVE[..], &["--schedule", schedule]].concat()).exits(65);
     with("nmi").says(&["nmi@PLACE"]);
-    with("irq@exit_iret").says(&["there are: nmi, unmask"]);
+    with("irq@exit_iret").says(&["expected nmi or unmask"]);
     with("nmi@exit_irte").says(&["no label \"exit_irte\"", "exit_iret"]);
     with("nmi@exit_iret#0").says(&["from 1 on"]);
     with("nmi@body+0x1").says(&["not where an instruction", "body"]);

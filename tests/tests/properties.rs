@@ -7,7 +7,7 @@ use vmm::image::Names;
 use vmm::image::{Guest, Image, Mode};
 use vmm::inject::{Replay, Schedule};
 use vmm::machine::Knobs;
-use vmm::machine::fault::Fault;
+use vmm::machine::hv_bug::HvBug;
 use vmm::oracle::{Expectation, Invariant, Verdict};
 
 fn guest() -> &'static Guest {
@@ -94,14 +94,14 @@ proptest! {
     fn a_replay_line_is_written_as_it_is_read(
         scheme in "[a-z][a-z0-9-]{0,9}", scenario in "[a-z][a-z0-9-]{0,9}", pv in any::<bool>(),
         unblocks in any::<bool>(),
-        fault in proptest::option::of(proptest::sample::select(Fault::ALL.to_vec())),
+        hv_bug in proptest::option::of(proptest::sample::select(HvBug::ALL.to_vec())),
         schedule in "|nmi@[a-z_]{1,9}#[1-9]( unmask@[a-z_]{1,9}#[1-9]){0,2}",
     ) {
         let line = Replay {
             scheme, scenario,
             mode: if pv { Mode::Pv } else { Mode::Native },
             image: "0123456789abcdef".into(),
-            knobs: Knobs { faulting_iret_unblocks: unblocks, fault, transport: None },
+            knobs: Knobs { faulting_iret_unblocks: unblocks, hv_bug, transport: None },
             schedule,
         };
         prop_assert_eq!(Replay::parse(&line.to_string()).unwrap(), line);

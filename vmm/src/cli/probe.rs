@@ -14,7 +14,7 @@ use crate::report::{Kind, ProbeComparison, ProbeReport};
 pub const HELP: &str = "\
 Each row is one property that a verdict or a recipe relies on: the architecture's answer with
 its source, this host's, and what the lab does about it. The fingerprint covers kernel, KVM
-module, CPU and all answers. docs/guide/hosts.md describes the JSON, and compares some hosts.
+module, CPU and all answers. docs/guide/json.md describes the JSON, and compares some hosts.
 
 Examples:
   vmm probe

@@ -148,12 +148,12 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
         let mut at = top & !0xf;
         let want = Want { user: new_cpl == 3, ..Want::write(new_cpl) };
-        let mut flags = self.flags(rflags::RF);
-        if event.source == Source::Fault {
-            flags.v |= rflags::RF;
+        let flags = if event.source == Source::Fault {
+            let others = self.flags(rflags::RF);
+            Val { v: others.v | rflags::RF, ..others }
         } else {
-            flags.v |= self.look_flags(rflags::RF)?;
-        }
+            self.flags(0)
+        };
         let words = [
             Val::known(self.cpu.sregs.ss.selector.into()),
             rsp,

@@ -7,6 +7,7 @@
 
 mod alu;
 mod bits;
+pub mod conform;
 mod control;
 mod decode;
 mod deliver;
@@ -39,7 +40,7 @@ pub use machine::{Cpu, Debug, Msrs};
 pub use memory::{Access, Kind, Memory, Ram};
 pub use state::{Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags};
 pub use step::{Model, complete_in};
-pub use trace::{Provenance, Register, Untraced};
+pub use trace::{Linear, Origin, Place, Predicate, Provenance, Register, Side, Traced, Untraced, inputs};
 
 /// Where processors differ, or the lab wants them to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -262,8 +262,15 @@ impl<'a, M: Memory, P: Provenance> Exec<'a, M, P> {
         }
         let decoded = match code {
             Code::Instruction(d) => d,
-            Code::Invalid => return Err(ud()),
-            Code::Longer | Code::Unknown => return Err(NotUnderstood::Undecodable.into()),
+            Code::Invalid | Code::Longer | Code::Unknown => {
+                // Any of them may be what makes it none.
+                self.executed(paddr, here);
+                if let Some(at) = rest {
+                    self.executed(at, 15 - here);
+                }
+                let invalid = matches!(code, Code::Invalid);
+                return Err(if invalid { ud() } else { NotUnderstood::Undecodable.into() });
+            }
         };
         let len = usize::from(decoded.len);
         match rest {

@@ -1,4 +1,4 @@
-//! What `vmm linux --json` prints (docs/json.md).
+//! What `vmm linux --json` prints (docs/guide/json.md).
 
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::spec::{Answer, Probe};
 use crate::host_id::HostId;
 
-/// Version of the document's form (docs/guide/hosts.md).
+/// Version of the document's form (docs/guide/json.md).
 pub(super) const SCHEMA: u32 = 1;
 
 /// How a host's answer compares with the architecture's.

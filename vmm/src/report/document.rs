@@ -307,7 +307,7 @@ impl Row {
             missing: cell.units.saturating_sub(units),
             expected: cell.expected.to_string(),
             as_expected,
-            invariant: worst.as_ref().and_then(|w| w.invariant.clone()),
+            invariant: verdict.and_then(|kind| kind.invariant).map(|i| i.to_string()),
             detail: worst.as_ref().map(|w| w.detail.clone()),
             schedule: worst.as_ref().map(|w| w.schedule.clone()),
             replay: worst.map(|w| w.replay),

@@ -64,7 +64,7 @@ pub struct Linux {
     pub part: Vec<Part>,
     /// How NMIs of a schedule are raised
     #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::linux_gear())]
-    pub gear: &'static [Gear],
+    pub gear: Gear,
     /// How long one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
@@ -144,7 +144,7 @@ fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;
-    let which = if args.gear == [Gear::Jump] { Which::Jump } else { Which::Arm };
+    let which = if args.gear == Gear::Jump { Which::Jump } else { Which::Arm };
     let outcome = lab.case(&schedule.0, which)?;
     let shown = lab.show_schedule(&schedule.0);
     let document = Document::new(booted.info, lab);
@@ -152,7 +152,7 @@ fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
         host: &document.host,
         kernel: &document.kernel,
         assists: document.assists,
-        gear: if which == Which::Arm { "arm" } else { "jump" },
+        gear: args.gear.name(),
         case: CaseRow::alone(&outcome, shown, "pass", |s| args.kernel.replay(&args.kernel.mutate, s)),
         verdict: outcome.verdict.to_string(),
         header: header(&document),

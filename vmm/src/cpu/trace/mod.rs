@@ -2,7 +2,14 @@
 //!
 //! The model computes with plain numbers. Beside each it can carry its *provenance*, byte by
 //! byte, and for each flag. The instructions' semantics are written once, over
-//! [`Provenance`]: with [`Untraced`] nothing is carried and nothing costs; `Traced` carries it.
+//! [`Provenance`]: with [`Untraced`] nothing is carried and nothing costs; [`Traced`] carries it.
+
+mod origin;
+mod substitute;
+mod traced;
+
+pub use origin::{Linear, Origin, Place, Predicate, Side, inputs};
+pub use traced::Traced;
 
 use super::Msrs;
 use super::decode::Condition;

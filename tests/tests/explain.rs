@@ -46,15 +46,15 @@ fn ending(line: &str, rule: &str) {
 
 #[test]
 fn every_rule_that_a_guest_can_break_is_explained_by_its_own_sentence() {
-    let text = "name = 'all'\nschemes = ['broken-*']\nscenarios = ['quiet', 'vmalloc-fault', 'user']\n\
-                generate = 'points'\n[window]\nfirst_every = 40\n";
+    let text = "name = 'all'\nschemes = ['broken-*']\nscenarios = ['quiet', 'vmalloc-fault']\n\
+                generate = 'points'\n[window]\nfirst_every = 150\n";
     let json = campaign(text, &["--json"]).exits(1).json();
     let mut lines = BTreeMap::new();
     for failure in json["rows"].as_array().unwrap().iter().flat_map(|r| r["failures"].as_array().unwrap()) {
         let Some(rule) = failure["invariant"].as_str() else { continue };
         lines.entry(rule.to_owned()).or_insert(failure["replay"].as_str().unwrap().to_owned());
     }
-    assert!(lines.len() >= 10, "{:?}", lines.keys());
+    assert!(lines.len() >= 8, "{:?}", lines.keys());
     lines.iter().for_each(|(rule, line)| ending(line, rule));
 }
 

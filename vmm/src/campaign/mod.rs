@@ -82,9 +82,19 @@ pub struct Timing {
     pub seconds: f64,
 }
 
+/// Most bytes of a campaign file.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// Reads a campaign file.
 pub fn read(path: &Path) -> Result<Campaign, Error> {
-    let text = std::fs::read_to_string(path).map_err(Error::reading(path))?;
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(Error::reading(path))?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_BYTES + 1), &mut text)
+        .map_err(Error::reading(path))?;
+    if text.len() as u64 > MOST_BYTES {
+        let why = format!("a campaign file has {} MiB at most", MOST_BYTES >> 20);
+        return Err(Error::File { path: path.display().to_string(), line: 1, why });
+    }
     Campaign::parse(&path.display().to_string(), &text)
 }
 

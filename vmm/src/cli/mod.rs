@@ -10,6 +10,7 @@ mod explore;
 mod failure;
 mod help;
 mod host;
+mod input;
 mod interrupt;
 mod linux;
 mod list;

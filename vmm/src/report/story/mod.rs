@@ -170,7 +170,7 @@ impl Story {
 
     /// The story in about ten lines.
     pub fn text(&self) -> String {
-        const MOST: usize = 7;
+        const MOST: usize = 8;
         let rule = match (&self.rule, self.rule_name) {
             (Some(rule), Some(name)) => format!("{} of {rule}, {name}", self.verdict),
             _ => self.verdict.to_owned(),
@@ -183,6 +183,10 @@ impl Story {
         }
         if notes.len() > MOST {
             notes.retain(|(_, n)| n.kind != Kind::Fault);
+        }
+        if notes.len() > MOST {
+            // Of returns, those that leave an NMI matter most.
+            notes.retain(|(_, n)| n.kind != Kind::Return || n.text.starts_with("NMI "));
         }
         let left_out = notes.len().saturating_sub(MOST);
         let head = MOST / 2;

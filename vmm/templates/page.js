@@ -39,4 +39,4 @@ function tell(root) {
   go(events.length > 1 ? events[0] : 0);
   return { go, steps, root, next: () => go(now + 1) };
 }
-if (stories.length) addEventListener('keydown', e => { if (document.activeElement === document.body) { const first = stories[0]; first.root.onkeydown(e); } });
+if (stories.length) addEventListener('keydown', e => { if (e.target === document.body) stories[0].root.onkeydown(e); });

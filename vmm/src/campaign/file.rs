@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(
             error(&MINIMAL.replace("scenarios", "scenario")),
             "c.toml:3: unknown field `scenario`, expected one of `name`, `about`, `schemes`, `scenarios`, `modes`, \
-             `generate`, `window`, `recheck`, `faulting_iret`, `hv_bug`, `expect`"
+             `generate`, `window`, `recheck`, `faulting_iret`, `fault`, `hv_bug`, `expect`"
         );
         assert!(error(&MINIMAL.replace("points", "point")).starts_with("c.toml:5: generate: \"point\" is not known"));
         assert!(error(&format!("{MINIMAL}[expect.x]\ny = \"fail\"")).starts_with("c.toml:7: unknown verdict \"fail\""));

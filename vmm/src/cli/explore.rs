@@ -64,8 +64,8 @@ pub struct Explore {
     /// Check: tell states apart by dead stack words, too
     #[arg(long, help_heading = "Reductions off, to check them")]
     pub dead_words: bool,
-    /// Every interrupted context is searched; kept for command lines that ask for it
-    #[arg(long, hide = true)]
+    /// Check: search what NMIs do to every interrupted context, not once for all that are alike
+    #[arg(long, help_heading = "Reductions off, to check them")]
     pub every_episode: bool,
     /// Check: search on KVM alone, without the model of the CPU
     #[arg(long, help_heading = "Reductions off, to check them")]
@@ -109,6 +109,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
             events: args.events.iter().copied().collect(),
             merge_dead: !args.dead_words,
             model: !args.no_model,
+            merge_episodes: !args.every_episode,
         },
         keep_going: args.keep_going,
         check_hashes: args.check_hashes,

@@ -16,7 +16,7 @@ pub enum End {
         port: u16,
         /// Bytes: 1, 2 or 4.
         size: u8,
-        /// Value, zero-extended.
+        /// Value, zero-extended. It does not count as looked at: that is for who takes it.
         value: u32,
     },
     /// An IN is complete but for its value, which [`super::complete_in`] sets.

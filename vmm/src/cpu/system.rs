@@ -366,7 +366,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
             return Ok(End::In { port, size: d.size });
         }
         let v = self.part(AX, d.size.into());
-        Ok(End::Out { port, size: d.size, value: self.look(v) as u32 })
+        Ok(End::Out { port, size: d.size, value: v.v as u32 })
     }
 
     /// The TSS's I/O permission bits (SDM vol. 1, 20.5.2).

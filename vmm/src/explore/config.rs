@@ -28,6 +28,17 @@ pub struct Config {
     pub graph: bool,
 }
 
+impl Config {
+    /// Whether interruptions that are alike are looked at once. Not where the search is to
+    /// find every violation or to draw every state, nor where a reduction that this one
+    /// builds on is switched off.
+    pub fn by_episodes(&self) -> bool {
+        let r = self.reductions;
+        let all = r.model && r.merge_dead && r.merge_episodes && r.skips_blocked();
+        all && !self.keep_going && !self.graph && !self.check_hashes
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -111,6 +122,8 @@ pub struct Report {
     pub collisions: Option<u64>,
     /// How often the search was made until no more words were found to be live.
     pub rounds: u32,
+    /// Interruptions of contexts with no NMI live, where like ones were looked at once.
+    pub episodes: Option<Episodes>,
     /// Chains of instructions that KVM executed, too, and where it differed.
     pub confirmed: u64,
     /// See [`Deviation`]. Where there is one, nothing is proved.
@@ -123,6 +136,19 @@ pub struct Report {
     pub visited_bytes: u64,
     /// The graph as DOT (`graph`).
     pub dot: Option<String>,
+}
+
+/// Interruptions of a context with no NMI live, from the delivery to the return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Episodes {
+    /// All of them.
+    pub all: u64,
+    /// Those that were searched; each of the others is of the class of one of these.
+    pub searched: u64,
+    /// States within those that were searched.
+    pub states: u64,
+    /// Ways that one of them ends, executed from each context of its class.
+    pub endings: u64,
 }
 
 impl Report {

@@ -167,6 +167,16 @@ impl Liveness {
         Here { all: self, live: self.live.get(&point), kept }
     }
 
+    /// Whether the byte at physical `paddr` tells states apart at `point`. `vaddr` says where a
+    /// word of the writable pages lies.
+    pub fn matters(&self, point: Point, keep: u64, paddr: u64, vaddr: impl Fn(usize) -> Option<u64>) -> bool {
+        let page = self.page_of.get((paddr / 4096) as usize).copied().flatten();
+        page.is_none_or(|page| {
+            let index = page as usize * 512 + (paddr % 4096 / 8) as usize;
+            self.at(point, keep).is_live(index, vaddr(index))
+        })
+    }
+
     /// Execution went from one point to another, with these accesses.
     pub fn see(&mut self, from: Point, accesses: &Accesses, to: Point) {
         let (reads, writes) = self.summary(accesses);

@@ -9,15 +9,18 @@
 //! The model of the CPU ([`crate::cpu`]) carries the search; KVM executes every distinct
 //! chain of instructions once and must come to the state that the model predicted.
 //!
-//! Three reductions, each with a switch to check it. An arrival while NMIs are blocked
+//! Four reductions, each with a switch to check it. An arrival while NMIs are blocked
 //! is kept until they are not, so it equals an arrival at the boundary where they
 //! are unblocked; only unblocked boundaries branch. And since nothing can arrive at
 //! a blocked one, a chain of them is one edge. Stack words that nothing will read do not
-//! tell states apart (see `live.rs`).
+//! tell states apart (see `live.rs`). And contexts that an NMI's code cannot tell apart are
+//! interrupted once for all (see `episodes.rs`).
 
+mod class;
 mod config;
 mod confirm;
 mod dot;
+mod episodes;
 mod live;
 mod packed;
 mod path;
@@ -27,7 +30,7 @@ mod states;
 mod words;
 mod worker;
 
-pub use config::{Bound, Config, Contradiction, Deviation, Error, Found, Report};
+pub use config::{Bound, Config, Contradiction, Deviation, Episodes, Error, Found, Report};
 pub use path::Reductions;
 pub use progress::Progress;
 pub use search::explore;

@@ -1,10 +1,11 @@
 //! How states follow one another, and what schedule a path stands for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::live::{Chain, Liveness, Point};
 use super::packed::Packed;
 use super::states::Edge;
+use crate::cpu::Kind::Fetch;
 use crate::image::Mode;
 use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Schedule, Session};
 use crate::machine::{Error, Raise};
@@ -22,11 +23,21 @@ pub struct Reductions {
     pub model: bool,
     /// Stack words that nothing will read do not tell states apart.
     pub merge_dead: bool,
+    /// What an NMI does is looked at once for all interrupted contexts that are alike to it
+    /// (see `episodes.rs`).
+    pub merge_episodes: bool,
 }
 
 impl Default for Reductions {
     fn default() -> Self {
-        Self { collapse: true, reduce: true, events: Kinds::from_iter([Kind::Nmi]), model: true, merge_dead: true }
+        Self {
+            collapse: true,
+            reduce: true,
+            events: Kinds::from_iter([Kind::Nmi]),
+            model: true,
+            merge_dead: true,
+            merge_episodes: true,
+        }
     }
 }
 
@@ -49,6 +60,8 @@ pub struct Lookout {
     pub live: Option<Liveness>,
     /// At which instructions the edge under way executes.
     pub chain: Chain,
+    /// Physical addresses of all instructions executed, where they are asked for.
+    pub fetched: Option<HashSet<u64>>,
 }
 
 /// Whether a state has this edge.
@@ -89,6 +102,9 @@ fn tracked(
     go(session)?;
     let accesses = session.machine().accesses();
     look.chain.add(accesses);
+    if let Some(fetched) = &mut look.fetched {
+        fetched.extend(accesses.list.iter().filter(|a| a.kind == Fetch).map(|a| a.paddr));
+    }
     if let Some(live) = &mut look.live {
         live.see(from, accesses, Point::of(session));
     }

@@ -32,7 +32,13 @@ pub fn explore(
     let mut config = config;
     if knobs.hv_bug == Some(HvBug::NmiWindowSetsTf) {
         // An arrival executes an instruction of what it interrupts, which must be as it is.
-        config.reductions.merge_dead = false;
+        (config.reductions.merge_dead, config.reductions.merge_episodes) = (false, false);
+    }
+    if config.by_episodes() {
+        let session = Session::new(host, guest, scheme, scenario, knobs)?;
+        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
+            return Ok(report);
+        }
     }
     let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
@@ -313,7 +319,7 @@ impl Search {
         let deepest = |i: usize| workers.iter().map(|w| w.stacks[i].end - w.deepest[i]).max().unwrap_or(0) as u64;
         let stacks = &workers[0].session.rules().guest.image.declared.stacks;
         self.report.stacks = stacks.iter().enumerate().map(|(i, s)| (s.name.clone(), deepest(i))).collect();
-        self.report.states = self.states.len() as u64;
+        self.report.states = self.states.len() as u64 + self.report.episodes.map_or(0, |e| e.states);
         (self.report.boundaries, self.report.covered) = self.coverage.instructions();
         self.report.coverage = std::mem::take(&mut self.coverage);
         self.report.visited_bytes = self.states.bytes() as u64;

@@ -75,6 +75,8 @@ impl Edge {
 pub struct States {
     ids: HashMap<u128, Id, BuildHasherDefault<Low64>>,
     nodes: Vec<Node>,
+    /// Edges from their parents to states that were reached by several.
+    ways: HashMap<Id, Box<[Edge]>>,
 }
 
 impl States {
@@ -101,6 +103,13 @@ impl States {
         }
     }
 
+    /// Adds a state that several edges lead to from `parent`; `None` where it is known.
+    pub fn add_by(&mut self, hash: u128, parent: Id, way: &[Edge]) -> Option<Id> {
+        let id = self.add(hash, parent, *way.first()?)?;
+        self.ways.insert(id, way.into());
+        Some(id)
+    }
+
     /// Sets where a state's instruction edge leads.
     pub fn set_next(&mut self, id: Id, next: Next) {
         self.nodes[id as usize].next = next;
@@ -111,7 +120,10 @@ impl States {
         let mut out = Vec::new();
         while id != 0 {
             let node = &self.nodes[id as usize];
-            out.push(node.edge);
+            match self.ways.get(&id) {
+                Some(way) => out.extend(way.iter().rev()),
+                None => out.push(node.edge),
+            }
             id = node.parent;
         }
         out.reverse();

@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 
 use super::config::{Deviation, Error};
-use super::live::Liveness;
+use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Lookout, Reductions};
 use super::states::{Edge, Id, States};
+use crate::cpu::Traced;
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
 use crate::machine::Engine;
@@ -26,6 +27,8 @@ pub(super) struct Worker {
     pub look: Lookout,
     /// Chains of instructions that KVM has executed.
     confirmed: HashSet<u128>,
+    /// Where the last traced edge ended.
+    point: (Point, u64),
     /// Where KVM came to another state than the model.
     pub deviations: Vec<Deviation>,
     /// One in so many states of the interrupted code has arrivals (1: all).
@@ -52,6 +55,18 @@ pub(super) struct Reached {
     pub nesting: u32,
 }
 
+/// Where a traced edge has led.
+pub(super) struct Traveled {
+    pub trace: Box<Traced>,
+    pub nesting: u32,
+    pub stand: Stand,
+    /// No NMI is live where it has led.
+    pub outermost: bool,
+    pub verdict: Option<Verdict>,
+    pub hash: u128,
+    pub state: Option<Packed>,
+}
+
 impl Worker {
     pub fn new(mut session: Session, reductions: Reductions) -> Self {
         let packer = Packer::new(&mut session);
@@ -69,8 +84,19 @@ impl Worker {
         // Only the model says what an instruction reads.
         let model = session.machine().engine() == Engine::Model;
         let live = if reductions.merge_dead && model { Liveness::new(&session) } else { None };
+        let point = (Point::of(&session), 0);
         let look = Lookout { live, ..Lookout::default() };
-        Self { session, packer, look, confirmed: HashSet::new(), deviations: Vec::new(), sample: 1, stacks, deepest }
+        Self {
+            session,
+            packer,
+            look,
+            confirmed: HashSet::new(),
+            point,
+            deviations: Vec::new(),
+            sample: 1,
+            stacks,
+            deepest,
+        }
     }
 
     /// The hash of the state that was looked at last.
@@ -115,6 +141,47 @@ impl Worker {
         };
         self.confirm(state, edge, reductions, &to)?;
         Ok(Some(Reached { from: id, edge, to, stand, nesting }))
+    }
+
+    /// Follows one edge from `state`, and where values come from. `None` where that cannot be
+    /// followed.
+    pub fn follow_traced(
+        &mut self,
+        state: &Packed,
+        edge: Edge,
+        reductions: Reductions,
+        trace: Box<Traced>,
+    ) -> Result<Option<Traveled>, Error> {
+        self.packer.unpack(state, &mut self.session);
+        let stand = Stand::of(&self.session);
+        self.session.set_trace(Some(trace));
+        let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
+        let Some(mut trace) = self.session.take_trace() else { return Ok(None) };
+        trace.settle();
+        self.packer.look(&self.session);
+        let outermost = self.session.oracle().ghost.outer.is_none();
+        let verdict = self.session.take_verdict();
+        let hash = self.hash();
+        self.note_stacks();
+        self.point = (Point::of(&self.session), self.keep());
+        let packed = verdict.is_none().then(|| self.packer.pack(&self.session));
+        if verdict.is_none() {
+            self.confirm(state, edge, reductions, &To::Known(hash))?;
+        }
+        Ok(Some(Traveled { trace, nesting, stand, outermost, verdict, hash, state: packed }))
+    }
+
+    fn keep(&self) -> u64 {
+        let rsp = self.session.machine().state().regs.rsp;
+        self.session.oracle().ghost.outer.map_or(rsp, |outer| outer.rsp())
+    }
+
+    /// Whether a byte at this physical address tells states apart where the last traced edge
+    /// ended: it is not of a dead word.
+    pub fn matters(&self, paddr: u64) -> bool {
+        let (point, keep) = self.point;
+        let watched = &self.session.rules().watched;
+        self.look.live.as_ref().is_none_or(|live| live.matters(point, keep, paddr, |index| watched.vaddr(index * 8)))
     }
 
     /// Has KVM execute what the model has just executed, where it is a chain that it has not

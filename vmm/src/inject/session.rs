@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::event::Kind;
+use crate::cpu::Traced;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::{Flow, Guest, Mode};
 use crate::kvm::Host;
@@ -219,6 +220,16 @@ impl Session {
     /// Has instructions executed by `engine` from now on.
     pub fn set_engine(&mut self, engine: Engine) {
         self.machine.set_engine(engine);
+    }
+
+    /// Follows from now on where values come from; `None` stops it.
+    pub fn set_trace(&mut self, trace: Option<Box<Traced>>) {
+        self.machine.set_trace(trace);
+    }
+
+    /// Takes what was followed; `None` where something could not be.
+    pub fn take_trace(&mut self) -> Option<Box<Traced>> {
+        self.machine.take_trace()
     }
 
     /// Forgets what was accessed.

@@ -32,8 +32,13 @@ impl Machine {
     pub fn deliver(&mut self, raise: Raise) -> Result<Stop, Error> {
         if self.mode == Mode::Pv {
             let mut state = *self.vm.state();
+            let before = state;
             let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
             *self.vm.state_mut() = state;
+            if self.engine() == Engine::Model {
+                self.note_frame();
+                self.trace_delivery(&before);
+            }
             return Ok(match delivered {
                 Delivery::Entered => Stop::Boundary,
                 Delivery::Lost => Stop::Lost,

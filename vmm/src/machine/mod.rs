@@ -19,6 +19,7 @@ mod ready;
 mod seen;
 pub(in crate::machine) mod step;
 mod timed;
+mod traced;
 mod transport;
 mod trap_flag;
 mod undefined;

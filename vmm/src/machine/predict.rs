@@ -11,7 +11,7 @@ use guest::abi;
 use super::lab::{Error, Machine, Stop};
 use super::paging::translate;
 use super::pv::{Outcome, Refusal};
-use crate::cpu::{self, Access, Cpu, Delivered, End, Kind, LazyId, Model, NotUnderstood, Ram, Untraced};
+use crate::cpu::{self, Access, Cpu, Delivered, End, Kind, LazyId, Model, NotUnderstood, Ram, Traced, Untraced};
 use crate::image::Mode;
 
 /// Instructions after which a run by the model has not ended, and is looked at closely.
@@ -68,6 +68,8 @@ pub(super) struct Predictor {
     pub unknown: Vec<Unknown>,
     /// Instructions that the model executed.
     pub steps: u64,
+    /// Where values come from, while that is followed.
+    pub trace: Option<Box<Traced>>,
     /// The lazy state that was looked up last.
     lazy: (LazyId, std::sync::Arc<cpu::Lazy>),
 }
@@ -116,6 +118,17 @@ impl Machine {
         }
     }
 
+    /// The VMM has written a PV frame at RSP.
+    pub(super) fn note_frame(&mut self) {
+        let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
+        for word in (rsp..rsp + self.pv.frame_bytes()).step_by(8) {
+            if let Some(paddr) = translate(self.memory().0, cr3, word) {
+                let access = Access { kind: Kind::Data, write: true, size: 8, paddr, before: 0, value: 0 };
+                self.predictor.accesses.list.push(access);
+            }
+        }
+    }
+
     /// Instructions that were met and are not understood.
     pub fn unknown(&self) -> &[Unknown] {
         &self.predictor.unknown
@@ -160,13 +173,17 @@ impl Machine {
     pub(super) fn predict_step(&mut self) -> Result<Option<Stop>, Error> {
         if self.at_user_syscall() {
             let Some(d) = self.next_instruction() else { return Ok(None) };
+            self.predictor.trace = None;
             return Ok(Some(self.user_syscall(d.insn.next_ip())));
         }
         let mut cpu = self.cpu();
         let rip = cpu.regs.rip;
         let p = &mut self.predictor;
         let mut ram = Ram::new(self.vm.ram_mut(), &mut p.accesses.list).with_read_only(&p.read_only);
-        let end = p.model.step(&mut cpu, &mut ram, &mut Untraced);
+        let end = match &mut p.trace {
+            Some(trace) => p.model.step(&mut cpu, &mut ram, &mut **trace),
+            None => p.model.step(&mut cpu, &mut ram, &mut Untraced),
+        };
         self.predictor.steps += 1;
         if let End::NotUnderstood(why) = end {
             if let NotUnderstood::Memory(paddr) = why
@@ -178,6 +195,7 @@ impl Machine {
                 self.predictor.unknown.push(Unknown { at: rip, why });
             }
             self.predictor.accesses.all = true;
+            self.predictor.trace = None;
             return Ok(None);
         }
         self.put_cpu(&cpu);
@@ -216,6 +234,7 @@ impl Machine {
                 Ok(port) => {
                     if port == abi::PORT_BODY_BEGIN {
                         self.note_read(self.state().regs.rdi, size_of::<abi::Regs>() as u64);
+                        self.trace_view();
                     }
                     Stop::Hypercall(port)
                 }
@@ -244,7 +263,10 @@ impl Machine {
             abi::PORT_ERETS | abi::PORT_ERETU => self.note_read(rsp, 64),
             _ => self.predictor.accesses.all = true,
         }
-        match self.pv_outcome(port, OUT_BYTES) {
+        let frame = self.traced_frame(port, rax, rsp);
+        let outcome = self.pv_outcome(port, OUT_BYTES);
+        self.trace_return(frame, &outcome);
+        match outcome {
             Outcome::Refused(refusal) => self.predict_fault(refusal),
             outcome => Ok(Stop::Pv(outcome)),
         }
@@ -256,7 +278,10 @@ impl Machine {
         let mut cpu = self.cpu();
         let p = &mut self.predictor;
         let mut ram = Ram::new(self.vm.ram_mut(), &mut p.accesses.list).with_read_only(&p.read_only);
-        let end = p.model.deliver_exception(&mut cpu, &mut ram, &mut Untraced, refusal.vector, code);
+        let end = match &mut p.trace {
+            Some(trace) => p.model.deliver_exception(&mut cpu, &mut ram, &mut **trace, refusal.vector, code),
+            None => p.model.deliver_exception(&mut cpu, &mut ram, &mut Untraced, refusal.vector, code),
+        };
         self.put_cpu(&cpu);
         self.came_to(end)
     }
@@ -266,7 +291,10 @@ impl Machine {
         let mut cpu = self.cpu();
         let p = &mut self.predictor;
         let mut ram = Ram::new(self.vm.ram_mut(), &mut p.accesses.list).with_read_only(&p.read_only);
-        let end = p.model.deliver_nmi(&mut cpu, &mut ram, &mut Untraced);
+        let end = match &mut p.trace {
+            Some(trace) => p.model.deliver_nmi(&mut cpu, &mut ram, &mut **trace),
+            None => p.model.deliver_nmi(&mut cpu, &mut ram, &mut Untraced),
+        };
         if let End::NotUnderstood(_) = end {
             self.predictor.accesses.all = true;
             return Ok(None);
@@ -280,6 +308,7 @@ impl Machine {
     pub(super) fn predict_leg(&mut self, stops: &[u64]) -> Result<Stop, Error> {
         for _ in 0..LONGEST_RUN {
             let stop = self.step()?;
+            self.trace_stack();
             if stop != Stop::Boundary || stops.contains(&self.rip()) || self.is_astray() {
                 return Ok(stop);
             }

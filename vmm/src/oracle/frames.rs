@@ -40,6 +40,11 @@ impl Frames {
         &self.list[..self.len.into()]
     }
 
+    /// Whether any frame is live.
+    pub fn any(&self) -> bool {
+        !self.live().is_empty()
+    }
+
     /// How many NMIs are live, one inside the other.
     pub fn nmis(&self) -> u32 {
         self.live().iter().filter(|f| f.vector == 2).count() as u32

@@ -84,6 +84,8 @@ pub struct Exploration {
     pub collisions: Option<u64>,
     /// Searches made until no more stack words were found to be live.
     pub rounds: u32,
+    /// Interruptions, where those that are alike were searched once.
+    pub episodes: Option<EpisodeCounts>,
     /// Chains of instructions that KVM executed, too, and came to the predicted state.
     pub confirmed: u64,
     /// Where it came to another.
@@ -153,6 +155,7 @@ impl Exploration {
             disagreements: report.disagreements,
             collisions: report.collisions,
             rounds: report.rounds,
+            episodes: report.episodes.map(|e| EpisodeCounts { all: e.all, searched: e.searched, endings: e.endings }),
             confirmed: report.confirmed,
             deviations: report.deviations.iter().map(|d| format!("{:#x}: {}", d.at, d.what)).collect(),
             unknown: report.unknown.iter().map(|u| format!("{:#x}: {}", u.at, u.why)).collect(),
@@ -162,6 +165,17 @@ impl Exploration {
             stories: Vec::new(),
         }
     }
+}
+
+/// Interruptions of contexts with no NMI live.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EpisodeCounts {
+    /// All of them.
+    pub all: u64,
+    /// Those that were searched.
+    pub searched: u64,
+    /// Ways to end, executed from each context.
+    pub endings: u64,
 }
 
 /// What stands against a proof, in a line.
@@ -284,6 +298,13 @@ impl fmt::Display for Exploration {
             Some(why) => writeln!(f, "verdict      {}, not closed: {why}", self.verdict)?,
         }
         writeln!(f, "states       {} by {} edges ({} led to known states)", self.states, self.edges, self.merged)?;
+        if let Some(e) = &self.episodes {
+            writeln!(
+                f,
+                "episodes     {} interruptions with no NMI live, each of the class of one of {} that were searched",
+                e.all, e.searched
+            )?;
+        }
         let agreed = self.confirmed.saturating_sub(self.deviations.len() as u64);
         writeln!(f, "confirmed    {agreed} distinct chains of instructions on KVM, {} not", self.deviations.len())?;
         for deviation in &self.deviations {

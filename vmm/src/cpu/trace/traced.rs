@@ -132,6 +132,15 @@ impl Traced {
             .filter(|(paddr, origin)| *origin != Origin::Copy(Place::Memory(*paddr)))
     }
 
+    /// Where a byte of memory comes from.
+    pub(super) fn byte_at(&self, paddr: u64) -> Origin {
+        self.memory.get(&(paddr >> 3)).map_or(Origin::Copy(Place::Memory(paddr)), |w| w[(paddr & 7) as usize])
+    }
+
+    pub(super) fn add_predicate(&mut self, predicate: Predicate) {
+        self.predicate(predicate);
+    }
+
     /// What an [`Origin::Offset`] stands for.
     pub fn linear(&self, id: u32) -> Linear {
         self.linears[id as usize]
@@ -174,7 +183,7 @@ impl Traced {
         self.mixed[id as usize]
     }
 
-    fn look_place(&mut self, place: Place, bits: u8) {
+    pub(super) fn look_place(&mut self, place: Place, bits: u8) {
         match place {
             Place::Memory(paddr) => {
                 *self.looked_memory.entry(paddr >> 3).or_default() |= u64::from(bits) << (8 * (paddr & 7));

@@ -1,0 +1,118 @@
+//! Two traces from one beginning that have come to the same state.
+
+use super::origin::{BitOrigin, Linear, Origin, Place};
+use super::{Register, Traced};
+use std::collections::BTreeSet;
+
+impl Traced {
+    /// Goes on for both: where the same value came from different places in the two, those
+    /// are looked at, so that it is the same constant for every input alike. What `other` has
+    /// looked at is looked at. Only the bytes of memory count for which `matters` holds.
+    ///
+    /// Both must be settled.
+    pub fn join(&mut self, other: &Self, matters: impl Fn(u64) -> bool) {
+        self.look_as(other);
+        for register in Register::all().filter(|r| *r != Register::Flags) {
+            let (a, b) = (self.register_origins(register), other.register_origins(register));
+            a.into_iter().zip(b).for_each(|(a, b)| self.join_byte(other, a, b));
+        }
+        for bit in 0..22 {
+            let (a, b) = (self.flag(bit), other.flag(bit));
+            if a != b {
+                self.look_bit_of(a);
+                self.look_bit_of(b);
+            }
+        }
+        let places: BTreeSet<u64> = self.written().chain(other.written()).map(|(paddr, _)| paddr).collect();
+        for paddr in places.into_iter().filter(|p| matters(*p)) {
+            let (a, b) = (self.byte_at(paddr), other.byte_at(paddr));
+            self.join_byte(other, a, b);
+        }
+    }
+
+    /// Looks at everything that `other`, from the same beginning, has looked at.
+    pub fn look_as(&mut self, other: &Self) {
+        for (place, bits) in other.looked().collect::<Vec<_>>() {
+            self.look_at(place, bits);
+        }
+        other.predicates().iter().for_each(|p| self.add_predicate(*p));
+    }
+
+    /// Takes note that these bits of an input are looked at.
+    pub fn look_at(&mut self, place: Place, bits: u8) {
+        self.look_place(place, bits);
+    }
+
+    /// Takes note that all of an input register is looked at.
+    pub fn look_at_register(&mut self, register: Register) {
+        (0..8).for_each(|byte| self.look_place(Place::Register(register, byte), 0xff));
+    }
+
+    /// Whether eight bytes at an address, a multiple of eight, hold an input register as it was.
+    pub fn holds(&self, paddr: u64, register: Register) -> bool {
+        (0..8).all(|i| self.byte_at(paddr + u64::from(i)) == Origin::Copy(Place::Register(register, i)))
+    }
+
+    fn join_byte(&mut self, other: &Self, a: Origin, b: Origin) {
+        let same = match (a, b) {
+            (Origin::Offset { id: x, byte: i }, Origin::Offset { id: y, byte: j }) => {
+                i == j && self.linear(x) == other.linear(y)
+            }
+            (Origin::Mixed(x), Origin::Mixed(y)) => self.mixed(x) == other.mixed(y),
+            (Origin::Derived(_) | Origin::Known, Origin::Derived(_) | Origin::Known) => true,
+            (a, b) => a == b,
+        };
+        if !same {
+            self.look_byte(None, a);
+            self.look_byte(Some(other), b);
+        }
+    }
+
+    /// Looks at all of a byte whose origin is this trace's own, or another's.
+    fn look_byte(&mut self, of: Option<&Self>, origin: Origin) {
+        let whole = |t: &mut Self, Linear { word, .. }: Linear| {
+            (0..8).for_each(|i| t.look_place(word.plus(i), 0xff));
+        };
+        match origin {
+            Origin::Known | Origin::Derived(_) => {}
+            Origin::Copy(place) => self.look_place(place, 0xff),
+            Origin::Offset { id, .. } => {
+                let linear = of.unwrap_or(self).linear(id);
+                whole(self, linear);
+            }
+            Origin::Mixed(id) => {
+                let bits = of.unwrap_or(self).mixed(id);
+                bits.into_iter().for_each(|bit| self.look_bit_of(bit));
+            }
+        }
+    }
+
+    fn look_bit_of(&mut self, bit: BitOrigin) {
+        if let BitOrigin::Copy(place, n) = bit {
+            self.look_place(place, 1 << n);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Provenance;
+    use super::*;
+
+    #[test]
+    fn a_value_that_came_from_two_places_is_looked_at() {
+        let (rax, rbx) = (Register::Gpr(0), Register::Gpr(3));
+        let (mut one, mut two) = (Traced::new(), Traced::new());
+        one.set_memory(64, 8, one.register(rax));
+        two.set_memory(64, 8, two.register(rbx));
+        let mut joined = one.clone();
+        joined.join(&one, |_| true);
+        assert_eq!(joined.looked().count(), 0);
+        assert!(joined.holds(64, rax));
+        joined.join(&two, |paddr| paddr != 64);
+        assert_eq!(joined.looked().count(), 0, "what does not matter may differ");
+        joined.join(&two, |_| true);
+        let looked: Vec<_> = joined.looked().map(|(place, _)| place).collect();
+        assert!((0..8).all(|i| looked.contains(&Place::Register(rax, i)) && looked.contains(&Place::Register(rbx, i))));
+    }
+}

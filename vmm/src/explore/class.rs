@@ -1,0 +1,140 @@
+//! Interrupted contexts that NMI code cannot tell apart.
+
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+
+use super::states::Edge;
+use crate::cpu::{Cpu, Place, Predicate, Register, Traced, inputs};
+use crate::inject::Session;
+use crate::machine::paging::translate;
+
+/// What contexts of one class always agree in: everything of the state whose provenance is not
+/// followed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(u128);
+
+impl Key {
+    /// Of the context that the session stands in, interrupted by `edge`.
+    pub fn of(session: &Session, edge: Edge) -> Self {
+        let (machine, ghost) = (session.machine(), &session.oracle().ghost);
+        let state = machine.state();
+        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+        let mut sregs = state.sregs;
+        (sregs.cr2, sregs.fs.base, sregs.gs.base) = (0, 0, 0);
+        (sregs, state.events, state.lazy, machine.pv(), machine.latched(), ghost, edge).hash(&mut h);
+        // Of frames that are live the oracle compares where they are, and where RSP is.
+        if ghost.frames.any() {
+            (state.regs.rip, state.regs.rsp).hash(&mut h);
+        }
+        let stacks = &session.rules().guest.image.declared.stacks;
+        stacks.iter().position(|s| s.range.start < state.regs.rsp && state.regs.rsp <= s.range.end).hash(&mut h);
+        h.write_u8(0);
+        Self(h.digest128())
+    }
+}
+
+/// A way that an episode ends.
+pub struct Ending {
+    /// The edges from the interrupted context on.
+    pub way: Vec<Edge>,
+    /// The state afterwards, from the context that was searched.
+    pub hash: u128,
+    /// Where its values come from.
+    pub trace: Box<Traced>,
+}
+
+/// What the search of one episode has shown.
+pub struct Class {
+    /// Bits of inputs that were looked at, with the values of their bytes.
+    looked: Vec<(Place, u8, u8)>,
+    /// What else was seen of inputs.
+    predicates: Vec<Predicate>,
+    /// Physical addresses of the instructions that were executed.
+    fetched: HashSet<u64>,
+    /// RIP of the context that was searched.
+    rip: u64,
+    /// How it can end.
+    pub endings: Vec<Ending>,
+}
+
+impl Class {
+    /// Of the episode that begins where the session stands.
+    pub fn begin(session: &Session) -> Self {
+        let rip = session.machine().rip();
+        Self { looked: vec![], predicates: vec![], fetched: HashSet::new(), rip, endings: vec![] }
+    }
+
+    /// The search has ended: `all` has what was looked at on any path. The session stands in the
+    /// context that was searched.
+    pub fn settle(&mut self, session: &Session, mut all: Traced, fetched: HashSet<u64>) {
+        self.fetched = fetched;
+        if self.executes(session, self.rip) {
+            all.look_at_register(Register::Rip);
+        }
+        // The oracle holds what is given back to what it was.
+        for ending in &self.endings {
+            for register in Register::all().filter(|r| *r != Register::Flags) {
+                let own = |i: usize| crate::cpu::Origin::Copy(Place::Register(register, i as u8));
+                if (0..8).any(|i| ending.trace.register_origins(register)[i] != own(i)) {
+                    all.look_at_register(register);
+                }
+            }
+        }
+        let cpu = cpu_of(session);
+        let value = inputs(&cpu, session.machine().memory().0);
+        self.looked = all.looked().map(|(place, bits)| (place, bits, value(place))).collect();
+        self.predicates = all.predicates().to_vec();
+        log::debug!(
+            "an episode at {:#x} looks at {} and at {} comparisons",
+            self.rip,
+            show(&self.looked),
+            self.predicates.len()
+        );
+    }
+
+    /// Whether the context that the session stands in is one of this class.
+    pub fn fits(&self, session: &Session) -> bool {
+        let rip = session.machine().rip();
+        if rip != self.rip && self.executes(session, rip) {
+            return false;
+        }
+        let cpu = cpu_of(session);
+        let value = inputs(&cpu, session.machine().memory().0);
+        self.looked.iter().all(|(place, bits, was)| (value(*place) ^ was) & bits == 0)
+            && self.predicates.iter().all(|p| p.agrees(value))
+    }
+
+    /// Whether the episode executes the instruction at `rip`, too.
+    fn executes(&self, session: &Session, rip: u64) -> bool {
+        let machine = session.machine();
+        translate(machine.memory().0, machine.state().sregs.cr3, rip).is_none_or(|p| self.fetched.contains(&p))
+    }
+}
+
+/// Looked-at registers by name, and how many bytes of memory.
+fn show(looked: &[(Place, u8, u8)]) -> String {
+    let mut names: Vec<String> = vec![];
+    for (place, bits, _) in looked {
+        match place {
+            Place::Register(register, byte) => names.push(format!("{register:?}.{byte}&{bits:#x}")),
+            Place::Memory(_) => {}
+        }
+    }
+    let memory = looked.iter().filter(|(place, ..)| matches!(place, Place::Memory(_))).count();
+    format!("{}; {memory} bytes of memory", names.join(" "))
+}
+
+/// The registers whose provenance is followed.
+fn cpu_of(session: &Session) -> Cpu {
+    let state = session.machine().state();
+    let lazy = state.lazy.state();
+    Cpu {
+        regs: state.regs,
+        sregs: state.sregs,
+        events: state.events,
+        kernel_gs: state.kernel_gs,
+        debug: lazy.debug,
+        msrs: lazy.msrs,
+        undefined: 0,
+    }
+}

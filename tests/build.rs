@@ -1,5 +1,6 @@
 //! Whether there is a kernel for the Linux tests: where there is none, they are shown as
 //! ignored, with the reason, and never as passed.
+#![allow(clippy::print_stdout)] // what cargo reads
 
 use std::path::PathBuf;
 

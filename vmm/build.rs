@@ -5,6 +5,7 @@
 //! would deadlock on cargo's lock. Its bytes depend on nothing but the sources
 //! and the toolchain: not on the checkout's path, nor on the flags or the
 //! profile of the outer build.
+#![allow(clippy::print_stdout)] // what cargo reads
 
 use std::env;
 use std::path::{Path, PathBuf};

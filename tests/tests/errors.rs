@@ -13,7 +13,16 @@ fn a_wrong_command_line_exits_2() {
     vmm(&["run"]).exits(2).says(&["--scheme", "--scenario"]);
     vmm(&[&NAIVE[..], &["--gear", "fast"]].concat()).exits(2).says(&["arm", "step", "jump"]);
     vmm(&[&NAIVE[..], &["--gear", "arm", "--trace"]].concat()).exits(2).says(&["step"]);
-    vmm(&["campaign", "x.toml", "--jobs", "0"]).exits(2);
+    for jobs in ["0", "257", "1000", "99999999999999999999"] {
+        vmm(&["campaign", "x.toml", "--jobs", jobs]).exits(2).says(&["--jobs"]);
+        vmm(&["explore", "--scheme", "naive", "--scenario", "quiet", "--jobs", jobs]).exits(2).says(&["--jobs"]);
+    }
+    vmm(&["merge", "x", "--guest", "y"]).exits(2).says(&["--guest"]);
+    vmm(&["probe", "--transport", "port"]).exits(2).says(&["--transport"]);
+    vmm(&["agree", "x", "y", "--entry", "z"]).exits(2).says(&["--entry"]);
+    vmm(&["list", "schemes", "--format", "junit"]).exits(2).says(&["nothing to write as junit"]);
+    vmm(&["list", "schemes", "--format", "yaml"]).exits(2).says(&["expected one of text, json"]);
+    vmm(&[&NAIVE[..], &["--format", "json", "--format", "ktap"]].concat()).exits(2).says(&["cannot both go"]);
     vmm(&["campaign", "x.toml", "--shard", "4/4"]).exits(2).says(&["0 to 3"]);
     vmm(&["campaign", "x.toml", "--fresh"]).exits(2).says(&["--out"]);
 }
@@ -96,6 +105,8 @@ fn a_bad_campaign_exits_65_with_its_line() {
     with("\"naive\",", "\"zz*\",").says(&[".toml:3:", "no scheme fits"]);
     with("\"pairs\"", "\"pears\"").says(&[".toml:5:", "points", "depth", "random"]);
     with("\"pairs\"", "{ depth = 9 }").says(&[".toml:5:", "from 1 to 4"]);
+    with("\"pairs\"", "{ random = { count = 9000000000000, seed = 1 } }").says(&[".toml:5:", "1000000 is the most"]);
+    with("\"pairs\"", &format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))).says(&[".toml:5:"]);
     with("\"pairs\"", "{ random = { count = 3 } }").says(&[".toml:5:", "seed"]);
     with("[window]", "modes = [\"pv\"]\n[window]").says(&[".toml:3:", "naive runs in mode native"]);
     with("[window]", "modes = [\"real\"]\n[window]").says(&["native", "pv"]);

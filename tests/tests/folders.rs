@@ -42,8 +42,17 @@ fn shards_merge_in_any_order_to_the_bytes_of_an_undivided_run() {
         assert_eq!(files(&out), files(&whole));
     }
     // Not all of them, and one of them twice.
-    let part = vmm(&["merge", "--json", &shards[0], &shards[1], &shards[1]]).exits(0).says(&["not complete"]).json();
+    let some = ["merge", "--json", &shards[0], &shards[1], &shards[1]];
+    let part = vmm(&some).exits(1).says(&["not complete", "missing in naive / quiet", "--partial"]).json();
     assert_eq!(part["complete"], false);
+    assert!(
+        part["units"]["run"].as_u64() < part["units"]["of"].as_u64() && part["rows"][0]["missing"].as_u64() > Some(0)
+    );
+    let text = vmm(&[&some[..1], &some[2..]].concat()).exits(1).stdout;
+    assert!(text.lines().last().unwrap().contains("NOT COMPLETE"), "{text}");
+    let ktap = vmm(&[&some[..1], &some[2..], &["--format", "ktap"]].concat()).exits(1).stdout;
+    assert!(ktap.contains("not ok 5 vmm / complete") && ktap.ends_with("not ok 1 small\n"), "{ktap}");
+    vmm(&[&some[..], &["--partial"]].concat()).exits(0).says(&["not complete"]);
 }
 
 #[test]
@@ -99,7 +108,7 @@ fn results_of_something_else_are_refused_or_thrown_away() {
 }
 
 #[test]
-fn a_folder_with_other_files_or_a_broken_line_is_refused() {
+fn a_folder_with_other_files_is_refused_and_a_damaged_record_is_run_again() {
     let (dir, file) = campaign_file(SMALL);
     run(&file, dir.path(), &[]).exits(65).says(&["other files"]);
     let out = dir.path().join("out");
@@ -107,9 +116,12 @@ fn a_folder_with_other_files_or_a_broken_line_is_refused() {
     let units = out.join("units.jsonl");
     let good = fs::read_to_string(&units).unwrap();
     fs::write(&units, format!("nonsense\n{good}")).unwrap();
-    run(&file, &out, &["--shard", "0/40"]).exits(65).says(&["units.jsonl:1:"]);
+    vmm(&["report", "--partial", out.to_str().unwrap()]).exits(0).says(&["units.jsonl:1:", "damaged"]);
+    run(&file, &out, &["--shard", "0/40"]).exits(0).says(&["units.jsonl:1:", "damaged"]);
+    assert_eq!(fs::read_to_string(&units).unwrap(), good);
     fs::write(&units, good.replacen("\"unit\":0", "\"unit\":1", 1)).unwrap();
-    run(&file, &out, &["--shard", "0/40"]).exits(65).says(&["unit 1 is none"]);
+    run(&file, &out, &["--shard", "0/40"]).exits(0).says(&["units.jsonl:1:", "damaged"]);
+    assert_eq!(fs::read_to_string(&units).unwrap(), good, "what was damaged was run again");
     vmm(&["merge", dir.path().join("no").to_str().unwrap()]).exits(65).says(&["cannot read"]);
 }
 
@@ -122,4 +134,75 @@ fn merging_what_does_not_belong_together_is_refused() {
     run(&file, &b, &["--shard", "1/40"]).exits(0);
     let merge = vmm(&["merge", a.to_str().unwrap(), b.to_str().unwrap()]).exits(65);
     merge.says(&["generates other schedules"]);
+}
+
+#[test]
+fn a_row_without_cases_has_no_verdict() {
+    let (dir, file) = campaign_file(SMALL);
+    let out = dir.path().join("out");
+    let shard = run(&file, &out, &["--shard", "0/4000"]).exits(0).stdout;
+    assert!(shard.lines().last().unwrap().contains("shard 0/4000 only: not complete"), "{shard}");
+    let part = vmm(&["report", out.to_str().unwrap(), "--json"]).exits(1).json();
+    let empty: Vec<_> = part["rows"].as_array().unwrap().iter().filter(|r| r["cases"] == 0).collect();
+    assert!(!empty.is_empty());
+    for row in empty {
+        assert_eq!((&row["verdict"], &row["as_expected"]), (&"no-cases".into(), &serde_json::Value::Null), "{row:#}");
+    }
+    assert!(part["summary"]["no_cases"].as_u64() > Some(0));
+}
+
+#[test]
+fn a_changed_bit_is_never_a_changed_result() {
+    let (dir, file) = campaign_file(SMALL);
+    let out = dir.path().join("out");
+    let whole = run(&file, &out, &["--json"]).exits(0).stdout;
+    let name = out.to_str().unwrap();
+    for (of, step) in [("units.jsonl", 997), ("campaign.json", 131), ("finished.json", 3)] {
+        let path = out.join(of);
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by((good.len() / 14).max(step)) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, &bytes).unwrap();
+            let done = vmm(&["report", name, "--json"]);
+            let same = done.stdout == whole;
+            assert!(same || done.code == 65 || done.code == 1 && done.stderr.contains("damaged"), "{of}, byte {at}");
+            assert!(of == "campaign.json" || !done.stderr.is_empty(), "{of}, byte {at}: nothing was said");
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    // What was damaged is run again, to the same bytes.
+    let units = out.join("units.jsonl");
+    let good = fs::read(&units).unwrap();
+    let mut bytes = good.clone();
+    bytes[good.len() / 2] ^= 4;
+    fs::write(&units, bytes).unwrap();
+    run(&file, &out, &[]).exits(0).says(&["damaged"]);
+    assert_eq!(fs::read(&units).unwrap(), good);
+    assert_eq!(vmm(&["report", name, "--json"]).exits(0).stdout, whole);
+}
+
+#[test]
+fn a_finished_folder_that_nobody_may_write_to_can_be_reported() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, file) = campaign_file(SMALL);
+    let out = dir.path().join("out");
+    let whole = run(&file, &out, &["--json"]).exits(0).stdout;
+    let before = files(&out);
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o555)).unwrap();
+    assert_eq!(vmm(&["report", out.to_str().unwrap(), "--json"]).exits(0).stdout, whole);
+    assert_eq!(files(&out), before);
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn an_old_format_is_refused_by_its_version() {
+    let (dir, file) = campaign_file(SMALL);
+    let out = dir.path().join("out");
+    run(&file, &out, &["--shard", "0/40"]).exits(0);
+    let header = fs::read_to_string(out.join("campaign.json")).unwrap();
+    fs::write(out.join("campaign.json"), header.replacen("\"format\": 3", "\"format\": 2", 1)).unwrap();
+    run(&file, &out, &["--shard", "0/40"]).exits(65).says(&["format 2", "format 3"]);
+    vmm(&["report", out.to_str().unwrap()]).exits(65).says(&["format 2", "format 3"]);
+    run(&file, &out, &["--shard", "0/40", "--fresh"]).exits(0);
 }

@@ -89,6 +89,7 @@ fn the_table_tells_each_property_and_the_fingerprint() {
 
 /// Runs the program where /dev is empty but for what `prepare` puts there. `None` where
 /// this machine allows no namespaces.
+#[allow(clippy::print_stderr)] // a skipped test must be seen
 fn without_dev(prepare: &str) -> Option<Output> {
     let script = format!("mount -t tmpfs none /dev && {prepare} \"$0\" probe");
     let out = Command::new("unshare").args(["-rm", "sh", "-c", &script]).arg(VMM).output().ok()?;

@@ -6,7 +6,8 @@ use vmm::campaign::{Disagreement, Timing};
 use vmm::host_id::HostId;
 use vmm::image::Mode;
 use vmm::report::{
-    CampaignInfo, CoverageRow, Document, FailureRow, Look, Report, Row, RowCoverage, Summary, Unreachable, format,
+    CampaignInfo, CoverageRow, Document, FailureRow, Look, Report, Row, RowCoverage, Summary, Units, Unreachable,
+    format,
 };
 
 fn failure(verdict: &'static str, invariant: Option<&str>, cases: u64, schedule: &str) -> FailureRow {
@@ -53,6 +54,7 @@ fn row(scheme: &str, expected: &str, as_expected: Option<bool>, failures: Vec<Fa
         detail: worst.as_ref().map(|w| w.detail.clone()),
         schedule: worst.as_ref().map(|w| w.schedule.clone()),
         replay: worst.map(|w| w.replay),
+        missing: u64::from(scheme == "hypervisor"),
         counts,
         failures,
         rechecked: 10,
@@ -91,6 +93,8 @@ fn document() -> Document {
             generate: "one schedule".into(),
         }),
         complete: false,
+        units: Some(Units { run: 8, of: 9 }),
+        part: None,
         summary: Summary::of(&rows),
         rows,
         timings: Some(vec![Timing { scheme: "sound".into(), scenario: "quiet".into(), cases: 1000, seconds: 0.125 }]),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 /// Whether gcc and make are there; says so loudly where they are not. With CI set, a
 /// missing one fails the test.
+#[allow(clippy::print_stderr)] // a skipped test must be seen
 pub fn is_there() -> bool {
     let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success());
     if there("gcc") && there("make") {

@@ -53,6 +53,9 @@ fn two() -> usize {
 /// Most NMIs in a schedule; more is the explorer's work.
 const MAX_DEPTH: usize = 4;
 
+/// Most random schedules of a scheme and scenario: all of them are held in memory.
+const MOST_RANDOM: u64 = 1_000_000;
+
 /// A restriction of the boundaries at which NMIs are placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +135,10 @@ impl Generate {
             "random" => match Random::deserialize(value.clone()) {
                 Err(e) => Err(format!("random: {}", e.message().trim())),
                 Ok(r) if r.count == 0 => Err("random: count is 0".into()),
+                Ok(r) if r.count > MOST_RANDOM => Err(format!(
+                    "random: count is {}, and {MOST_RANDOM} is the most for each scheme and scenario",
+                    r.count
+                )),
                 Ok(r) if !(1..=MAX_DEPTH).contains(&r.max_nmis) => {
                     Err(format!("random: max_nmis is a number from 1 to {MAX_DEPTH}"))
                 }

@@ -24,13 +24,13 @@ pub use error::Error;
 pub use file::Campaign;
 pub use results::{CellHeader, Header, Results, RowResult};
 pub use shard::Shard;
-pub use store::{merge, write};
+pub use store::{Merged, merge, write};
 pub use tally::{Disagreement, Found, Rank, Tally};
 
 use crate::image::Guest;
 use crate::kvm::Host;
 use plan::Plan;
-use store::Store;
+use store::{Opened, Store};
 use worker::UnitResult;
 
 /// How a campaign is run.
@@ -53,6 +53,8 @@ pub trait Watcher {
     fn begin(&mut self, units: u64, done: u64);
     /// A unit ended.
     fn unit(&mut self, scheme: &str, scenario: &str, cases: u64);
+    /// Something in the result folder is damaged, and is run again.
+    fn damaged(&mut self, what: &str);
     /// It is over.
     fn end(&mut self);
 }
@@ -80,9 +82,19 @@ pub struct Timing {
     pub seconds: f64,
 }
 
+/// Most bytes of a campaign file.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// Reads a campaign file.
 pub fn read(path: &Path) -> Result<Campaign, Error> {
-    let text = std::fs::read_to_string(path).map_err(Error::reading(path))?;
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(Error::reading(path))?;
+    std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_BYTES + 1), &mut text)
+        .map_err(Error::reading(path))?;
+    if text.len() as u64 > MOST_BYTES {
+        let why = format!("a campaign file has {} MiB at most", MOST_BYTES >> 20);
+        return Err(Error::File { path: path.display().to_string(), line: 1, why });
+    }
     Campaign::parse(&path.display().to_string(), &text)
 }
 
@@ -98,7 +110,8 @@ pub fn run(
     let header = Header::new(&plan, host, options.shard);
     let (mut store, units) = match options.out {
         Some(dir) => {
-            let (store, units) = Store::open(dir, &header, options.fresh)?;
+            let Opened { store, units, damaged } = Store::open(dir, &header, options.fresh)?;
+            damaged.iter().for_each(|what| watcher.damaged(what));
             (Some(store), units)
         }
         None => (None, BTreeMap::new()),

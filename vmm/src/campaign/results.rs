@@ -17,7 +17,7 @@ use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Expectation, VerdictKind};
 
 /// Version of the result folder's format.
-const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// What results are about. Results can be put together, and a run resumed, only where
 /// all of this is the same.
@@ -46,6 +46,9 @@ pub struct Header {
     pub stacks: Vec<String>,
     /// Schemes and scenarios.
     pub cells: Vec<CellHeader>,
+    /// Of all the rest, as the file has it; see [`Header::sum`].
+    #[serde(default)]
+    pub(super) checksum: String,
 }
 
 /// A scheme and scenario of the campaign.
@@ -95,7 +98,20 @@ impl Header {
             shard,
             stacks: plan.guest.image.declared.stacks.iter().map(|s| s.name.clone()).collect(),
             cells: plan.cells.iter().map(cell).collect(),
+            checksum: String::new(),
         }
+    }
+
+    /// The same with its checksum, as it is written.
+    pub(super) fn summed(&self) -> Self {
+        Self { checksum: self.sum(), ..self.clone() }
+    }
+
+    /// A checksum over everything but the checksum itself.
+    pub(super) fn sum(&self) -> String {
+        let bare = Self { checksum: String::new(), ..self.clone() };
+        let text = serde_json::to_string(&bare).unwrap_or_default();
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
     }
 
     /// What of it is not as in `other`, in words; `None` where results of both are of
@@ -175,9 +191,11 @@ impl Results {
             whole += 1;
         }
         self.partial.range(range).for_each(|unit| tally.merge(unit.1));
-        let verdict = tally.worst().map_or(VerdictKind::PASS, |f| f.kind);
-        let fits = cell.expected.fits(verdict);
+        // Where nothing was run, nothing was judged.
+        let verdict = (tally.cases > 0).then(|| tally.worst().map_or(VerdictKind::PASS, |f| f.kind));
+        let fits = verdict.is_some_and(|verdict| cell.expected.fits(verdict));
         let as_expected = match () {
+            () if verdict.is_none() => None,
             // Neither: a case that was not run says nothing about the guest.
             () if cell.not_here && !fits => None,
             () if whole == cell.units => Some(fits),
@@ -196,8 +214,8 @@ pub struct RowResult<'a> {
     pub cell: &'a CellHeader,
     /// All of its cases together.
     pub tally: Tally,
-    /// The verdict that stands for all of them.
-    pub verdict: VerdictKind,
+    /// The verdict that stands for all of them; `None` where no case was run.
+    pub verdict: Option<VerdictKind>,
     /// Whether it is the one expected; not known while more cases could change it, nor
     /// where this host cannot show the scenario.
     pub as_expected: Option<bool>,

@@ -37,7 +37,7 @@ pub fn agree(args: &Args, out: &mut Out) -> Result<Ending, Failure> {
     let failed = |name: String| move |why: String| Failure::Input { name, why };
     let read = |path: &PathBuf| {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| failed(name.clone())(e.to_string()))?;
+        let text = super::input::text(path)?;
         let results = serde_json::from_str::<Results>(&text);
         results.map_err(|e| failed(name)(format!("no results that --json printed: {e}")))
     };

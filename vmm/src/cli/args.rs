@@ -79,6 +79,9 @@ pub enum Command {
     /// Run again what a failure printed
     #[command(after_help = help::REPLAY)]
     Replay(Replay),
+    /// Tell in ten lines how the run of a replay line goes wrong
+    #[command(after_help = help::EXPLAIN)]
+    Explain(Explain),
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(Campaign),
@@ -93,6 +96,9 @@ pub enum Command {
     /// Put result folders of a campaign's shards together
     #[command(after_help = help::MERGE)]
     Merge(Merge),
+    /// Show again what a result folder holds
+    #[command(after_help = help::REPORT)]
+    Report(Shown),
     /// Measure what this host's KVM does with NMIs
     #[command(after_help = probe::HELP)]
     Probe(probe::Args),
@@ -214,6 +220,17 @@ pub struct Replay {
     pub how: How,
 }
 
+/// `vmm explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The line, as it was printed
+    #[arg(value_name = "LINE", required = true)]
+    pub line: Vec<String>,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+}
+
 /// How one schedule is run and shown.
 #[derive(Debug, Args)]
 pub struct How {
@@ -239,8 +256,8 @@ pub struct Campaign {
     #[command(flatten)]
     pub guest: GuestArgs,
     /// Threads, each with machines of its own [default: one per CPU]
-    #[arg(long, short, value_name = "N")]
-    pub jobs: Option<std::num::NonZeroUsize>,
+    #[arg(long, short, value_name = "N", value_parser = values::jobs())]
+    pub jobs: Option<u16>,
     /// Keep results in this folder, and resume from what is there
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -267,6 +284,23 @@ pub struct Merge {
     /// Write the whole as one result folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// What is there is enough: that units of work are missing is no failure
+    #[arg(long)]
+    pub partial: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `vmm report`.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// The result folder; nothing is written to it
+    #[arg(value_name = "DIR", required = true)]
+    pub dir: PathBuf,
+    /// What is there is enough: that units of work are missing is no failure
+    #[arg(long)]
+    pub partial: bool,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::args;
+use super::cpus;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::{Out, say};
+use super::output::Outputs;
 use super::progress::Bar;
-use crate::campaign::{self, Options, Shard};
+use crate::campaign::{self, Options, Results, Shard};
 use crate::image::Guest;
 use crate::report::{Document, Kind};
 
@@ -18,9 +20,8 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
     campaign.knobs.transport = args.guest.transport;
     let host = super::host::open()?;
     let stop = on_interrupt();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
-        jobs: args.jobs.map_or(cpus, usize::from),
+        jobs: args.jobs.map_or_else(cpus, usize::from),
         shard: args.shard.unwrap_or(Shard::WHOLE),
         out: args.out.as_deref(),
         fresh: args.fresh,
@@ -28,6 +29,7 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
     };
     let outcome = campaign::run(campaign, guest, &host, &options, &mut Bar::new())?;
     let mut document = Document::of(&outcome.results);
+    document.part = args.shard.map(|shard| format!("shard {shard}"));
     if args.timings {
         if let Some(dir) = &args.out {
             campaign::write_timings(dir, &outcome.timings)?;
@@ -52,15 +54,30 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
 /// Carries out `vmm merge`.
 pub fn merge(args: &args::Merge, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let results = campaign::merge(&args.dirs)?;
+    let merged = campaign::merge(&args.dirs)?;
+    merged.damaged.iter().for_each(say);
     if let Some(dir) = &args.out {
-        campaign::write(dir, &results)?;
+        campaign::write(dir, &merged.results)?;
     }
-    let document = Document::of(&results);
+    kept(&merged.results, args.partial, &outputs, out)
+}
+
+/// Carries out `vmm report`.
+pub fn report(args: &args::Shown, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
+    let merged = campaign::merge(std::slice::from_ref(&args.dir))?;
+    merged.damaged.iter().for_each(say);
+    kept(&merged.results, args.partial, &outputs, out)
+}
+
+/// Shows results that were kept.
+fn kept(results: &Results, partial: bool, outputs: &Outputs, out: &mut Out) -> Result<Ending, Failure> {
+    let mut document = Document::of(results);
+    document.part = partial.then(|| "a part".to_owned());
     outputs.write(&document, out)?;
-    if !document.complete {
-        let (have, all) = (results.units.len(), results.header.units());
-        say(format_args!("not complete: {have} of {all} units of work are there"));
+    if let Some(missing) = document.missing() {
+        let hint = if partial { "" } else { " (--partial takes what is there)" };
+        say(format_args!("{missing}{hint}"));
     }
     Ok(ending(&document))
 }
@@ -70,7 +87,7 @@ fn ending(document: &Document) -> Ending {
     let s = &document.summary;
     match () {
         () if s.disagreed > 0 => Ending::Defect,
-        () if s.unexpected > 0 => Ending::Unexpected,
+        () if s.unexpected > 0 || !document.is_evidence() => Ending::Unexpected,
         () => Ending::Expected,
     }
 }

@@ -60,7 +60,7 @@ pub struct Compare {
 
 /// Carries out `vmm compare`.
 pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
-    let outputs = args.output.outputs(Kind::TELLS)?;
+    let outputs = args.output.outputs(Kind::SHOWS)?;
     let targets = targets(args, &guest.image.declared)?;
     let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
     let options = Options { max_states: args.max_states, rounds: args.rounds, knobs };

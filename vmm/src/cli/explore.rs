@@ -8,17 +8,19 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{GuestArgs, TargetArgs};
+use super::cpus;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::output::OutputArgs;
+use super::run::story_of;
 use super::values;
 use crate::explore::{Bound, Config, Reductions, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::{Kind, Replay};
-use crate::report::{self, Exploration};
+use crate::inject::{Kind, Replay, Session};
+use crate::report::{Exploration, Kind as Reports};
 
 /// `vmm explore`.
 #[derive(Debug, Args)]
@@ -42,8 +44,8 @@ pub struct Explore {
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = bytes)]
     pub max_memory: usize,
     /// Threads, each with a VM of its own [default: one per CPU]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<std::num::NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = values::jobs())]
+    pub jobs: Option<u16>,
     /// Explored paths to run again in every gear, as a check
     #[arg(long, value_name = "N", default_value = "20")]
     pub cross_check: usize,
@@ -86,9 +88,12 @@ fn bytes(text: &str) -> Result<usize, String> {
     number.checked_shl(shift).filter(|b| b >> shift == number).ok_or_else(|| "too many bytes".to_owned())
 }
 
+/// Most violations that a page tells step by step.
+const MOST_STORIES: usize = 6;
+
 /// Carries out `vmm explore`.
 pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
-    let outputs = args.output.outputs(report::Kind::JUDGES)?;
+    let outputs = args.output.outputs(Reports::JUDGES)?;
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
     if !args.events.contains(&Kind::Nmi) {
@@ -97,7 +102,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
     let config = Config {
         max_states: args.max_states,
         max_memory: args.max_memory,
-        jobs: args.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from),
+        jobs: args.jobs.map_or_else(cpus, usize::from),
         reductions: Reductions {
             collapse: !args.stepped,
             reduce: !args.all_arrivals,
@@ -138,10 +143,17 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         schedule,
     };
     let names = Names::new(guest, &target.scheme.prefix);
-    let document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &|schedule| {
+    let mut document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &|schedule| {
         let text = schedule.show(names);
         (text.clone(), replay(text).to_string())
     });
+    if outputs.wants("html") && !report.violations.is_empty() {
+        let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, t.knobs(&args.guest))?;
+        for found in report.violations.iter().take(MOST_STORIES) {
+            let line = replay(found.schedule.show(names));
+            document.stories.push(story_of(&mut session, &found.schedule, &line)?);
+        }
+    }
     outputs.write(&document, out)?;
     Ok(ending(&report))
 }

@@ -88,6 +88,16 @@ Example:
 
 Exits 1 where the failure is reproduced, 0 where the run passes.";
 
+pub const EXPLAIN: &str = "\
+One line for each event, with the number of the instruction that comes next, and then what became
+of the rule that broke. `vmm replay LINE --format html=story.html` tells the same with every
+instruction and every word of the stacks.
+
+Example:
+  vmm explain 'naive/vmalloc-fault/native@0123456789abcdef nmi@work.fill#1 nmi@exit_iret#1'
+
+Exits as replay does.";
+
 pub const CAMPAIGN: &str = "\
 A campaign is a TOML file: schemes and scenarios, how to generate schedules, and the verdicts
 expected. scripts/campaigns/ has examples, docs/guide/campaigns.md tells every key.
@@ -119,5 +129,16 @@ pub const MERGE: &str = "\
 Every folder must come from the same campaign, image and host. The result has the same bytes
 in whatever order the folders are named, and the same as an undivided run.
 
+A set that is not complete is no result: it exits 1 and says what is missing, unless --partial
+asks for what is there.
+
 Example:
   vmm merge shard-0 shard-1 --json";
+
+pub const REPORT: &str = "\
+Reads the folder and writes nothing to it, so it may lie on a read-only file system. Records that
+are damaged are named and left out; `vmm campaign` with the same folder runs them again.
+
+Examples:
+  vmm report results
+  vmm report results --format ktap";

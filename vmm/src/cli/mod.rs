@@ -5,10 +5,12 @@ pub mod args;
 mod bench;
 mod campaign;
 mod compare;
+mod explain;
 mod explore;
 mod failure;
 mod help;
 mod host;
+mod input;
 mod interrupt;
 mod linux;
 mod list;
@@ -17,15 +19,16 @@ mod output;
 pub mod probe;
 mod progress;
 mod run;
-mod trace;
 mod values;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 
 use crate::image::{Guest, Image};
+use crate::report::plain;
 pub use failure::{Ending, Failure};
 use out::{Out, say};
 
@@ -59,7 +62,7 @@ pub fn main() -> ExitCode {
 /// What clap says itself: help and versions on standard output, mistakes on standard error.
 fn answered(answer: &clap::Error) -> ExitCode {
     const USAGE: u8 = 2;
-    let printed = answer.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()));
+    let printed = answer.print().and_then(|()| std::io::stdout().flush());
     match printed {
         _ if answer.use_stderr() => ExitCode::from(USAGE),
         Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -75,16 +78,23 @@ fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
     match &cli.command {
         args::Command::List(what) => list::list(what, out),
         args::Command::Run(args) => run::run(args, &load(&args.guest.image)?, out),
+        args::Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, out),
         args::Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
         args::Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
         args::Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
         args::Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
         args::Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, out),
         args::Command::Merge(args) => campaign::merge(args, out),
+        args::Command::Report(args) => campaign::report(args, out),
         args::Command::Probe(args) => probe::probe(args, out),
         args::Command::Agree(args) => agree::agree(args, out),
         args::Command::Linux(args) => linux::run(args, out),
     }
+}
+
+/// Threads to use where nobody says how many.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The image to test.
@@ -117,7 +127,10 @@ fn start_log(verbose: u8) {
         _ => log::LevelFilter::Trace,
     };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).format_timestamp_millis();
+    builder.filter_level(level).format(|to, record| {
+        let (level, target) = (record.level(), record.target());
+        writeln!(to, "[{level:5} {target}] {}", plain(&record.args().to_string()))
+    });
     if verbose == 0 {
         builder.parse_default_env();
     }

@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 use super::failure::Failure;
-use crate::report::plain_lines;
+use crate::report::plain;
 
 /// Standard output. Once the reader has gone (`vmm list … | head`), what is written goes
 /// nowhere.
@@ -55,11 +55,14 @@ impl Drop for Out {
     }
 }
 
-/// Says something on standard error, in a line that begins with `vmm: `. Where that cannot be
-/// written, nobody is there to be told: the exit code alone says how the work ended.
+/// Says something on standard error, in a line that begins with `vmm: `; further lines, such as
+/// the last ones of a kernel's console, are marked as quoted. Where that cannot be written, nobody
+/// is there to be told: the exit code alone says how the work ended.
 pub fn say(text: impl std::fmt::Display) {
-    let line = format!("vmm: {}\n", plain_lines(&text.to_string()));
-    let _ = io::stderr().write_all(line.as_bytes());
+    let text = text.to_string();
+    let lines: Vec<_> = text.trim_end().split('\n').map(plain).collect();
+    let said = format!("vmm: {}\n", lines.join("\n   | "));
+    let _ = io::stderr().write_all(said.as_bytes());
 }
 
 /// Says something on standard error where that is a terminal.

@@ -14,7 +14,7 @@ use crate::report::{self, Format, Kind, Look, Report};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Write the result as text, json, junit or ktap, to a file or to standard output; may be
+    /// Write the result as text, json, junit, ktap or html, to a file or to standard output; may be
     /// repeated [default: text]
     #[arg(long, value_name = "FORMAT[=FILE]", value_parser = wanted)]
     format: Vec<Wanted>,
@@ -113,6 +113,11 @@ impl Outputs {
     /// learns of them.
     pub fn is_text(&self) -> bool {
         self.screen.is_none_or(|format| format.name() == "text")
+    }
+
+    /// Whether a format is asked for by this name.
+    pub fn wants(&self, name: &str) -> bool {
+        self.screen.iter().chain(self.files.iter().map(|w| &w.format)).any(|format| format.name() == name)
     }
 
     /// Writes a report everywhere.

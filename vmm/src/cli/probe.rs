@@ -98,7 +98,7 @@ fn compare(args: &Args, out: &mut Out) -> Result<(), Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let read = |path: &PathBuf| {
         let failed = |why: String| Failure::Input { name: path.display().to_string(), why };
-        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        let text = super::input::text(path)?;
         let report = serde_json::from_str::<Report>(&text);
         report.map_err(|e| failed(format!("is no report of `vmm probe --json`: {e}")))
     };

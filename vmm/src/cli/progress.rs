@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::out::say;
 use crate::campaign::Watcher;
 
 /// A progress bar; hidden where nobody looks.
@@ -41,6 +42,10 @@ impl Watcher for Bar {
         let rate = self.cases as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
         self.bar.set_message(format!("{} cases, {rate:.0}/s · {scheme} / {scenario}", self.cases));
         self.bar.inc(1);
+    }
+
+    fn damaged(&mut self, what: &str) {
+        say(what);
     }
 
     fn end(&mut self) {

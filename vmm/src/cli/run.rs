@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::args::{self, How};
 use super::failure::{Ending, Failure};
 use super::out::Out;
-use super::trace::Tracer;
 use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
@@ -13,7 +12,7 @@ use crate::image::target::Target;
 use crate::inject::{Gear, Replay, Schedule, Session, Settled, judge as carry_out, settle};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Kind, Run, Step, judgement, plain, trace_header};
+use crate::report::{Kind, Recorder, Run, Step, Story, Tracer, judgement, plain, trace_header};
 
 /// Carries out `vmm run`.
 pub fn run(args: &args::Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
@@ -32,7 +31,7 @@ pub fn replay(args: &args::Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<
 }
 
 /// A line that was copied with the command before it, or with its quotes.
-fn bare(line: &str) -> &str {
+pub fn bare(line: &str) -> &str {
     let line = line.trim();
     line.strip_prefix("vmm replay").unwrap_or(line).trim().trim_matches(['\'', '"'])
 }
@@ -74,13 +73,14 @@ fn judge(
     };
     let disagreement = disagree.then(|| Disagreement {
         schedule: line.schedule.clone(),
-        verdicts: verdicts.iter().map(|(g, v)| (g.to_string(), v.to_string())).collect(),
+        verdicts: verdicts.iter().map(|(g, v)| (g.name().to_owned(), v.to_string())).collect(),
     });
     let ending = match (&disagreement, verdict.is_pass()) {
         (Some(_), _) => Ending::Defect,
         (None, true) => Ending::Expected,
         (None, false) => Ending::Unexpected,
     };
+    let story = outputs.wants("html").then(|| story_of(&mut session, &schedule, &line)).transpose()?;
     let run = Run {
         host: host.id().clone(),
         line,
@@ -88,6 +88,7 @@ fn judge(
         gears: gears.len(),
         disagreement,
         trace: how.trace.then_some(steps),
+        story,
         source: guest.has_source(),
     };
     if live {
@@ -97,6 +98,13 @@ fn judge(
         outputs.write(&run, out)?;
     }
     Ok(ending)
+}
+
+/// Runs a schedule one instruction at a time, and tells what happened.
+pub fn story_of(session: &mut Session, schedule: &Schedule, line: &Replay) -> Result<Story, Failure> {
+    let mut recorder = Recorder::new();
+    let verdict = carry_out(session, schedule, Gear::Step, &mut recorder)?;
+    Ok(recorder.finish(session).end(line, &verdict))
 }
 
 fn gears(how: &How) -> Result<&'static [Gear], Failure> {

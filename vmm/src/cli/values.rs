@@ -44,6 +44,14 @@ fn words<T: Copy + Send + Sync + 'static>(
     })
 }
 
+/// Most threads that a command starts, each with machines of its own.
+const MOST_JOBS: i64 = 256;
+
+/// How many threads.
+pub fn jobs() -> impl TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1..=MOST_JOBS)
+}
+
 /// `native` or `pv`.
 pub fn mode() -> impl TypedValueParser<Value = Mode> {
     words(MODES)

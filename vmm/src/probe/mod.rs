@@ -21,7 +21,7 @@ mod stepping;
 mod table;
 mod traps;
 
-pub use compare::Comparison;
+pub use compare::{Comparison, Line};
 pub use facts::Facts;
 pub use report::{Report, Row, Status};
 pub use spec::{Answer, Probe};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::format::{Look, Outcome, Report, Suite, Test};
+use super::html::{Cell, Mood, Page, table};
 use super::json::pretty;
 use super::plain::plain;
 use crate::host_id::HostId;
@@ -125,6 +126,31 @@ impl Report for Agreed {
             "disagreements": found.disagreements, "host_limits": found.limits,
         });
         pretty(&value, to)
+    }
+
+    fn page(&self) -> Option<Page> {
+        let found = &self.found;
+        let (d, l) = (found.disagreements.len(), found.limits.len());
+        let row = |(name, differs): &(String, Option<String>)| {
+            let mood = if differs.is_some() { Mood::Bad } else { Mood::Good };
+            let words = differs.as_deref().unwrap_or("the same on all hosts");
+            (differs.is_none(), vec![Cell::text(name), Cell::judged(mood, words)])
+        };
+        // What differs comes first.
+        let mut rows: Vec<_> = found.tests.iter().map(row).collect();
+        rows.sort_by_key(|(same, _)| *same);
+        let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+        let limits: Vec<_> = found.limits.iter().map(|l| vec![Cell::judged(Mood::Warn, l)]).collect();
+        Some(Page {
+            title: "The verdicts of several hosts".into(),
+            lead: format!("{} rows, {} cases: {d} disagreements, {l} host-limits", found.rows, found.cases),
+            mood: if d > 0 { Mood::Bad } else { Mood::Good },
+            facts: self.hosts.iter().map(|h| ("host", h.to_string())).collect(),
+            parts: vec![
+                table("Rows", &["row", "hosts"], &rows),
+                table("Cases that a host cannot show", &["row and host"], &limits),
+            ],
+        })
     }
 
     fn suite(&self) -> Option<Suite> {

@@ -6,6 +6,7 @@ use std::io;
 use comfy_table::{CellAlignment, Table};
 
 use super::format::{Look, Report};
+use super::html::{Mood, Page};
 use super::json::pretty;
 use super::plain::plain;
 use crate::compare::{BASELINE, Comparison, Counts, Judged, Row, Span, Timing};
@@ -17,6 +18,17 @@ impl Report for Comparison {
 
     fn json(&self, to: &mut dyn io::Write) -> io::Result<()> {
         pretty(self, to)
+    }
+
+    fn page(&self) -> Option<Page> {
+        let carried = ("hypercalls", format!("by {}", self.transport));
+        Some(Page {
+            title: "Schemes side by side".into(),
+            lead: if self.complete { String::new() } else { "It was interrupted: rows are missing.".into() },
+            mood: Mood::Warn,
+            facts: vec![("host", self.host.to_string()), ("image", self.image.clone()), carried],
+            parts: super::html::compare(self),
+        })
     }
 }
 

@@ -7,12 +7,20 @@ use serde::Serialize;
 
 use super::coverage::RowCoverage;
 use super::format::{Look, Outcome, Report, Suite, Test};
+use super::html::{Mood, Page, matrix};
 use super::plain::make_plain;
 use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing};
 use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::inject::Replay;
 use crate::oracle::Verdict;
+
+/// What stands for the verdict of a row without cases.
+const NO_CASES: &str = "no-cases";
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
 
 /// The whole document.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +34,12 @@ pub struct Document {
     pub campaign: Option<CampaignInfo>,
     /// Whether every case was run: `false` for an interrupted run, or a part of the shards.
     pub complete: bool,
+    /// Units of work, those that were run and all; a campaign's only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<Units>,
+    /// Only a part was asked for: that it is not complete is no failure.
+    #[serde(skip)]
+    pub part: Option<String>,
     /// One for each scheme and scenario.
     pub rows: Vec<Row>,
     /// How many rows are as expected.
@@ -49,6 +63,15 @@ pub struct CampaignInfo {
     pub generate: String,
 }
 
+/// How much of a campaign was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Units {
+    /// Units of work that were run to their end.
+    pub run: u64,
+    /// All of them, of every shard.
+    pub of: u64,
+}
+
 /// How many rows are as expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -60,6 +83,8 @@ pub struct Summary {
     pub open: usize,
     /// Not to be known here: this host lacks what the scenario needs.
     pub host_limit: usize,
+    /// Rows without a single case, and so without a verdict.
+    pub no_cases: usize,
     /// Cases in all rows.
     pub cases: u64,
     /// Cases that were run again in another gear.
@@ -80,7 +105,7 @@ pub struct Row {
     /// Cases run.
     pub cases: u64,
     /// `pass`, `violation`, `livelock`, `shutdown` or `host-limit`: of the failure with the
-    /// shortest schedule, where there is one.
+    /// shortest schedule, where there is one; `no-cases` where nothing was run.
     pub verdict: &'static str,
     /// The verdict expected, as `violation(I5)`.
     pub expected: String,
@@ -95,6 +120,9 @@ pub struct Row {
     pub schedule: Option<String>,
     /// The line for `vmm replay`.
     pub replay: Option<String>,
+    /// Units of work of it that were not run.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing: u64,
     /// Cases by verdict.
     pub counts: BTreeMap<&'static str, u64>,
     /// Every kind of failure, each with its shortest schedule.
@@ -137,11 +165,69 @@ impl Report for Document {
     fn suite(&self) -> Option<Suite> {
         let name = self.campaign.as_ref().map_or("vmm", |c| c.name.as_str()).to_owned();
         let properties = vec![("host", self.host.to_string()), ("image", self.image.clone())];
-        Some(Suite { name, properties, tests: self.rows.iter().map(Row::test).collect() })
+        let mut tests: Vec<Test> = self.rows.iter().map(Row::test).collect();
+        if let Some(missing) = self.missing() {
+            let outcome = match &self.part {
+                Some(part) => Outcome::Skipped(format!("{part} was asked for: {missing}")),
+                None => Outcome::Failed { message: missing, lines: vec![] },
+            };
+            tests.push(Test { class: "vmm".into(), name: "complete".into(), outcome });
+        }
+        Some(Suite { name, properties, tests })
+    }
+
+    fn page(&self) -> Option<Page> {
+        let s = &self.summary;
+        let title = self.campaign.as_ref().map_or("vmm".to_owned(), |c| c.name.clone());
+        let mut lead = format!("{} rows as expected, {} not", s.expected, s.unexpected);
+        for (n, what) in [
+            (s.open, "not known yet"),
+            (s.host_limit, "not shown by this host (host-limit)"),
+            (s.no_cases, "without cases"),
+        ] {
+            if n > 0 {
+                lead += &format!(", {n} {what}");
+            }
+        }
+        lead += &format!("; {} cases.", s.cases);
+        if let Some(missing) = self.missing() {
+            lead += &format!(" {missing}.");
+        }
+        let bad = s.unexpected > 0 || s.disagreed > 0 || !self.is_evidence();
+        let mut facts = vec![("host", self.host.to_string()), ("image", self.image.clone())];
+        if let Some(c) = &self.campaign {
+            facts.extend([("about", c.about.clone()), ("cases", c.generate.clone())]);
+        }
+        let mood = if bad { Mood::Bad } else { Mood::Good };
+        Some(Page { title, lead, mood, facts, parts: vec![matrix(self)] })
     }
 }
 
 impl Document {
+    /// What is missing, in words, where it is not complete.
+    pub fn missing(&self) -> Option<String> {
+        const NAMED: usize = 8;
+        if self.complete {
+            return None;
+        }
+        let of = |r: &Row| format!("{} / {} ({})", r.scheme, r.scenario, r.missing);
+        let rows: Vec<String> = self.rows.iter().filter(|r| r.missing > 0).map(of).collect();
+        let more = rows.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more rows") } else { String::new() };
+        let Units { run, of } = self.units.unwrap_or(Units { run: 0, of: 0 });
+        let list = rows.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        Some(format!("not complete: {run} of {of} units of work are there; missing in {list}{more}"))
+    }
+
+    /// Whether what is there may stand for the whole: everything was run, or a part was
+    /// asked for; and there is no row that nothing was run for.
+    pub fn is_evidence(&self) -> bool {
+        match self.complete {
+            true => self.summary.no_cases == 0 && self.summary.cases > 0,
+            false => self.part.is_some(),
+        }
+    }
+
     /// The same, with all that a guest says made harmless.
     pub(super) fn plain(&self) -> Self {
         let mut plain = self.clone();
@@ -176,6 +262,8 @@ impl Document {
                 generate: header.generate_words(),
             }),
             complete: results.complete(),
+            units: Some(Units { run: results.units.len() as u64, of: header.units() }),
+            part: None,
             summary: Summary::of(&rows),
             rows,
             timings: None,
@@ -191,6 +279,7 @@ impl Row {
             () if self.as_expected.is_none() && self.host_limited() => {
                 Outcome::Skipped("this host cannot show it (host-limit)".into())
             }
+            () if self.no_cases() => Outcome::Skipped("no cases were run".into()),
             () if self.as_expected.is_none() => Outcome::Skipped("not all cases were run".into()),
             () if self.as_expected == Some(true) && self.disagreements.is_empty() => Outcome::Passed,
             () => {
@@ -206,7 +295,7 @@ impl Row {
     }
 
     fn of_campaign(row: RowResult, results: &Results) -> Self {
-        let RowResult { cell, tally, verdict, as_expected, .. } = row;
+        let RowResult { cell, tally, verdict, as_expected, units } = row;
         let failure = |f: &Found| FailureRow::of(cell, f, results);
         let worst = tally.worst().map(failure);
         Self {
@@ -214,10 +303,11 @@ impl Row {
             scenario: cell.scenario.clone(),
             mode: cell.mode,
             cases: tally.cases,
-            verdict: verdict.verdict.as_str(),
+            verdict: verdict.map_or(NO_CASES, |kind| kind.verdict.as_str()),
+            missing: cell.units.saturating_sub(units),
             expected: cell.expected.to_string(),
             as_expected,
-            invariant: verdict.invariant.map(|i| i.to_string()),
+            invariant: verdict.and_then(|kind| kind.invariant).map(|i| i.to_string()),
             detail: worst.as_ref().map(|w| w.detail.clone()),
             schedule: worst.as_ref().map(|w| w.schedule.clone()),
             replay: worst.map(|w| w.replay),
@@ -232,6 +322,11 @@ impl Row {
     /// Whether this host could not show it at all: neither as expected nor not.
     pub fn host_limited(&self) -> bool {
         self.as_expected.is_none() && self.verdict == "host-limit"
+    }
+
+    /// Whether nothing was run, and so nothing was judged.
+    pub fn no_cases(&self) -> bool {
+        self.verdict == NO_CASES
     }
 
     /// The row of a single run.
@@ -250,6 +345,7 @@ impl Row {
             mode: replay.mode,
             cases: 1,
             verdict: verdict.word(),
+            missing: 0,
             expected: "pass".into(),
             as_expected: Some(verdict.is_pass()),
             invariant: verdict.invariant().map(|i| i.to_string()),
@@ -290,12 +386,14 @@ impl Summary {
     /// Counts rows.
     pub fn of(rows: &[Row]) -> Self {
         let count = |what: Option<bool>| rows.iter().filter(|r| r.as_expected == what).count();
+        let empty = rows.iter().filter(|r| r.no_cases()).count();
         let limited = rows.iter().filter(|r| r.host_limited()).count();
         Self {
             expected: count(Some(true)),
             unexpected: count(Some(false)),
-            open: count(None) - limited,
+            open: count(None) - limited - empty,
             host_limit: limited,
+            no_cases: empty,
             cases: rows.iter().map(|r| r.cases).sum(),
             rechecked: rows.iter().map(|r| r.rechecked).sum(),
             disagreed: rows.iter().map(|r| r.disagreements.len() as u64).sum(),

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::coverage::CoverageRow;
 use super::format::{Look, Outcome, Report as Shown, Suite, Test};
+use super::html::{Cell, Mood, Page, story, table};
 use super::plain::plain;
+use super::story::Story;
 use crate::explore::{Bound, Contradiction, Report};
 use crate::host_id::HostId;
 use crate::inject::{Replay, Schedule};
@@ -96,6 +98,9 @@ pub struct Exploration {
     pub seconds: f64,
     /// By kind, each with a shortest schedule.
     pub violations: Vec<Found>,
+    /// The violations told step by step, where that was asked for.
+    #[serde(skip)]
+    pub stories: Vec<Story>,
 }
 
 impl Exploration {
@@ -157,6 +162,7 @@ impl Exploration {
             bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
             seconds,
             violations,
+            stories: Vec::new(),
         }
     }
 }
@@ -203,6 +209,47 @@ impl Shown for Exploration {
 
     fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
         super::json::pretty(self, to)
+    }
+
+    fn page(&self) -> Option<Page> {
+        let (mood, lead) = match &self.bound {
+            None if self.violations.is_empty() => {
+                (Mood::Good, "pass, closed: every number, timing and nesting of NMIs is covered".to_owned())
+            }
+            Some(why) if self.violations.is_empty() => (Mood::Warn, format!("no verdict, not closed: {why}")),
+            Some(why) => (Mood::Bad, format!("{}, not closed: {why}", self.verdict)),
+            None => (Mood::Bad, format!("{}, closed: there is no other kind", self.verdict)),
+        };
+        let context = |c: &CoverageRow| {
+            vec![
+                Cell::text(format!("CPL{}", c.cpl)),
+                Cell::text(c.gs),
+                Cell::text(c.rsp.as_deref().unwrap_or("no")),
+                Cell::text(if c.blocked { "blocked" } else { "open" }),
+                Cell::text(if c.pending { "pending" } else { "" }),
+                Cell::number(c.boundaries),
+                Cell::number(c.injected),
+                Cell::number(c.latched),
+                Cell::number(c.open),
+            ]
+        };
+        let header = ["CPL", "GS", "stack", "NMIs", "P", "boundaries", "injected", "latched", "open"];
+        let mut parts: Vec<_> = self.stories.iter().enumerate().map(|(i, s)| story(i, s)).collect();
+        let rows: Vec<_> = self.coverage.iter().map(context).collect();
+        parts.push(table("Boundaries by context (I20)", &header, &rows));
+        Some(Page {
+            title: format!("{} / {} / {}", self.scheme, self.scenario, self.mode),
+            lead,
+            mood,
+            facts: vec![
+                ("states", format!("{} by {} edges, frontier {}", self.states, self.edges, self.frontier)),
+                ("nesting", format!("{} NMIs live at once at most", self.max_nesting)),
+                ("cross-check", format!("{} paths, {} disagreements", self.cross_checked, self.disagreements)),
+                ("host", self.host.to_string()),
+                ("image", self.image.clone()),
+            ],
+            parts,
+        })
     }
 
     fn suite(&self) -> Option<Suite> {

@@ -3,7 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::{json::Json, junit::Junit, ktap::Ktap, terminal::Text};
+use super::html::Page;
+use super::{html::Html, json::Json, junit::Junit, ktap::Ktap, terminal::Text};
 
 /// What a command has to say. Every format is made of this.
 pub trait Report {
@@ -13,6 +14,10 @@ pub trait Report {
     fn json(&self, to: &mut dyn Write) -> io::Result<()>;
     /// The verdicts, as tests that pass or fail; `None` for a command that judges nothing.
     fn suite(&self) -> Option<Suite> {
+        None
+    }
+    /// As a page for a browser; `None` where there is nothing to look at.
+    fn page(&self) -> Option<Page> {
         None
     }
 }
@@ -86,17 +91,21 @@ pub trait Format: Sync {
 pub struct Kind {
     /// It has verdicts: [`Report::suite`].
     pub judges: bool,
+    /// It has a page: [`Report::page`].
+    pub page: bool,
 }
 
 impl Kind {
-    /// A command that judges.
-    pub const JUDGES: Kind = Kind { judges: true };
+    /// A command that judges, and whose results can be looked at.
+    pub const JUDGES: Kind = Kind { judges: true, page: true };
+    /// A command whose results can be looked at, and that expects nothing of them.
+    pub const SHOWS: Kind = Kind { judges: false, page: true };
     /// A command that measures or lists.
-    pub const TELLS: Kind = Kind { judges: false };
+    pub const TELLS: Kind = Kind { judges: false, page: false };
 }
 
 /// All formats.
-pub static FORMATS: [&dyn Format; 4] = [&Text, &Json, &Junit, &Ktap];
+pub static FORMATS: [&dyn Format; 5] = [&Text, &Json, &Junit, &Ktap, &Html];
 
 /// The format of this name.
 pub fn format(name: &str) -> Option<&'static dyn Format> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::format::{Look, Outcome, Report, Suite, Test};
+use super::html::{Cell, Mood, Page, table};
 use super::json::pretty;
 use crate::host_id::HostId;
 use crate::kernels::pc::Assists;
@@ -54,6 +55,57 @@ impl Report for LinuxReport<'_> {
         }
         Some(Suite { name, properties: properties(&d.host, &d.kernel), tests })
     }
+
+    fn page(&self) -> Option<Page> {
+        let (d, s) = (self.document, &self.document.summary);
+        let judged = |run: &crate::kernels::RunJudgement| {
+            let mood = match run.as_expected {
+                None => Mood::Warn,
+                Some(ok) => {
+                    if ok {
+                        Mood::Good
+                    } else {
+                        Mood::Bad
+                    }
+                }
+            };
+            vec![Cell::text(&run.about), Cell::text(&run.site), Cell::judged(mood, &run.why)]
+        };
+        let mut parts = Vec::new();
+        if !d.runs.is_empty() {
+            let runs: Vec<_> = d.runs.iter().map(judged).collect();
+            parts.push(table("Runs", &["run", "site", "judgement"], &runs));
+        }
+        let header = ["schedule", "verdict", "detail", "handled", "expected", "because"];
+        for sweep in &d.sweeps {
+            let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, part(sweep.part), sweep.nmis);
+            parts.push(table(&title, &header, &sweep.rows.iter().map(cells).collect::<Vec<_>>()));
+        }
+        let bad = s.defects > 0 || s.disagreed > 0 || !d.complete;
+        Some(Page {
+            title: d.campaign.clone().unwrap_or_else(|| "NMIs into a Linux kernel".into()),
+            lead: format!("{} cases: {} defects, {} say nothing", s.cases, s.defects, s.missed),
+            mood: if bad { Mood::Bad } else { Mood::Good },
+            facts: properties(&d.host, &d.kernel),
+            parts,
+        })
+    }
+}
+
+fn cells(row: &CaseRow) -> Vec<Cell> {
+    let mood = match row.verdict {
+        "pass" if row.unreached == 0 => Mood::Good,
+        _ if row.defect => Mood::Bad,
+        _ => Mood::Warn,
+    };
+    vec![
+        Cell::text(&row.schedule),
+        Cell::judged(mood, row.invariant.as_ref().map_or(row.verdict.to_owned(), |i| format!("{} ({i})", row.verdict))),
+        Cell::text(row.detail.as_deref().unwrap_or_default()),
+        Cell::text(format!("{} of {}", row.handled, row.arrived)),
+        Cell::text(row.expected),
+        Cell::text(row.because),
+    ]
 }
 
 fn properties(host: &HostId, kernel: &KernelInfo) -> Vec<(&'static str, String)> {
@@ -130,6 +182,17 @@ impl Report for LinuxCase<'_> {
     fn suite(&self) -> Option<Suite> {
         let tests = vec![row_test("vmm linux", &self.case)];
         Some(Suite { name: "vmm linux".into(), properties: properties(self.host, self.kernel), tests })
+    }
+
+    fn page(&self) -> Option<Page> {
+        let header = ["schedule", "verdict", "detail", "handled", "expected", "because"];
+        Some(Page {
+            title: "NMIs into a Linux kernel".into(),
+            lead: format!("verdict: {}", self.verdict),
+            mood: if self.case.verdict == "pass" { Mood::Good } else { Mood::Bad },
+            facts: properties(self.host, self.kernel),
+            parts: vec![table("", &header, &[cells(&self.case)])],
+        })
     }
 }
 

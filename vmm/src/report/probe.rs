@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::format::{Look, Outcome, Report, Suite, Test};
+use super::html::{Cell, Mood, Page, table};
 use super::json::pretty;
 use crate::probe::{Comparison as Answers, Report as Answered, Row, Status, summary};
 
@@ -24,6 +25,10 @@ impl Report for ProbeReport {
     fn suite(&self) -> Option<Suite> {
         let tests = self.0.rows.iter().map(|row| test("probe", row)).collect();
         Some(Suite { name: "vmm probe".into(), properties: vec![("host", self.0.host.to_string())], tests })
+    }
+
+    fn page(&self) -> Option<Page> {
+        page(std::slice::from_ref(&self.0))
     }
 }
 
@@ -86,4 +91,45 @@ impl Report for Comparison {
             tests: self.reports.iter().flat_map(of).collect(),
         })
     }
+
+    fn page(&self) -> Option<Page> {
+        page(&self.reports)
+    }
+}
+
+/// Hosts side by side, what deviates first.
+fn page(reports: &[Answered]) -> Option<Page> {
+    let answers = Answers::of(reports);
+    let hosts = answers.hosts();
+    let mut header = vec!["property", "architecture"];
+    header.extend(hosts.iter().map(String::as_str));
+    header.extend(["the lab", "source"]);
+    let mut lines = answers.lines();
+    lines.sort_by_key(|l| (!l.differs(), !l.disagrees()));
+    let row = |line: &crate::probe::Line| {
+        let r = line.row;
+        let right = if r.right.is_empty() { "any".to_owned() } else { r.right.join(", or ") };
+        let mut cells = vec![Cell::text(format!("{}: {}", r.id, r.property)), Cell::text(right)];
+        cells.extend(line.hosts.iter().map(|host| match host {
+            None => Cell::text("not asked"),
+            Some(r) => {
+                let mood = match r.status {
+                    Status::Ok => Mood::Good,
+                    Status::Differs => Mood::Bad,
+                    Status::Unknown => Mood::Warn,
+                };
+                Cell::judged(mood, r.answer())
+            }
+        }));
+        cells.extend([Cell::text(&r.lab), Cell::text(&r.source)]);
+        cells
+    };
+    let differ = reports.iter().map(|r| r.count(Status::Differs)).sum::<usize>();
+    Some(Page {
+        title: "What KVM does with NMIs".into(),
+        lead: format!("{differ} answers are not the architecture's."),
+        mood: if differ > 0 { Mood::Warn } else { Mood::Good },
+        facts: reports.iter().map(|r| ("host", r.host.to_string())).collect(),
+        parts: vec![table("", &header, &lines.iter().map(row).collect::<Vec<_>>())],
+    })
 }

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use super::document::{Document, Row, Summary};
 use super::format::{Look, Report, Suite};
+use super::html::{Mood, Page, story};
 use super::plain::plain;
+use super::story::Story;
 use super::trace::{Step, header};
 use crate::campaign::Disagreement;
 use crate::host_id::HostId;
@@ -25,6 +27,8 @@ pub struct Run {
     pub disagreement: Option<Disagreement>,
     /// Each instruction, where that was asked for.
     pub trace: Option<Vec<Step>>,
+    /// What happened, told step by step, where that was asked for.
+    pub story: Option<Story>,
     /// The image has source lines.
     pub source: bool,
 }
@@ -38,6 +42,8 @@ impl Run {
             image: self.line.image.clone(),
             campaign: None,
             complete: true,
+            units: None,
+            part: None,
             summary: Summary::of(&rows),
             rows,
             timings: None,
@@ -78,5 +84,21 @@ impl Report for Run {
 
     fn suite(&self) -> Option<Suite> {
         self.document().suite()
+    }
+
+    fn page(&self) -> Option<Page> {
+        let line = &self.line;
+        let parts = self.story.iter().map(|s| story(0, s)).collect();
+        Some(Page {
+            title: format!("{} / {} / {}", line.scheme, line.scenario, line.mode),
+            lead: format!("verdict: {}", self.verdict),
+            mood: if self.verdict.is_pass() { Mood::Good } else { Mood::Bad },
+            facts: vec![
+                ("schedule", line.schedule.clone()),
+                ("host", self.host.to_string()),
+                ("image", line.image.clone()),
+            ],
+            parts,
+        })
     }
 }

@@ -79,9 +79,10 @@ fn table(document: &Document, look: &Look) -> Table {
 }
 
 /// `violation(I5)`; the invariants of the other words are theirs alone.
-fn verdict(word: &str, invariant: Option<&str>) -> String {
+pub(super) fn verdict(word: &str, invariant: Option<&str>) -> String {
     match invariant.filter(|_| word == "violation") {
         Some(i) => format!("{word}({i})"),
+        None if word == "no-cases" => "no cases".to_owned(),
         None => word.to_owned(),
     }
 }
@@ -96,6 +97,7 @@ fn colour(row: &Row) -> Color {
 
 fn mark(row: &Row) -> String {
     match row.as_expected {
+        None if row.no_cases() => format!("! nothing was run, expected {}", row.expected),
         None if row.host_limited() => format!("! not shown here, expected {}", row.expected),
         Some(true) => "✓".into(),
         Some(false) => format!("✗ expected {}", row.expected),
@@ -141,6 +143,7 @@ fn timing_table(timings: &[Timing], look: &Look) -> Table {
 }
 
 fn summary(out: &mut String, document: &Document) {
+    coverage(out, document);
     let s = &document.summary;
     let _ = write!(out, "{} as expected, {} not", s.expected, s.unexpected);
     if s.open > 0 {
@@ -149,12 +152,23 @@ fn summary(out: &mut String, document: &Document) {
     if s.host_limit > 0 {
         let _ = write!(out, ", {} NOT SHOWN BY THIS HOST (host-limit)", s.host_limit);
     }
+    if s.no_cases > 0 {
+        let _ = write!(out, ", {} WITHOUT CASES, which say nothing", s.no_cases);
+    }
     let _ = write!(out, " · {} cases", s.cases);
     if s.rechecked > 0 {
         let _ = write!(out, ", {} run again in another gear: {} disagreements", s.rechecked, s.disagreed);
     }
+    match (&document.part, document.missing()) {
+        (_, None) => {}
+        (Some(part), Some(missing)) => {
+            let _ = write!(out, "; {part} only: {missing}");
+        }
+        (None, Some(missing)) => {
+            let _ = write!(out, "; NOT COMPLETE: {}", missing.trim_start_matches("not complete: "));
+        }
+    }
     out.push('\n');
-    coverage(out, document);
 }
 
 /// I20, of all rows together.

@@ -14,6 +14,7 @@ use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
 use crate::kernels::{KernelInfo, Lab, LabError, Running, Start, cache, check};
 use crate::kvm::{Host, interrupt_after};
+use crate::report::plain;
 
 /// Which kernel, and how it is booted.
 #[derive(Clone, Debug, Args)]
@@ -218,10 +219,10 @@ impl KernelArgs {
         let limit = Duration::from_secs(self.boot_limit.unwrap_or(1800));
         let (start, mut told) = (Instant::now(), Duration::ZERO);
         let mut progress = |waits: &str, line: &str| {
-            let message = if line.is_empty() { waits.to_owned() } else { format!("{waits} · {line}") };
+            let message = if line.is_empty() { waits.to_owned() } else { format!("{waits} · {}", plain(line)) };
             if !quiet && start.elapsed() >= told + LINE_EVERY {
                 told = start.elapsed();
-                eprintln!("vmm: boot, {} s: waiting for {message}", told.as_secs());
+                crate::cli::out::say(format_args!("boot, {} s: waiting for {message}", told.as_secs()));
             }
             bar.set_message(message);
             !stop.load(Relaxed)

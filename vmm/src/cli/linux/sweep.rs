@@ -8,7 +8,7 @@ use crate::cli::out::Out;
 use crate::cli::output::Outputs;
 use crate::inject::Gear;
 use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table};
-use crate::report::{LinuxReport, plain};
+use crate::report::{LinuxReport, plain, plain_lines};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
 const RECHECK: u64 = 16;
@@ -140,7 +140,7 @@ fn shown(info: &SweepInfo, part: Part, kind: Kind, of: usize, seconds: f64, tabl
         "{} defects, {} say nothing; {} run again by KVM_NMI, {} disagreed\n",
         stats.defects, stats.missed, stats.rechecked, stats.disagreed
     );
-    out += &format!("{}\n", table.show());
+    out += &format!("{}\n", plain_lines(&table.show()));
     let defects = info.rows.iter().filter(|r| r.defect);
     for row in defects.clone().take(SHOWN) {
         out += &format!("DEFECT {}: {}\n", row.verdict, plain(row.detail.as_deref().unwrap_or_default()));

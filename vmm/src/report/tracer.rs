@@ -1,9 +1,9 @@
 //! Watches a run and tells each instruction.
 
+use super::trace::Step;
 use crate::image::declare::vector_name;
 use crate::inject::{Boundary, Kind, Session, Visitor};
 use crate::kvm::VcpuState;
-use crate::report::Step;
 
 /// Turns what a run does into [`Step`]s.
 pub struct Tracer<'a> {
@@ -90,7 +90,7 @@ impl Visitor for Tracer<'_> {
 }
 
 /// The registers that differ, without RIP.
-fn differences(before: &VcpuState, after: &VcpuState) -> Vec<(&'static str, String)> {
+pub(super) fn differences(before: &VcpuState, after: &VcpuState) -> Vec<(&'static str, String)> {
     let list = |s: &VcpuState| {
         let (r, s) = (&s.regs, &s.sregs);
         [

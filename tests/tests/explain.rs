@@ -1,0 +1,97 @@
+//! `vmm explain`: the story of a run, with the right sentence for the rule that broke.
+
+mod common;
+use std::collections::BTreeMap;
+
+use common::{campaign, failing_line, vmm};
+
+/// A part of the sentence that each rule must be explained by.
+const SENTENCES: [(&str, &str); 19] = [
+    ("I1", "neither delivered at the first boundary that permits it nor kept"),
+    ("I2", "blocked where the model has them open"),
+    ("I3", "the event is lost"),
+    ("I4", "more often than NMIs were delivered"),
+    ("I5", "began again before an earlier run of it had ended"),
+    ("I6", "did not get its registers back"),
+    ("I7", "memory that is nobody's scratch"),
+    ("I8", "consumed a frame that nobody delivered or declared"),
+    ("I9", "RSP left the declared stacks"),
+    ("I10", "another GS base"),
+    ("I11", "another CR3"),
+    ("I12", "something is left behind"),
+    ("I13", "set where no outermost NMI is live"),
+    ("I14", "shown another context"),
+    ("I15", "kernel privilege"),
+    ("I16", "other #DB or #GP traps"),
+    ("I17", "goes round for ever"),
+    ("I18", "fault"),
+    ("I19", "a return that failed"),
+];
+
+/// Explains a line; returns the sentence about the rule.
+#[track_caller]
+fn ending(line: &str, rule: &str) {
+    let told = vmm(&["explain", line]).exits(1).stdout;
+    let lines: Vec<&str> = told.lines().collect();
+    assert!((4..=12).contains(&lines.len()), "{told}");
+    assert!(told.contains(line), "it ends with the replay line: {told}");
+    let (_, words) = SENTENCES.iter().find(|(r, _)| *r == rule).unwrap_or_else(|| panic!("{rule}"));
+    let end = lines[lines.len() - 2];
+    assert!(end.contains(words) || rule == "I18" && end.contains("triple fault"), "{rule}: {told}");
+    assert!(
+        lines[1..].iter().any(|l| l.contains("NMI 1 is delivered") || l.contains("latched")) || rule == "I1",
+        "{told}"
+    );
+}
+
+#[test]
+fn every_rule_that_a_guest_can_break_is_explained_by_its_own_sentence() {
+    let text = "name = 'all'\nschemes = ['broken-*']\nscenarios = ['quiet', 'vmalloc-fault']\n\
+                generate = 'points'\n[window]\nfirst_every = 150\n";
+    let json = campaign(text, &["--json"]).exits(1).json();
+    let mut lines = BTreeMap::new();
+    for failure in json["rows"].as_array().unwrap().iter().flat_map(|r| r["failures"].as_array().unwrap()) {
+        let Some(rule) = failure["invariant"].as_str() else { continue };
+        lines.entry(rule.to_owned()).or_insert(failure["replay"].as_str().unwrap().to_owned());
+    }
+    assert!(lines.len() >= 8, "{:?}", lines.keys());
+    lines.iter().for_each(|(rule, line)| ending(line, rule));
+}
+
+#[test]
+fn so_is_what_a_hypervisor_breaks() {
+    let nested = "nmi@work.fold#1 nmi@entry#1";
+    for (fault, scheme, scenario, schedule, rule) in [
+        ("iret-keeps-blocked", "mainline", "quiet", nested, "I2"),
+        ("second-nmi-lost", "mainline", "quiet", nested, "I1"),
+        ("inverted-test-and-set", "xen-flag", "quiet", nested, "I1"),
+        ("failed-iret-leaves-blocked", "mainline", "user-segment", "nmi@user_code.start#1", "I19"),
+    ] {
+        let args =
+            ["run", "--scheme", scheme, "--scenario", scenario, "--fault", fault, "--schedule", schedule, "--json"];
+        let json = vmm(&args).exits(1).json();
+        assert_eq!(json["rows"][0]["invariant"], rule);
+        ending(json["rows"][0]["replay"].as_str().unwrap(), rule);
+    }
+}
+
+#[test]
+fn the_frame_that_is_overwritten_is_named() {
+    let told = vmm(&["explain", &failing_line()]).exits(1).stdout;
+    assert!(told.contains("NMI 2 is delivered") && told.contains("overwrites the frame of NMI 1"), "{told}");
+    // The one-instruction race of 2010: the copy is overwritten by the second NMI's code.
+    let first = common::first_boundary("linus-2010-first", "short-ud-fault");
+    let schedule = format!("nmi@{first} nmi@exit_iret#1");
+    let args =
+        ["run", "--scheme", "linus-2010-first", "--scenario", "short-ud-fault", "--schedule", &schedule, "--json"];
+    let line = vmm(&args).exits(1).json()["rows"][0]["replay"].as_str().unwrap().to_owned();
+    let told = vmm(&["explain", &line]).exits(1).stdout;
+    assert!(told.contains("The code of NMI 2 overwrites the frame of NMI 1"), "{told}");
+    // Entry code that survives loses no frame.
+    let place = common::first_boundary("mainline", "vmalloc-fault");
+    let args = ["run", "--scheme", "mainline", "--scenario", "vmalloc-fault", "--schedule"];
+    let schedule = format!("nmi@{place} nmi@exit_iret#1");
+    let line = vmm(&[&args[..], &[&schedule, "--json"]].concat()).exits(0).json()["rows"][0]["replay"].clone();
+    let told = vmm(&["explain", line.as_str().unwrap()]).exits(0).stdout;
+    assert!(!told.contains("overwrites") && told.contains("Every NMI was served"), "{told}");
+}

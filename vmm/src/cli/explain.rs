@@ -1,0 +1,27 @@
+//! `vmm explain`: the story of a run, in about ten lines.
+
+use std::sync::Arc;
+
+use super::args;
+use super::failure::{Ending, Failure};
+use super::out::Out;
+use super::run::{bare, story_of};
+use crate::image::target::Target;
+use crate::image::{Guest, Names};
+use crate::inject::{Replay, Schedule, Session};
+use crate::machine::Knobs;
+
+/// Carries out the command.
+pub fn explain(args: &args::Explain, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let line = Replay::parse(bare(&args.line.join(" ")))?;
+    line.check_image(guest)?;
+    let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))
+        .map_err(Failure::ReplayTarget)?;
+    let schedule = Schedule::parse(&line.schedule, Names::new(guest, &target.scheme.prefix))?;
+    let knobs = Knobs { transport: args.guest.transport, ..line.knobs };
+    let host = super::host::open()?;
+    let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
+    let story = story_of(&mut session, &schedule, &line)?;
+    out.text(&story.text())?;
+    Ok(if story.verdict == "pass" { Ending::Expected } else { Ending::Unexpected })
+}

@@ -174,7 +174,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "MODE", value_parser = values::mode())]
     pub mode: Option<Mode>,
     /// Whether an IRET that faults unblocks NMIs all the same
-    #[arg(long, value_name = "WHAT", default_value = "unblocks", action = clap::ArgAction::Set, value_parser = values::faulting_iret())]
+    #[arg(long, value_name = "WHAT", default_value = "unblocks", value_parser = values::faulting_iret())]
     #[arg(action = clap::ArgAction::Set)] // a bool would be a switch
     pub faulting_iret: bool,
     /// Play a bug that a hypervisor's NMI logic had

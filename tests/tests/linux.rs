@@ -114,7 +114,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
         ("nmi@nmi_restor", "nmi_restore"),
         ("nmi@asm_exc_nmi+0x1", "asm_exc_nmi+0x3"),
         ("nmi@jiffies", "text"),
-        ("nmj@asm_exc_nmi", "nmi, unmask"),
+        ("nmj@asm_exc_nmi", "nmi or unmask"),
     ] {
         let told = lab.schedule(text).unwrap_err().to_string();
         assert!(told.contains(says), "{text}: {told}");
@@ -236,7 +236,7 @@ fn spoilers() -> Vec<(&'static str, String, &'static str)> {
     let returns = "31c0c3"; // xor %eax, %eax; ret
     vec![
         ("fninit", format!("dbe3{returns}"), "x87 state"),
-        ("IA32_KERNEL_GS_BASE = 0", format!("31c031d2b9020100c00f30{returns}"), "KERNEL_GS_BASE"),
+        ("IA32_KERNEL_GS_BASE = 0", format!("31c031d2b9020100c00f30{returns}"), "GS base"),
         ("IA32_LSTAR = 0", format!("31c031d2b9820000c00f30{returns}"), "MSR 0xc0000082"),
         ("system_state++", format!("ff05{}{returns}", to.concat()), "I7"),
         ("ud2", "0f0b".into(), "the kernel says"),

@@ -22,10 +22,6 @@ impl Key {
         let mut sregs = state.sregs;
         (sregs.cr2, sregs.fs.base, sregs.gs.base) = (0, 0, 0);
         (sregs, state.events, state.lazy, machine.pv(), machine.latched(), ghost, edge).hash(&mut h);
-        // Of frames that are live the oracle compares where they are, and where RSP is.
-        if ghost.frames.any() {
-            (state.regs.rip, state.regs.rsp).hash(&mut h);
-        }
         let stacks = &session.rules().guest.image.declared.stacks;
         stacks.iter().position(|s| s.range.start < state.regs.rsp && state.regs.rsp <= s.range.end).hash(&mut h);
         h.write_u8(0);
@@ -69,13 +65,15 @@ impl Class {
     pub fn settle(&mut self, session: &Session, mut all: Traced, fetched: HashSet<u64>) {
         self.fetched = fetched;
         if self.executes(session, self.rip) {
-            all.look_at_register(Register::Rip);
+            // Its frame could be taken for one of the episode's own.
+            [Register::Rip, Register::Gpr(4), Register::Flags].into_iter().for_each(|r| all.look_at_register(r));
         }
         // The oracle holds what is given back to what it was.
         for ending in &self.endings {
             for register in Register::all().filter(|r| *r != Register::Flags) {
                 let own = |i: usize| crate::cpu::Origin::Copy(Place::Register(register, i as u8));
                 if (0..8).any(|i| ending.trace.register_origins(register)[i] != own(i)) {
+                    log::debug!("an ending leaves {register:?} {:?}", ending.trace.register_origins(register));
                     all.look_at_register(register);
                 }
             }
@@ -102,6 +100,18 @@ impl Class {
         let value = inputs(&cpu, session.machine().memory().0);
         self.looked.iter().all(|(place, bits, was)| (value(*place) ^ was) & bits == 0)
             && self.predicates.iter().all(|p| p.agrees(value))
+    }
+
+    /// Why the context that the session stands in is not of this class, for a log.
+    pub fn misfit(&self, session: &Session) -> String {
+        let cpu = cpu_of(session);
+        let value = inputs(&cpu, session.machine().memory().0);
+        let byte = self.looked.iter().find(|(place, bits, was)| (value(*place) ^ was) & bits != 0);
+        match (byte, self.predicates.iter().find(|p| !p.agrees(value))) {
+            (Some((place, bits, was)), _) => format!("{place:x?} & {bits:#x} was {was:#x}, is {:#x}", value(*place)),
+            (None, Some(p)) => format!("{p:x?}"),
+            (None, None) => "it executes code of the context".into(),
+        }
     }
 
     /// Whether the episode executes the instruction at `rip`, too.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use common::{campaign, failing_line, vmm};
 
 /// A part of the sentence that each rule must be explained by.
-const SENTENCES: [(&str, &str); 19] = [
+const SENTENCES: [(&str, &str); 20] = [
     ("I1", "neither delivered at the first boundary that permits it nor kept"),
     ("I2", "blocked where the model has them open"),
     ("I3", "the event is lost"),
@@ -26,6 +26,7 @@ const SENTENCES: [(&str, &str); 19] = [
     ("I17", "goes round for ever"),
     ("I18", "fault"),
     ("I19", "a return that failed"),
+    ("I21", "the body began with a flag, a stack or a page table"),
 ];
 
 /// Explains a line; returns the sentence about the rule.

@@ -179,7 +179,7 @@ fn a_bound_that_was_hit_is_no_pass() {
     assert_eq!((code, &found["verdict"], &found["closed"]), (1, &"open".into(), &false.into()));
     assert!(found["bound"].as_str().unwrap().contains("--max-states"), "{found}");
     assert!(found["frontier"].as_u64().unwrap() > 0);
-    let (_, found) = explore("mainline", "short-ud-fault", &["--max-memory", "10K"]);
+    let (_, found) = explore("mainline", "short-ud-fault", &["--max-memory", "1K"]);
     assert!(found["bound"].as_str().unwrap().contains("--max-memory"), "{found}");
 }
 

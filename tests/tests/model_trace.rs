@@ -34,6 +34,14 @@ fn run<P: Provenance>(
     (ends, log)
 }
 
+/// The end without the value of an OUT, which does not count as looked at.
+fn without_value(end: &End) -> End {
+    match end {
+        End::Out { port, size, .. } => End::Out { port: *port, size: *size, value: 0 },
+        end => *end,
+    }
+}
+
 /// Another machine that differs wherever the trace allows it. Bits of RFLAGS that are
 /// constant stay.
 fn other(scene: &Scene, trace: &Traced, log: &[Access], random: &mut Random) -> (Cpu, Vec<u8>) {
@@ -89,7 +97,9 @@ fn check(model: &mut Model, scene: &Scene, random: &mut Random, nmi: bool, what:
     let written = trace.substitute_memory(|at| ram[at as usize], first);
     let mut expected_ram = first_ram.clone();
     written.into_iter().for_each(|(at, byte)| expected_ram[at as usize] = byte);
-    assert_eq!(run(model, &mut like, &mut like_ram, &mut Untraced, nmi).0, ends, "{what}");
+    let other_ends = run(model, &mut like, &mut like_ram, &mut Untraced, nmi).0;
+    let apart = |ends: &[End]| ends.iter().map(without_value).collect::<Vec<_>>();
+    assert_eq!(apart(&other_ends), apart(&ends), "{what}");
     assert_eq!(like, expected, "{what}: {:x?}", scene.cpu.regs);
     let differs = (0..ram.len()).find(|i| like_ram[*i] != expected_ram[*i]);
     assert_eq!(differs, None, "{what}: {:x?} {:x?}", scene.cpu.regs, scene.code);

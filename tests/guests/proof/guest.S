@@ -17,7 +17,7 @@ NMI_LAB_NOTE("scenario sum arg=work summary=\"adds numbers\"")
 #if defined(PV)
 NMI_LAB_NOTE("scheme kind mode=pv arg=kind.entry entry=kind.entry prefix=kind. summary=\"a callback\"")
 #elif defined(NESTED)
-NMI_LAB_NOTE("scheme kind arg=kind.entry entry=kind.entry prefix=kind. repeat=kind.again idle=nmi_state:4 summary=\"nested NMIs repeat the body\"")
+NMI_LAB_NOTE("scheme kind arg=kind.entry entry=kind.entry prefix=kind. repeat=kind.restart idle=nmi_state:4 summary=\"nested NMIs repeat the body\"")
 #else
 NMI_LAB_NOTE("scheme kind arg=kind.entry entry=kind.entry prefix=kind. summary=\"NMIs do not nest\"")
 #endif

@@ -3,7 +3,7 @@
 pub mod deviations;
 
 use vmm::cpu::conform::{HostEnd, Outcome, RAM, Scene};
-use vmm::cpu::{Cpu, Msrs, Regs, Segment, Sregs, Table};
+use vmm::cpu::{Cpu, Msrs};
 use vmm::kvm::{Exit, Host, VcpuState, Vm};
 
 /// A VM that scenes are run in, one after the other.
@@ -12,55 +12,17 @@ pub struct Machine {
     msrs: Msrs,
 }
 
-macro_rules! copy {
-    ($to:expr, $from:expr, $($field:ident)*) => { $( $to.$field = $from.$field; )* };
-}
-
-fn load_segment(to: &mut vmm::kvm::Segment, from: &Segment) {
-    copy!(to, from, base limit selector type_ present dpl db s l g avl unusable);
-}
-
-fn store_segment(from: &vmm::kvm::Segment) -> Segment {
-    let mut to = Segment::default();
-    copy!(to, from, base limit selector type_ present dpl db s l g avl unusable);
-    to
-}
-
 fn load(to: &mut VcpuState, from: &Cpu) {
-    copy!(to.regs, from.regs, rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags);
-    copy!(to.sregs, from.sregs, cr0 cr2 cr3 cr4 cr8 efer);
-    let (s, f) = (&mut to.sregs, &from.sregs);
-    for (to, from) in [
-        (&mut s.cs, &f.cs),
-        (&mut s.ds, &f.ds),
-        (&mut s.es, &f.es),
-        (&mut s.fs, &f.fs),
-        (&mut s.gs, &f.gs),
-        (&mut s.ss, &f.ss),
-        (&mut s.tr, &f.tr),
-        (&mut s.ldt, &f.ldt),
-    ] {
-        load_segment(to, from);
-    }
-    (s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit) = (f.gdt.base, f.gdt.limit, f.idt.base, f.idt.limit);
-    to.events = Default::default();
+    let apic_base = to.sregs.apic_base;
+    (to.regs, to.sregs, to.events) = (from.regs, from.sregs, Default::default());
+    to.sregs.apic_base = apic_base; // the VM's own, which scenes do not have
     to.events.nmi.masked = from.events.nmi.masked;
     to.kernel_gs = from.kernel_gs;
 }
 
 fn store(from: &VcpuState) -> Cpu {
-    let mut cpu = Cpu::default();
-    let mut regs = Regs::default();
-    copy!(regs, from.regs, rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags);
-    let f = &from.sregs;
-    let mut s = Sregs::default();
-    copy!(s, f, cr0 cr2 cr3 cr4 cr8 efer);
-    (s.cs, s.ds, s.es, s.fs) = (store_segment(&f.cs), store_segment(&f.ds), store_segment(&f.es), store_segment(&f.fs));
-    (s.gs, s.ss, s.tr, s.ldt) =
-        (store_segment(&f.gs), store_segment(&f.ss), store_segment(&f.tr), store_segment(&f.ldt));
-    s.gdt = Table { base: f.gdt.base, limit: f.gdt.limit };
-    s.idt = Table { base: f.idt.base, limit: f.idt.limit };
-    (cpu.regs, cpu.sregs, cpu.kernel_gs) = (regs, s, from.kernel_gs);
+    let mut cpu = Cpu { regs: from.regs, sregs: from.sregs, kernel_gs: from.kernel_gs, ..Cpu::default() };
+    cpu.sregs.apic_base = 0;
     cpu.events.nmi.masked = from.events.nmi.masked;
     cpu
 }

@@ -90,6 +90,16 @@ pub fn follow(
     Ok(nesting)
 }
 
+/// As [`follow`], one instruction after the other: what a free run does not look at is seen, and
+/// no byte of the lab's stands in the code.
+pub fn follow_stepped(session: &mut Session, edge: Edge, reductions: Reductions) -> Result<(), Error> {
+    begin(session, edge)?;
+    while skip(session, reductions) {
+        session.advance(Advance::Step)?;
+    }
+    Ok(())
+}
+
 /// Makes one move, and has it looked at.
 fn tracked(
     session: &mut Session,

@@ -13,8 +13,9 @@ use super::states::{Edge, Id, States};
 use crate::cpu::Traced;
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
+use crate::kvm::VcpuState;
 use crate::machine::Engine;
-use crate::oracle::Verdict;
+use crate::oracle::{Context, Verdict};
 
 /// Most deviations that are kept for the report.
 const MOST_DEVIATIONS: usize = 16;
@@ -44,6 +45,14 @@ pub(super) enum To {
     Known(u128),
     New(u128, Packed),
     Ends(Verdict),
+}
+
+/// How KVM's state is not the model's.
+enum Differs {
+    /// In words.
+    Says(String),
+    /// Not in the CPU's registers.
+    Elsewhere,
 }
 
 /// Where an edge has led.
@@ -196,37 +205,69 @@ impl Worker {
         }
         let whole = self.packer.hash(&self.session, None);
         let predicted = *self.session.machine().state();
-        self.packer.unpack(state, &mut self.session);
-        let at = self.session.machine().rip();
-        self.session.set_engine(Engine::Kvm);
-        let followed = path::follow(&mut self.session, edge, reductions, None);
-        self.session.set_engine(Engine::Model);
-        followed?;
-        self.packer.look(&self.session);
-        let kind = |verdict: Option<&Verdict>| verdict.map(Verdict::kind);
-        let saw = self.session.take_verdict();
-        let differs = match (to, saw) {
-            (To::Ends(predicted), saw) if kind(Some(predicted)) == kind(saw.as_ref()) => None,
-            (To::Ends(predicted), None) => Some(format!("the model says {predicted}, and KVM goes on")),
-            (To::Ends(predicted), Some(saw)) => Some(format!("the model says {predicted}, and KVM {saw}")),
-            (_, Some(saw)) => Some(format!("KVM says {saw}, and the model goes on")),
-            (_, None) if self.packer.hash(&self.session, None) == whole => None,
-            (_, None) => Some(self.difference(&predicted)),
-        };
+        let mut differs = None;
+        // A free run does not see all that the model sees, so a step decides where they differ.
+        for stepped in [false, true] {
+            self.packer.unpack(state, &mut self.session);
+            self.session.set_engine(Engine::Kvm);
+            let followed = match stepped {
+                false => path::follow(&mut self.session, edge, reductions, None).map(|_| ()),
+                true => path::follow_stepped(&mut self.session, edge, reductions),
+            };
+            self.session.set_engine(Engine::Model);
+            followed?;
+            self.packer.look(&self.session);
+            differs = self.differs(to, whole, &predicted);
+            if differs.is_none() {
+                break;
+            }
+        }
+        let at = state.rip();
         if let Some(what) = differs.filter(|_| self.deviations.len() < MOST_DEVIATIONS) {
+            let what = match what {
+                Differs::Says(what) => what,
+                Differs::Elsewhere => self.elsewhere(state, edge, reductions)?,
+            };
             self.deviations.push(Deviation { at, edge, what });
         }
         Ok(())
     }
 
-    /// In what KVM's state, which is at hand, is not the predicted one.
-    fn difference(&self, predicted: &crate::kvm::VcpuState) -> String {
-        use crate::oracle::Context;
-        let (model, kvm) = (Context::of(predicted), Context::of(self.session.machine().state()));
-        match model.difference(&kvm) {
-            Some((name, model, kvm)) => format!("{name} is {model:#x} by the model, and {kvm:#x} on KVM"),
-            None => "memory, events or what the oracle saw is not the same by the model and on KVM".into(),
+    /// How what KVM came to, which is at hand, is not what the model predicted.
+    fn differs(&mut self, to: &To, whole: u128, predicted: &VcpuState) -> Option<Differs> {
+        let says = |what| Some(Differs::Says(what));
+        match (to, self.session.take_verdict()) {
+            (To::Ends(predicted), Some(saw)) if predicted.kind() == saw.kind() => None,
+            (To::Ends(predicted), None) => says(format!("the model says {predicted}, and KVM goes on")),
+            (To::Ends(predicted), Some(saw)) => says(format!("the model says {predicted}, and KVM {saw}")),
+            (_, Some(saw)) => says(format!("KVM says {saw}, and the model goes on")),
+            (_, None) if self.packer.hash(&self.session, None) == whole => None,
+            (_, None) => {
+                let (model, kvm) = (Context::of(predicted), Context::of(self.session.machine().state()));
+                Some(model.difference(&kvm).map_or(Differs::Elsewhere, |(name, model, kvm)| {
+                    Differs::Says(format!("{name} is {model:#x} by the model, and {kvm:#x} on KVM"))
+                }))
+            }
         }
+    }
+
+    /// Where KVM's memory, which is at hand, is not the model's: the model executes it again.
+    fn elsewhere(&mut self, state: &Packed, edge: Edge, reductions: Reductions) -> Result<String, Error> {
+        let kvm = self.session.machine().memory().0.to_vec();
+        self.packer.unpack(state, &mut self.session);
+        path::follow(&mut self.session, edge, reductions, None)?;
+        self.packer.look(&self.session);
+        let _ = self.session.take_verdict();
+        let model = self.session.machine().memory().0;
+        let at = (0..model.len()).step_by(8).find(|at| model[*at..at + 8] != kvm[*at..at + 8]);
+        Ok(match at {
+            Some(at) => format!(
+                "physical {at:#x} holds {:02x?} by the model, and {:02x?} on KVM",
+                &model[at..at + 8],
+                &kvm[at..at + 8]
+            ),
+            None => "events or what the oracle saw is not the same by the model and on KVM".into(),
+        })
     }
 
     fn note_stacks(&mut self) {

@@ -6,6 +6,7 @@ use guest::abi;
 use super::lab::{Error, Machine, Stop};
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use crate::cpu::rflags;
 use crate::image::code::Flow;
 use crate::image::manifest::Mode;
 use crate::image::vectors::has_error_code;
@@ -43,8 +44,10 @@ impl Machine {
             _ => self.pv.hypercall(&mut state, &mut mem, from),
         };
         if let Outcome::Refused(why) = outcome {
-            // A fault at the call: RIP goes back to it, nothing else changes.
+            // A fault at the call: RIP goes back to it, and the frame has RF set, as that of any
+            // fault (SDM vol. 3, 18.3.1.1). Nothing else changes.
             state.regs.rip = from;
+            state.regs.rflags |= rflags::RF;
             state.events.exception = crate::cpu::Exception {
                 injected: 1,
                 nr: why.vector,

@@ -76,7 +76,18 @@ impl Context {
         if let Some(((name, was), (_, is))) = plain {
             return Some((name.to_owned(), was, is));
         }
-        hidden(&self.sregs, &now.sregs).or_else(|| self.lazy.state().difference(&now.lazy.state()))
+        hidden(&self.sregs, &now.sregs).or_else(|| self.lazy_difference(now))
+    }
+
+    /// The first difference in the lazy state. DR6 is left out: the CPU sets its bits at every
+    /// #DB and never clears them (SDM vol. 3, 19.2.3), so a body that takes a trap leaves them.
+    fn lazy_difference(&self, now: &Self) -> Option<(String, u64, u64)> {
+        if self.lazy == now.lazy {
+            return None;
+        }
+        let (was, mut is) = (self.lazy.state(), crate::cpu::Lazy::clone(&now.lazy.state()));
+        is.debug.dr6 = was.debug.dr6;
+        was.difference(&is)
     }
 
     /// The first register that the entry code's [`abi::Regs`] shows otherwise.

@@ -2,6 +2,8 @@
 //!
 //! `MODEL_CASES=2000 cargo test -p tests --test model_trace` tries more machines of each form.
 
+#![allow(clippy::print_stdout, reason = "how much was compared is part of the result")]
+
 use vmm::cpu::conform::{Form, Random, Scene, forms};
 use vmm::cpu::{Access, Cpu, End, Model, Place, Provenance, Ram, Register, Traced, Untraced, inputs};
 

@@ -356,9 +356,7 @@ impl Provenance for Traced {
 
     fn put(word: &Word, at: usize, size: usize, other: &Word) -> Word {
         let mut out = *word;
-        for i in 0..size.min(8 - at.min(8)) {
-            out[at + i] = other[i];
-        }
+        out.iter_mut().skip(at).take(size).zip(other).for_each(|(to, from)| *to = *from);
         out
     }
 

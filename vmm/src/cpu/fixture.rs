@@ -29,8 +29,8 @@ pub fn machine(code: &[u8]) -> (Vec<u8>, Cpu) {
     }
     put(0x600 + 0x24, &NMI_STACK.to_le_bytes());
     put(CODE, code);
-    let mut cpu = Cpu::default();
-    cpu.regs = Regs { rip: CODE, rsp: STACK - 0x100, rflags: rflags::FIXED, ..Regs::default() };
+    let regs = Regs { rip: CODE, rsp: STACK - 0x100, rflags: rflags::FIXED, ..Regs::default() };
+    let mut cpu = Cpu { regs, ..Cpu::default() };
     let flat = |selector, code: bool| segment::flat(selector, code, 0, code);
     let data = flat(0x10, false);
     let tr = Segment { base: 0x600, limit: 0x67, selector: 0x18, type_: 0xb, present: 1, ..Segment::default() };

@@ -18,7 +18,7 @@ pub(super) fn when(condition: bool, flag: u64) -> u64 {
 #[inline]
 pub(super) fn of_result(r: u64, size: usize) -> u64 {
     let r = r & ones(size);
-    when(r == 0, ZF) | when(r & sign(size) != 0, SF) | when((r as u8).count_ones() % 2 == 0, PF)
+    when(r == 0, ZF) | when(r & sign(size) != 0, SF) | when((r as u8).count_ones().is_multiple_of(2), PF)
 }
 
 /// `a + b + carry`, and all flags.

@@ -184,10 +184,13 @@ impl ByEpisodes {
             Some(class) => class,
             None if edge == Edge::NMI && !id.is_multiple_of(worker.sample) => return Ok(None), // this round only learns
             None => {
-                log::debug!("{}", match self.known.get(&key).and_then(|list| list.first()) {
-                    Some(class) => format!("another class: {}", class.misfit(&worker.session)),
-                    None => format!("another kind of context at {:#x}", worker.session.machine().rip()),
-                });
+                log::debug!(
+                    "{}",
+                    match self.known.get(&key).and_then(|list| list.first()) {
+                        Some(class) => format!("another class: {}", class.misfit(&worker.session)),
+                        None => format!("another kind of context at {:#x}", worker.session.machine().rip()),
+                    }
+                );
                 self.episodes.searched += 1;
                 match self.search_class(worker, state, edge, stop)? {
                     Ok(class) => {

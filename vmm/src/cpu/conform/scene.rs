@@ -45,7 +45,7 @@ fn base() -> Vec<u8> {
     }
     poke(ram, TSS + 96, 0x68 << 48);
     for level in 0..3 {
-        poke(ram, TABLES + 0x1000 * level, TABLES + 0x1000 * (level + 1) | 0x67);
+        poke(ram, TABLES + 0x1000 * level, (TABLES + 0x1000 * (level + 1)) | 0x67);
     }
     for page in (0x1000..RAM).step_by(0x1000) {
         let flags = match page {

@@ -346,8 +346,9 @@ impl Provenance for Traced {
 
     fn put(word: &Word, at: usize, size: usize, other: &Word) -> Word {
         let mut out = *word;
-        for i in 0..size.min(8 - at.min(8)) {
-            out[at + i] = other[i];
+        let size = size.min(8 - at.min(8));
+        if size > 0 {
+            out[at..at + size].copy_from_slice(&other[..size]);
         }
         out
     }

@@ -53,27 +53,3 @@ fn a_flag_that_is_undefined_is_not_tested() {
     assert_eq!(ends[1], End::NotUnderstood(NotUnderstood::UndefinedFlags(rflags::ZF)));
     assert_eq!(cpu.regs.rip, CODE + 2);
 }
-
-/// `cargo test -p vmm --release --lib cpu -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "the figure is what this test is for")]
-fn time_of_a_step() {
-    // 1: push %rax; mov (%rsp),%rbx; add %rbx,%rcx; pop %rdx; cmp %rdx,%rax; jnz 1b; dec %rdi; jnz 1b
-    let code = [
-        0x50, 0x48, 0x8b, 0x1c, 0x24, 0x48, 0x01, 0xd9, 0x5a, 0x48, 0x39, 0xd0, 0x75, 0xf2, 0x48, 0xff, 0xcf, 0x75,
-        0xed,
-    ];
-    let (mut ram, mut cpu) = machine(&code);
-    cpu.regs.rdi = u64::MAX;
-    let mut log = Vec::new();
-    let mut mem = Ram::new(&mut ram, &mut log);
-    let mut model = Model::default();
-    let n = 8_000_000;
-    let start = std::time::Instant::now();
-    for _ in 0..n {
-        assert_eq!(model.step(&mut cpu, &mut mem, &mut Untraced), End::Next);
-        mem.log.clear();
-    }
-    println!("{} ns a step", start.elapsed().as_nanos() / n);
-}

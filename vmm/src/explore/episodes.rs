@@ -38,6 +38,9 @@ use crate::machine::Engine;
 /// Rounds of learning after which it is left to the whole search.
 const MOST_ROUNDS: u32 = 50;
 
+/// States of one episode beyond which following values costs more than it saves.
+const MOST_STATES: usize = 3000;
+
 /// Why a round ended.
 enum Ended {
     /// Nothing new appeared.
@@ -247,7 +250,7 @@ impl ByEpisodes {
                     if let Some(verdict) = step.verdict {
                         return Ok(Err(Ended::Open(format!("in an episode: {verdict}"))));
                     }
-                    all.look_as(&step.trace);
+                    all.take_looks(&mut step.trace);
                     if step.outermost {
                         if edge == Edge::Step && !at_root {
                             states.set_next(*id, Next::End);
@@ -255,7 +258,7 @@ impl ByEpisodes {
                         match class.endings.iter_mut().find(|e| e.hash == step.hash) {
                             Some(known) => {
                                 known.trace.join(&step.trace, |paddr| worker.matters(paddr));
-                                all.look_as(&known.trace);
+                                all.take_looks(&mut known.trace);
                             }
                             None => {
                                 let way = states.path(*id).into_iter().chain([edge]).collect();
@@ -279,14 +282,17 @@ impl ByEpisodes {
                             self.search.report.merged += 1;
                             let known = &mut traces[to as usize];
                             known.join(&step.trace, |paddr| worker.matters(paddr));
-                            all.look_as(known);
+                            all.take_looks(known);
                         }
                     }
                 }
             }
             self.search.report.bound = self.search.bound_hit(stop);
-            if self.search.report.bound.is_some() || states.len() > self.search.config.max_states {
+            if self.search.report.bound.is_some() {
                 return Ok(Err(Ended::Bound));
+            }
+            if states.len() > MOST_STATES {
+                return Ok(Err(Ended::Open(format!("an episode has more than {MOST_STATES} states"))));
             }
         }
         self.goes_round |= states.first_on_cycle().is_some();

@@ -45,6 +45,7 @@ pub fn explore(
     // What is live in a handler hardly depends on what it interrupted: it is learned
     // from few interrupted contexts first, then the whole search is made.
     let mut sample = if config.reductions.merge_dead { LEARN_FROM } else { 1 };
+    let mut seen = Vec::new();
     for round in 1.. {
         workers.iter_mut().for_each(|w| w.sample = sample);
         let mut search = Search::begin(&mut workers[0], config);
@@ -56,6 +57,16 @@ pub fn explore(
             search.states.len()
         );
         // What a round has found was found by running it: it stands, whatever else is live.
+        let broken = !search.found.is_empty() && !config.keep_going;
+        if broken && sample > 1 && !stopped {
+            // A shorter one may arrive in a context that was left out.
+            seen.append(&mut search.found);
+            sample = 1;
+            continue;
+        }
+        if search.found.is_empty() {
+            search.found.append(&mut seen);
+        }
         let broken = !search.found.is_empty() && !config.keep_going;
         if stopped || broken || (!more && sample == 1) {
             search.report.rounds = round;

@@ -158,8 +158,13 @@ impl Machine {
 
     fn put_cpu(&mut self, cpu: &Cpu) {
         let lazy = &self.predictor.lazy.1;
-        if (cpu.debug, cpu.msrs) != (lazy.debug, lazy.msrs) {
-            let changed = cpu::Lazy { debug: cpu.debug, msrs: cpu.msrs, ..(**lazy).clone() };
+        let mut debug = cpu.debug;
+        if !self.vm.lazy_classes().debug {
+            // #DB sets bits of DR6 that no instruction of this guest can read.
+            debug.dr6 = lazy.debug.dr6;
+        }
+        if (debug, cpu.msrs) != (lazy.debug, lazy.msrs) {
+            let changed = cpu::Lazy { debug, msrs: cpu.msrs, ..(**lazy).clone() };
             let id = LazyId::of(changed);
             self.predictor.lazy = (id, id.state());
         }

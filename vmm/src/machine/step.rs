@@ -146,6 +146,7 @@ impl Machine {
         };
         self.see(&d);
         let before = self.state().regs;
+        let shadow = self.state().events.interrupt.shadow;
         let rip = before.rip;
         let next = d.insn.next_ip();
         if let Some(why) = self.cannot_trap(&d) {
@@ -185,7 +186,7 @@ impl Machine {
         }
         if stop == Stop::Boundary {
             let faulted = self.faulted(target, &before, d.flow);
-            self.settle(&d, before.rflags, popped_flags.filter(|_| !faulted));
+            self.settle(&d, (before.rflags, shadow), popped_flags.filter(|_| !faulted));
             match self.knobs.hv_bug {
                 _ if !blocked || d.flow != Flow::Iret => {}
                 Some(HvBug::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
@@ -218,10 +219,14 @@ impl Machine {
 
     /// Puts back what the HLT at the stop consumed: shadows, and RF from a popped
     /// frame.
-    fn settle(&mut self, d: &Decoded, flags_before: u64, popped_flags: Option<u64>) {
+    ///
+    /// Of several loads of SS in a row only the first casts a shadow (SDM vol. 3, 6.8.3: no more
+    /// is guaranteed; KVM's emulator does it so).
+    fn settle(&mut self, d: &Decoded, before: (u64, u8), popped_flags: Option<u64>) {
         let fell_through = self.rip() == d.insn.next_ip();
+        let (flags_before, shadow_before) = before;
         let shadow = match () {
-            () if fell_through && d.loads_ss() => SHADOW_MOV_SS,
+            () if fell_through && d.loads_ss() && shadow_before & SHADOW_MOV_SS == 0 => SHADOW_MOV_SS,
             () if fell_through && d.is_sti() && flags_before & rflags::IF == 0 => SHADOW_STI,
             () => 0,
         };
@@ -298,7 +303,7 @@ impl Machine {
             }
         }
         if stop == Stop::Boundary {
-            self.settle(d, flags, None);
+            self.settle(d, (flags, 0), None);
         }
         Ok(stop)
     }
@@ -345,7 +350,7 @@ impl Machine {
                     return Ok(stop);
                 }
                 self.vm.state_mut().regs.rip = rip;
-                self.settle(d, before_flags, popped_flags.filter(|_| d.flow == Flow::Iret));
+                self.settle(d, (before_flags, 0), popped_flags.filter(|_| d.flow == Flow::Iret));
                 Ok(Stop::Boundary)
             }
             _ => Ok(Stop::Failed("an indirect jump to itself".into())),

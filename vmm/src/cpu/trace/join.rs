@@ -11,7 +11,6 @@ impl Traced {
     ///
     /// Both must be settled.
     pub fn join(&mut self, other: &Self, matters: impl Fn(u64) -> bool) {
-        self.look_as(other);
         for register in Register::all().filter(|r| *r != Register::Flags) {
             let (a, b) = (self.register_origins(register), other.register_origins(register));
             a.into_iter().zip(b).for_each(|(a, b)| self.join_byte(other, a, b));
@@ -28,19 +27,6 @@ impl Traced {
             let (a, b) = (self.byte_at(paddr), other.byte_at(paddr));
             self.join_byte(other, a, b);
         }
-    }
-
-    /// Looks at everything that `other`, from the same beginning, has looked at.
-    pub fn look_as(&mut self, other: &Self) {
-        for (place, bits) in other.looked().collect::<Vec<_>>() {
-            self.look_at(place, bits);
-        }
-        other.predicates().iter().for_each(|p| self.add_predicate(*p));
-    }
-
-    /// Takes note that these bits of an input are looked at.
-    pub fn look_at(&mut self, place: Place, bits: u8) {
-        self.look_place(place, bits);
     }
 
     /// Takes note that all of an input register is looked at.

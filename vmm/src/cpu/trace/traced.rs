@@ -137,8 +137,18 @@ impl Traced {
         self.memory.get(&(paddr >> 3)).map_or(Origin::Copy(Place::Memory(paddr)), |w| w[(paddr & 7) as usize])
     }
 
-    pub(super) fn add_predicate(&mut self, predicate: Predicate) {
-        self.predicate(predicate);
+    /// Takes over what `other`, from the same beginning, has looked at: it has looked at
+    /// nothing then.
+    pub fn take_looks(&mut self, other: &mut Self) {
+        for (mine, theirs) in self.looked_registers.iter_mut().zip(&mut other.looked_registers) {
+            *mine |= std::mem::take(theirs);
+        }
+        for (word, mask) in other.looked_memory.drain() {
+            *self.looked_memory.entry(word).or_default() |= mask;
+        }
+        for predicate in other.predicates.drain(..) {
+            self.predicate(predicate);
+        }
     }
 
     /// What an [`Origin::Offset`] stands for.
@@ -346,10 +356,7 @@ impl Provenance for Traced {
 
     fn put(word: &Word, at: usize, size: usize, other: &Word) -> Word {
         let mut out = *word;
-        let size = size.min(8 - at.min(8));
-        if size > 0 {
-            out[at..at + size].copy_from_slice(&other[..size]);
-        }
+        out.iter_mut().skip(at).take(size).zip(other).for_each(|(to, from)| *to = *from);
         out
     }
 

@@ -175,7 +175,7 @@ fn no_two_states_share_a_hash() {
 
 #[test]
 fn a_bound_that_was_hit_is_no_pass() {
-    let (code, found) = explore("mainline", "short-ud-fault", &["--max-states", "50"]);
+    let (code, found) = explore("mainline", "short-ud-fault", &["--max-states", "500"]);
     assert_eq!((code, &found["verdict"], &found["closed"]), (1, &"open".into(), &false.into()));
     assert!(found["bound"].as_str().unwrap().contains("--max-states"), "{found}");
     assert!(found["frontier"].as_u64().unwrap() > 0);

@@ -71,12 +71,21 @@ fn explore_entry(entry: &str) -> Done {
     vmm(&["explore", "--entry", object.to_str().unwrap(), "--scheme", "custom", "--scenario", "quiet", "--json"])
 }
 
-/// Checks what a search came to.
+/// Checks what a search came to, and that KVM and all gears agree with it.
 #[track_caller]
 fn check(name: &str, done: Done, right: Right) {
+    if let Some(found) = is_right(name, done, right) {
+        let none = Value::Array(vec![]);
+        assert_eq!((&found["disagreements"], &found["deviations"]), (&0.into(), &none), "{name}: {found}");
+    }
+}
+
+/// Checks what a search came to. Returns its document, if there is one.
+#[track_caller]
+fn is_right(name: &str, done: Done, right: Right) -> Option<Value> {
     if let Refused(words) = right {
         done.exits(65).says(&[words]);
-        return;
+        return None;
     }
     assert_eq!(done.code, 1, "{name}: {}{}", done.stdout, done.stderr);
     let found: Value = done.json();
@@ -90,7 +99,7 @@ fn check(name: &str, done: Done, right: Right) {
         }
         Refused(_) => unreachable!("it was looked at above"),
     }
-    assert_eq!((&found["disagreements"], &found["deviations"]), (&0.into(), &Value::Array(vec![])), "{name}: {found}");
+    Some(found)
 }
 
 #[test]
@@ -129,18 +138,26 @@ fn what_is_read_is_not_dead() {
     each(Pv, &[("read-hypercall", Breaks("I14"))]);
 }
 
-/// Boundaries that are there only at run time, and a handler that looks at what it interrupted.
+/// Boundaries that are there only at run time, and one that a free run does not stand at.
 #[test]
 fn every_boundary_is_stood_at() {
     let kinds = [
         ("patched-code", Breaks("I6")),
-        ("own-opcode", Breaks("I6")),
         ("second-idt", Breaks("I6")),
         ("far-jump", Breaks("I6")),
         ("iterations", Breaks("I6")),
         ("astray", Breaks("I9")),
     ];
     each(Flat, &kinds);
+}
+
+/// The handler looks at the instruction that it interrupted. In free runs a HLT of the lab's stands
+/// in its place, so the gears that run freely come to another verdict. The search is not misled.
+#[test]
+fn a_handler_that_reads_the_interrupted_code_is_seen() {
+    if gcc::is_there() {
+        is_right("own-opcode", explore(Flat, Some("own-opcode")), Breaks("I6"));
+    }
 }
 
 /// A nested NMI that depends on the interrupted context, by a way that is hard to follow.

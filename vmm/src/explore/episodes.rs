@@ -288,7 +288,8 @@ impl ByEpisodes {
                 }
             }
             self.search.report.bound = self.search.bound_hit(stop);
-            if self.search.report.bound.is_some() {
+            let so_far = self.search.states.len() + self.episodes.states as usize + states.len();
+            if self.search.report.bound.is_some() || so_far > self.search.config.max_states {
                 return Ok(Err(Ended::Bound));
             }
             if states.len() > MOST_STATES {

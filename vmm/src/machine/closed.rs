@@ -17,7 +17,13 @@ impl Machine {
     /// carried traps, and code is decoded as boot has left it.
     pub(super) fn close(&mut self, host: &Host) -> Result<(), Error> {
         let writable = stretches(&self.pages);
-        self.vm.write_only_to(&writable)?;
+        if undefined::walks_read_only_tables(host)? {
+            self.vm.write_only_to(&writable)?;
+        } else {
+            log::info!(
+                "this host cannot protect memory outside the writable segments: only a search by the model sees writes to it"
+            );
+        }
         let faulting_iret_unblocks = self.knobs.faulting_iret_unblocks;
         let knobs = cpu::Knobs { faulting_iret_unblocks, undefined: undefined::measure(host)? };
         self.predictor = Predictor::new(knobs, self.vm.ram().len(), &writable);

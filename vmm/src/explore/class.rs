@@ -137,14 +137,5 @@ fn show(looked: &[(Place, u8, u8)]) -> String {
 /// The registers whose provenance is followed.
 fn cpu_of(session: &Session) -> Cpu {
     let state = session.machine().state();
-    let lazy = state.lazy.state();
-    Cpu {
-        regs: state.regs,
-        sregs: state.sregs,
-        events: state.events,
-        kernel_gs: state.kernel_gs,
-        debug: lazy.debug,
-        msrs: lazy.msrs,
-        undefined: 0,
-    }
+    state.cpu(&state.lazy.state())
 }

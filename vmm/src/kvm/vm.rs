@@ -12,7 +12,7 @@ use super::host::SYNC_ALL;
 use super::ram::Ram;
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
-use crate::cpu::{Classes, Events, LazyId, Regs, Sregs};
+use crate::cpu::{Classes, Cpu, Events, Lazy, LazyId, Regs, Sregs};
 
 /// Registers, system registers and events of a vCPU, which the sync-regs area holds,
 /// and one register that it does not.
@@ -32,6 +32,19 @@ pub struct VcpuState {
 }
 
 impl VcpuState {
+    /// The same state as the model of the CPU has it. `lazy` is what [`Self::lazy`] stands for.
+    pub fn cpu(&self, lazy: &Lazy) -> Cpu {
+        Cpu {
+            regs: self.regs,
+            sregs: self.sregs,
+            events: self.events,
+            kernel_gs: self.kernel_gs,
+            debug: lazy.debug,
+            msrs: lazy.msrs,
+            undefined: 0,
+        }
+    }
+
     pub(super) fn store(&self, area: &mut kvm_sync_regs) {
         (area.regs, area.sregs) = (self.regs.into(), self.sregs.into());
         area.events = loaded(self.events);

@@ -144,16 +144,7 @@ impl Machine {
         if self.predictor.lazy.0 != state.lazy {
             self.predictor.lazy = (state.lazy, state.lazy.state());
         }
-        let lazy = &self.predictor.lazy.1;
-        Cpu {
-            regs: state.regs,
-            sregs: state.sregs,
-            events: state.events,
-            kernel_gs: state.kernel_gs,
-            debug: lazy.debug,
-            msrs: lazy.msrs,
-            undefined: 0,
-        }
+        state.cpu(&self.predictor.lazy.1)
     }
 
     fn put_cpu(&mut self, cpu: &Cpu) {

@@ -135,6 +135,7 @@ impl Worker {
         }
         self.packer.unpack(state, &mut self.session);
         let stand = Stand::of(&self.session);
+        let time_reads = self.session.machine().time_reads();
         let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
         self.packer.look(&self.session);
         let to = match self.session.take_verdict() {
@@ -148,7 +149,10 @@ impl Worker {
                 }
             }
         };
-        self.confirm(state, edge, reductions, &to)?;
+        // What has read time goes another way the next time, by the model as on KVM.
+        if self.session.machine().time_reads() == time_reads {
+            self.confirm(state, edge, reductions, &to)?;
+        }
         Ok(Some(Reached { from: id, edge, to, stand, nesting }))
     }
 
@@ -163,6 +167,7 @@ impl Worker {
     ) -> Result<Option<Traveled>, Error> {
         self.packer.unpack(state, &mut self.session);
         let stand = Stand::of(&self.session);
+        let time_reads = self.session.machine().time_reads();
         self.session.set_trace(Some(trace));
         let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
         let Some(mut trace) = self.session.take_trace() else { return Ok(None) };
@@ -174,7 +179,7 @@ impl Worker {
         self.note_stacks();
         self.point = (Point::of(&self.session), self.keep());
         let packed = verdict.is_none().then(|| self.packer.pack(&self.session));
-        if verdict.is_none() {
+        if verdict.is_none() && self.session.machine().time_reads() == time_reads {
             self.confirm(state, edge, reductions, &To::Known(hash))?;
         }
         Ok(Some(Traveled { trace, nesting, stand, outermost, verdict, hash, state: packed }))

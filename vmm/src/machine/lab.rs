@@ -115,6 +115,8 @@ pub struct Machine {
     pub(super) predictor: Predictor,
     /// [`Machine::read_time`].
     pub(super) read_time: Option<u64>,
+    /// [`Machine::time_reads`].
+    pub(super) time_reads: u64,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
     pub(super) patches: Vec<(usize, u64, u8)>,
 }
@@ -161,6 +163,7 @@ impl Machine {
             user: None,
             predictor: Predictor::default(),
             read_time: None,
+            time_reads: 0,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;

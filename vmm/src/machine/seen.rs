@@ -16,8 +16,9 @@ impl Machine {
             self.vm.add_lazy_classes(classes);
         }
         let msr = d.insn.mnemonic() == iced_x86::Mnemonic::Rdmsr && TIME_MSRS.contains(&(self.state().regs.rcx as u32));
-        if self.read_time.is_none() && (msr || d.reads_time()) {
-            self.read_time = Some(d.insn.ip());
+        if msr || d.reads_time() {
+            self.time_reads += 1;
+            self.read_time.get_or_insert(d.insn.ip());
         }
     }
 
@@ -25,6 +26,11 @@ impl Machine {
     /// repeated, and no proof holds over it.
     pub fn read_time(&self) -> Option<u64> {
         self.read_time
+    }
+
+    /// How many instructions that read time or randomness were seen to execute.
+    pub fn time_reads(&self) -> u64 {
+        self.time_reads
     }
 
     /// Why a step cannot have been the instruction `d` alone; `None` where it can. It ended

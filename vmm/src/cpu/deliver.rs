@@ -1,5 +1,6 @@
 //! Delivery of exceptions, interrupts and NMIs in IA-32e mode (SDM vol. 3, 7.12 and 7.14).
 
+use super::access::{Want, is_canonical};
 use super::end::{Delivered, End, Fault, Run, Stop, coded, plain, vector};
 use super::exec::{Exec, SP};
 use super::flags::when;
@@ -8,7 +9,6 @@ use super::rflags;
 use super::segment::null;
 use super::trace::{Provenance, Register};
 use super::value::Val;
-use super::walk::{Want, is_canonical};
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

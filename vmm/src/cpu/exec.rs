@@ -1,12 +1,12 @@
 //! One instruction in execution: its access to registers, flags and memory.
 
+use super::access::{Want, is_canonical};
 use super::decode::{Address, Base, Decoded, Operand};
 use super::end::{NotUnderstood, Run, coded, vector};
 use super::flags::{self, ARITHMETIC};
 use super::memory::{Kind, Memory};
 use super::trace::{Provenance, Register};
 use super::value::{Val, ones};
-use super::walk::{Want, is_canonical};
 use super::{Cpu, Knobs};
 
 pub(super) const CX: u8 = 1;

@@ -5,6 +5,7 @@
 //! state or says [`End::NotUnderstood`]. The semantics are written once, over
 //! [`Provenance`], which carries where values come from, or nothing ([`Untraced`]).
 
+mod access;
 mod alu;
 mod bits;
 pub mod conform;

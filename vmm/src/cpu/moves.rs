@@ -264,7 +264,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let limit = self.load(at, 2, stack)?;
         let base = self.load(at.wrapping_add(2), 8, stack)?;
         let (limit, base) = (self.look(limit) as u16, self.look(base));
-        if !super::walk::is_canonical(base) {
+        if !super::access::is_canonical(base) {
             return Err(coded(vector::GP, 0));
         }
         let t = super::Table { base, limit };

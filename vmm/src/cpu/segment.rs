@@ -1,12 +1,12 @@
 //! Descriptors and the segment registers (SDM vol. 3, 3.4 and 6.7).
 
 use super::Segment;
+use super::access::Want;
 use super::end::{Run, Stop, coded, vector};
 use super::exec::Exec;
 use super::memory::{Kind, Memory};
 use super::trace::{Provenance, Register};
 use super::value::Val;
-use super::walk::Want;
 
 pub(super) const ES: u8 = 0;
 pub(super) const CS: u8 = 1;

@@ -1,5 +1,6 @@
 //! One step of the CPU: an instruction, or an event.
 
+use super::access::{Want, is_canonical};
 use super::control::{CR0_AM, CR0_PE, CR0_PG, CR4_LA57, CR4_UNKNOWN, EFER_LMA};
 use super::decode::{Cache, Code, Decoded, Op, decode};
 use super::deliver::{Event, Source};
@@ -9,7 +10,6 @@ use super::memory::Memory;
 use super::rflags::{AC, CF, DF, RF, TF};
 use super::trace::{Provenance, Register};
 use super::value::Val;
-use super::walk::{Want, is_canonical};
 use super::{Cpu, Knobs, SHADOW_MOV_SS};
 
 /// The model of a CPU: what it remembers of code that it decoded, and its knobs. It has no

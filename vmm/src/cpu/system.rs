@@ -333,7 +333,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         if task {
             found.raw |= 1 << 41;
             let busy = Val::known(found.raw);
-            self.write(found.at, 8, busy, false, super::walk::Want::SYSTEM_WRITE, Kind::Descriptor)?;
+            self.write(found.at, 8, busy, false, super::access::Want::SYSTEM_WRITE, Kind::Descriptor)?;
         }
         let mut segment = found.segment(selector);
         segment.base |= high << 32;

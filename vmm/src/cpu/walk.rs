@@ -1,6 +1,7 @@
 //! The walk of the page tables (SDM vol. 3, 5.5 and 5.6): 4 levels, with rights, accessed and
 //! dirty bits. There is no TLB: a translation is always that of the tables as they are.
 
+use super::access::Want;
 use super::control::{CR0_WP, CR4_SMAP, CR4_SMEP, EFER_NXE};
 use super::end::{Fault, NotUnderstood, Run, Stop, vector};
 use super::exec::Exec;
@@ -24,45 +25,6 @@ mod code {
     pub const USER: u32 = 1 << 2;
     pub const RESERVED: u32 = 1 << 3;
     pub const FETCH: u32 = 1 << 4;
-}
-
-/// An access, as rights see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Want {
-    pub write: bool,
-    pub fetch: bool,
-    /// By code at CPL 3.
-    pub user: bool,
-    /// By the CPU itself, to a table: SMAP's AC flag does not allow it.
-    pub implicit: bool,
-}
-
-impl Want {
-    /// To read data.
-    pub fn read(cpl: u8) -> Self {
-        Self { write: false, fetch: false, user: cpl == 3, implicit: false }
-    }
-
-    /// To write data.
-    pub fn write(cpl: u8) -> Self {
-        Self { write: true, ..Self::read(cpl) }
-    }
-
-    /// To execute.
-    pub fn fetch(cpl: u8) -> Self {
-        Self { fetch: true, ..Self::read(cpl) }
-    }
-
-    /// To read a descriptor table or the TSS.
-    pub const SYSTEM: Self = Self { write: false, fetch: false, user: false, implicit: true };
-    /// To set a bit in a descriptor.
-    pub const SYSTEM_WRITE: Self = Self { write: true, ..Self::SYSTEM };
-}
-
-/// Whether bits 63 to 48 are copies of bit 47.
-#[inline]
-pub(super) fn is_canonical(at: u64) -> bool {
-    ((at << 16) as i64 >> 16) as u64 == at
 }
 
 impl<M: Memory, P: Provenance> Exec<'_, M, P> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::declare::{Error, Resolver, number};
+use super::resolver::{Error, Resolver, number};
 
 /// What the NMI body relies on besides what every body does (I21).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use guest::abi;
 
-use super::file::{Error, Image, Segment};
+use super::elf::Segment;
+use super::error::Error;
+use super::file::Image;
 
 /// Checks what needs segments and manifest together.
 pub(super) fn image(image: &Image) -> Result<(), Error> {

@@ -6,8 +6,27 @@ use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 use object::{Endianness, SectionIndex};
 
-use super::file::{Error, Segment};
+use super::error::Error;
 use super::symbols::Raw;
+
+/// A loadable part of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Address the code runs at.
+    pub vaddr: u64,
+    /// Guest-physical address it is loaded at.
+    pub paddr: u64,
+    /// Bytes in memory.
+    pub size: u64,
+    /// Offset of its bytes in the file.
+    pub offset: u64,
+    /// Bytes in the file; the rest is zero.
+    pub file_size: u64,
+    /// May be written.
+    pub write: bool,
+    /// May be executed.
+    pub exec: bool,
+}
 
 /// An ELF64 executable for x86-64.
 pub(super) struct Elf<'a> {

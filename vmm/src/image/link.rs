@@ -13,8 +13,10 @@ use object::{Endianness, SectionIndex};
 
 use super::declare::Slot;
 use super::elf::{header, wrong_kind};
-use super::file::{self, Added, Image};
+use super::error;
+use super::file::Image;
 use super::manifest::{self, Line, Mode};
+use super::read::Added;
 
 /// Why an object cannot be linked.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,7 @@ pub enum Error {
     Manifest(String),
     /// The whole, read again.
     #[error(transparent)]
-    Image(#[from] file::Error),
+    Image(#[from] error::Error),
 }
 
 type Header = FileHeader64<Endianness>;

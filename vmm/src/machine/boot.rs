@@ -7,7 +7,7 @@ use linux_loader::loader::{Elf, KernelLoader};
 
 use super::paging::Tables;
 use crate::cpu::rflags;
-use crate::image::file::{Image, Segment};
+use crate::image::{Image, Segment};
 use crate::kvm::Vm;
 
 /// Where the boot GDT lies: three descriptors.

@@ -1,7 +1,7 @@
 //! The run without NMIs that every other run is compared with.
 
 use super::rules::Rules;
-use crate::image::declare::vector_name;
+use crate::image::vectors::vector_name;
 
 /// Execution stood at a boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::rules::Rules;
 use super::rules::memory::Since;
 use super::verdict::Verdict;
 use crate::image::Mode;
-use crate::image::declare::has_error_code;
+use crate::image::vectors::has_error_code;
 use crate::machine::Machine;
 
 /// Watches one run.

@@ -1,7 +1,7 @@
 //! Watches a run and tells each instruction.
 
 use super::trace::Step;
-use crate::image::declare::vector_name;
+use crate::image::vectors::vector_name;
 use crate::inject::{Boundary, Kind, Session, Visitor};
 use crate::kvm::VcpuState;
 

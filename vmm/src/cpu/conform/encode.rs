@@ -1,25 +1,8 @@
 //! A random instruction of a form.
 
-use super::forms::Form;
+use super::forms::{Form, Sizes};
 use super::layout::DATA;
 use super::random::Random;
-
-/// Which operand sizes a form has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sizes {
-    /// Bytes.
-    Byte,
-    /// 16, 32 and 64 bits, by prefix.
-    Wide,
-    /// 16 and 32 bits.
-    Narrow,
-    /// 16 and 64 bits: the stack's.
-    Stack,
-    /// 32 and 64 bits of offset before a selector.
-    Far48,
-    /// As the opcode says.
-    Fixed,
-}
 
 /// The bytes of an instruction of this form. Memory operands are near RBX, but for some that
 /// are relative to RIP, RSP or nothing; `at` is where it will lie.

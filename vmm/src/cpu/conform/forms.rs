@@ -1,6 +1,21 @@
 //! The forms: opcodes, what follows them, and what the registers should hold.
 
-use super::encode::Sizes::{self, *};
+/// Which operand sizes a form has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// Bytes.
+    Byte,
+    /// 16, 32 and 64 bits, by prefix.
+    Wide,
+    /// 16 and 32 bits.
+    Narrow,
+    /// 16 and 64 bits: the stack's.
+    Stack,
+    /// 32 and 64 bits of offset before a selector.
+    Far48,
+    /// As the opcode says.
+    Fixed,
+}
 
 /// How a form's machine is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +83,7 @@ pub fn forms() -> impl Iterator<Item = Form> {
 }
 
 use Setup::*;
+use Sizes::*;
 
 #[rustfmt::skip]
 const ALU: &[Form] = &[

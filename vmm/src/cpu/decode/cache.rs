@@ -2,7 +2,8 @@
 
 use iced_x86::{Code as Form, Decoder, DecoderError, DecoderOptions};
 
-use super::{Decoded, lift};
+use super::lift::lift;
+use super::op::Decoded;
 
 /// What bytes decode to.
 #[derive(Clone, Copy, Debug)]

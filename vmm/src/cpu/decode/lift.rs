@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction, MemorySize, Mnemonic as M, OpKind, Register as R};
 
-use super::{Address, Alu, Base, Bit, Condition, Decoded, Op, Operand, Rep, Shift, Str, TableOp};
+use super::op::{Address, Alu, Base, Bit, Condition, Decoded, Op, Operand, Rep, Shift, Str, TableOp};
 
 /// Takes an instruction of 64-bit code apart.
 pub(super) fn lift(insn: &Instruction) -> Decoded {

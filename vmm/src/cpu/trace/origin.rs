@@ -1,8 +1,8 @@
 //! What provenance is made of.
 
 use super::super::Cpu;
+use super::super::access::is_canonical;
 use super::super::rflags::FIXED;
-use super::super::walk::is_canonical;
 use super::super::{Condition, flags};
 use super::Register;
 

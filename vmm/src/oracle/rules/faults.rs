@@ -3,7 +3,7 @@
 
 use guest::abi::Frame;
 
-use crate::image::declare::{has_error_code, vector_name};
+use crate::image::vectors::{has_error_code, vector_name};
 use crate::machine::Machine;
 use crate::oracle::watch::frame_at;
 use crate::oracle::{Invariant, Oracle};

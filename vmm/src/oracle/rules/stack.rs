@@ -1,6 +1,6 @@
 //! Stack (I9): in the kernel RSP stays in the declared stacks.
 
-use crate::image::declare::vector_name;
+use crate::image::vectors::vector_name;
 use crate::kvm::VcpuState;
 use crate::oracle::{Invariant, Oracle};
 

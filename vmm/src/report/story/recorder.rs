@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Kind, Note, Slot, Step, Story, Write, Writer};
-use crate::image::declare::{Stack, vector_name};
+use crate::image::declare::Stack;
+use crate::image::vectors::vector_name;
 use crate::inject::{Boundary, Kind as Event, Session, Visitor};
 use crate::kvm::VcpuState;
 use crate::report::tracer::differences;

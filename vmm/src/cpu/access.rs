@@ -35,6 +35,6 @@ impl Want {
 
 /// Whether bits 63 to 48 are copies of bit 47.
 #[inline]
-pub(super) fn is_canonical(at: u64) -> bool {
+pub fn is_canonical(at: u64) -> bool {
     ((at << 16) as i64 >> 16) as u64 == at
 }

@@ -34,6 +34,7 @@ mod trace;
 mod value;
 mod walk;
 
+pub use access::is_canonical;
 pub use decode::Condition;
 pub use end::{Delivered, End, NotUnderstood};
 pub use lazy::{Classes, Lazy, LazyId};

@@ -1,6 +1,7 @@
 //! IA32_KERNEL_GS_BASE, which `swapgs` exchanges with GS's base and the sync-regs area
 //! leaves out: it costs an ioctl to read and another to write.
 
+use super::state::KernelGs;
 use super::{Error, Vm};
 
 /// IA32_KERNEL_GS_BASE (SDM vol. 4, table 2-2).
@@ -9,23 +10,6 @@ const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 const MSR_FS_BASE: u32 = 0xc000_0100;
 const MSR_GS_BASE: u32 = 0xc000_0101;
 const MSR_EFER: u32 = 0xc000_0080;
-
-/// How the register is carried between the vCPU and [`super::VcpuState`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) enum KernelGs {
-    /// It is left to the vCPU.
-    #[default]
-    Left,
-    /// It is read after a run.
-    Carried {
-        /// What the vCPU has.
-        loaded: u64,
-        /// The base of GS while nothing is swapped; `None`: it is swapped all the time.
-        home: Option<u64>,
-        /// The run under way began swapped.
-        away: bool,
-    },
-}
 
 impl Vm {
     /// From now on the register is part of the state: what was put there is loaded

@@ -1,64 +1,15 @@
 //! One virtual machine with one vCPU.
 
-use kvm_bindings::{
-    KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, KVM_VCPUEVENT_VALID_NMI_PENDING,
-    KVM_VCPUEVENT_VALID_SHADOW, kvm_sync_regs, kvm_userspace_memory_region, kvm_vcpu_events,
-};
+use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, kvm_userspace_memory_region};
 use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
 use std::sync::Arc;
 
-use super::gs::KernelGs;
 use super::host::SYNC_ALL;
 use super::ram::Ram;
+use super::state::{KernelGs, VcpuState, loaded};
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
-use crate::cpu::{Classes, Cpu, Events, Lazy, LazyId, Regs, Sregs};
-
-/// Registers, system registers and events of a vCPU, which the sync-regs area holds,
-/// and one register that it does not.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct VcpuState {
-    /// General registers, RIP, RFLAGS.
-    pub regs: Regs,
-    /// Segments, tables, control registers.
-    pub sregs: Sregs,
-    /// Events pending, injected, masked.
-    pub events: Events,
-    /// IA32_KERNEL_GS_BASE, where it is carried: see [`Vm::carry_kernel_gs`].
-    pub kernel_gs: u64,
-    /// Debug, vector and model-specific registers, where they are carried: see
-    /// [`Vm::carry_lazy`].
-    pub lazy: LazyId,
-}
-
-impl VcpuState {
-    /// The same state as the model of the CPU has it. `lazy` is what [`Self::lazy`] stands for.
-    pub fn cpu(&self, lazy: &Lazy) -> Cpu {
-        Cpu {
-            regs: self.regs,
-            sregs: self.sregs,
-            events: self.events,
-            kernel_gs: self.kernel_gs,
-            debug: lazy.debug,
-            msrs: lazy.msrs,
-            undefined: 0,
-        }
-    }
-
-    pub(super) fn store(&self, area: &mut kvm_sync_regs) {
-        (area.regs, area.sregs) = (self.regs.into(), self.sregs.into());
-        area.events = loaded(self.events);
-    }
-
-    pub(super) fn load(&mut self, area: &kvm_sync_regs) {
-        (self.regs, self.sregs, self.events) = (area.regs.into(), area.sregs.into(), area.events.into());
-    }
-}
-
-/// Events as they are loaded: a pending NMI and the shadow are theirs to say.
-fn loaded(events: Events) -> kvm_vcpu_events {
-    kvm_vcpu_events { flags: KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW, ..events.into() }
-}
+use crate::cpu::{Classes, LazyId};
 
 /// A virtual machine: RAM from guest-physical 0 up, one vCPU, no devices and no
 /// interrupt controller.

@@ -3,9 +3,11 @@
 
 use guest::abi;
 
-use super::lab::{Error, Machine, Stop};
+use super::error::Error;
+use super::lab::Machine;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use super::stop::Stop;
 use crate::cpu::rflags;
 use crate::image::code::Flow;
 use crate::image::manifest::Mode;

@@ -4,9 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::error::Error;
 use super::idt::Idt;
-use super::lab::{Error, Machine};
-use super::predict::Predictor;
+use super::lab::Machine;
+use super::predictor::Predictor;
 use super::undefined;
 use crate::cpu;
 use crate::image::{Code, Image};

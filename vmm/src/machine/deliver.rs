@@ -1,9 +1,11 @@
 //! Puts an NMI in front of the vCPU, and takes it to its handler.
 
-use super::lab::{Error, Machine, Stop};
+use super::error::Error;
+use super::lab::Machine;
 use super::memory::GuestMemoryMut;
-use super::predict::Engine;
+use super::predictor::Engine;
 use super::pv::{Delivery, Outcome};
+use super::stop::Stop;
 use crate::image::manifest::Mode;
 use crate::kvm::{self, Vm};
 

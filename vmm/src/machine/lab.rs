@@ -6,54 +6,26 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::boot;
+use super::error::Error;
 use super::hv_bug::HvBug;
 use super::idt::Idt;
 use super::memory::GuestMemory;
-use super::predict::Predictor;
-use super::pv::{Outcome, Pv};
+use super::needs;
+use super::predictor::Predictor;
+use super::pv::Pv;
+use super::stop::Stop;
 use super::transport::{self, Transport};
-use super::trap_flag;
-use super::user::UserMode;
 use crate::cpu::rflags;
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::manifest::Mode;
-use crate::kvm::{self, Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES};
+use crate::kvm::{Exit, Host, MSR_LSTAR, Quirks, VcpuState, Vm, XEN_CALL_BYTES};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
 const INT3: u8 = 0xcc;
 /// Bytes of `out %eax, $PORT`.
 const OUT_BYTES: u64 = 2;
-
-/// Why a machine did not come up, or failed in a way that is no verdict.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// KVM failed.
-    #[error(transparent)]
-    Kvm(#[from] kvm::Error),
-    /// The image could not be put into memory.
-    #[error(transparent)]
-    Boot(#[from] boot::Error),
-    /// The guest ended or hung before it reported *ready*.
-    #[error("the guest never reported ready: {0}")]
-    NotReady(String),
-    /// This KVM did something that the lab has no answer to.
-    #[error("this KVM cannot run the guest exactly: {0}")]
-    Host(String),
-    /// The guest did what the contract forbids, and no verdict on it would be worth anything.
-    #[error("the guest broke the contract: {0}")]
-    Contract(String),
-    /// Its run without NMIs, which every other is compared with, is none.
-    #[error("the guest's run without NMIs {0}")]
-    Golden(String),
-    /// The user wanted an end.
-    #[error("interrupted")]
-    Interrupted,
-    /// This KVM cannot run this scenario at all: what every case of it is, `host-limit`.
-    #[error("this KVM cannot show it: {0}")]
-    Limit(String),
-}
 
 /// Where the architecture leaves a choice, or a host differs from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,28 +44,18 @@ impl Default for Knobs {
     }
 }
 
-/// Why the machine came to rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// It stands at a boundary: RIP is the instruction that comes next.
-    Boundary,
-    /// A hypercall was made; RIP is behind it. Argument registers are as the guest
-    /// left them.
-    Hypercall(u8),
-    /// An NMI was lost: the guest has no handler for it. Nothing else happened.
-    Lost,
-    /// A PV hypercall was carried out.
-    Pv(Outcome),
-    /// An exception whose vector leads to a HLT stub.
-    Undeclared(u8),
-    /// A HLT that the guest itself holds; RIP is at it.
-    Halt,
-    /// Triple fault.
-    Shutdown,
-    /// The watchdog interrupted a run that did not end.
-    Interrupted,
-    /// KVM gave up, or the guest used what the lab does not have.
-    Failed(String),
+/// What is fixed about a guest's user mode from *ready* on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UserMode {
+    /// IA32_LSTAR: where SYSCALL goes.
+    pub lstar: u64,
+}
+
+impl UserMode {
+    /// Of a guest at *ready*.
+    pub fn of(vm: &Vm) -> Result<Self, Error> {
+        Ok(Self { lstar: vm.msr(MSR_LSTAR)?.unwrap_or(0) })
+    }
 }
 
 /// A guest in a VM.
@@ -130,8 +92,8 @@ impl Machine {
         scenario: &Scenario,
         knobs: Knobs,
     ) -> Result<Self, Error> {
-        if host.quirks().tf.wrong && scenario.traps.iter().any(|(vector, _)| *vector == trap_flag::DB) {
-            return Err(Error::Limit(trap_flag::no_truth("tf-hlt-stop")));
+        if host.quirks().tf.wrong && scenario.traps.iter().any(|(vector, _)| *vector == needs::DB) {
+            return Err(Error::Limit(needs::no_truth("tf-hlt-stop")));
         }
         let image = &guest.image;
         if let Some(why) = scenario.not_shown(host.quirks()) {

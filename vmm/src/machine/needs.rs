@@ -4,6 +4,9 @@ use crate::image::Need;
 use crate::image::declare::Scenario;
 use crate::kvm::Quirks;
 
+/// Vector of #DB.
+pub(super) const DB: u8 = 1;
+
 impl Scenario {
     /// Why a host with these quirks cannot show it.
     pub fn not_shown(&self, quirks: Quirks) -> Option<&'static str> {
@@ -16,4 +19,9 @@ impl Scenario {
             Need::LdtSs16 => None,
         })
     }
+}
+
+/// Why a host's #DB cannot be relied on: the probe that says so.
+pub(super) fn no_truth(probe: &str) -> String {
+    format!("this host's #DB is not where it should be (vmm probe --only {probe})")
 }

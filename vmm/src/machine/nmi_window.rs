@@ -6,9 +6,11 @@
 //! asked for by setting TF in the guest's RFLAGS, at an instruction of its own. KVM
 //! intercepts that #DB; but what the instruction itself saves of RFLAGS has TF.
 
+use super::error::Error;
 use super::hv_bug::HvBug;
-use super::lab::{Error, Machine, Stop};
-use super::trap_flag::DB;
+use super::lab::Machine;
+use super::needs::DB;
+use super::stop::Stop;
 use crate::cpu::rflags;
 use crate::image::code::Decoded;
 use crate::image::manifest::Mode;

@@ -4,14 +4,15 @@
 //! An instruction that the model does not understand is executed by KVM, and counts as
 //! reading everything.
 
-use std::ops::Range;
-
 use guest::abi;
 
-use super::lab::{Error, Machine, Stop};
+use super::error::Error;
+use super::lab::Machine;
 use super::paging::translate;
+use super::predictor::{Accesses, Engine, Unknown};
 use super::pv::{Outcome, Refusal};
-use crate::cpu::{self, Access, Cpu, Delivered, End, Kind, LazyId, Model, NotUnderstood, Ram, Traced, Untraced};
+use super::stop::Stop;
+use crate::cpu::{self, Access, Cpu, Delivered, End, Kind, LazyId, NotUnderstood, Ram, Untraced};
 use crate::image::Mode;
 
 /// Instructions after which a run by the model has not ended, and is looked at closely.
@@ -20,69 +21,6 @@ const LONGEST_RUN: u64 = 100_000;
 const MOST_ACCESSES: usize = 64;
 /// Bytes of `out %al, $PORT`, the instruction by which a guest asks.
 const OUT_BYTES: u64 = 2;
-
-/// Who executes instructions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Engine {
-    /// KVM.
-    #[default]
-    Kvm,
-    /// The model of the CPU.
-    Model,
-}
-
-/// What was accessed since it was last asked for.
-#[derive(Debug, Default)]
-pub struct Accesses {
-    /// In order.
-    pub list: Vec<Access>,
-    /// Where something was read that is not in the list: everything may have been.
-    pub all: bool,
-}
-
-impl Accesses {
-    /// Forgets them.
-    pub fn clear(&mut self) {
-        self.list.clear();
-        self.all = false;
-    }
-}
-
-/// An instruction that the model does not understand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown {
-    /// Its address.
-    pub at: u64,
-    /// Why not.
-    pub why: NotUnderstood,
-}
-
-/// The model, and what it has seen.
-#[derive(Debug, Default)]
-pub(super) struct Predictor {
-    pub engine: Engine,
-    model: Model,
-    read_only: Vec<Range<u64>>,
-    pub accesses: Accesses,
-    /// Instructions that were not understood, each once, in the order they were met.
-    pub unknown: Vec<Unknown>,
-    /// Instructions that the model executed.
-    pub steps: u64,
-    /// Where values come from, while that is followed.
-    pub trace: Option<Box<Traced>>,
-    /// The lazy state that was looked up last.
-    lazy: (LazyId, std::sync::Arc<cpu::Lazy>),
-}
-
-impl Predictor {
-    /// For a machine of `ram` bytes of which only `writable` can be written.
-    pub fn new(knobs: cpu::Knobs, ram: u64, writable: &[Range<u64>]) -> Self {
-        let starts = std::iter::once(0).chain(writable.iter().map(|r| r.end));
-        let ends = writable.iter().map(|r| r.start).chain([ram]);
-        let read_only = starts.zip(ends).map(|(start, end)| start..end).filter(|r| !r.is_empty()).collect();
-        Self { model: Model::new(knobs), read_only, ..Self::default() }
-    }
-}
 
 impl Machine {
     /// Has instructions executed by `engine` from now on.

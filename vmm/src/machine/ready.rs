@@ -2,8 +2,10 @@
 
 use guest::abi;
 
-use super::lab::{Error, Machine, Stop};
+use super::error::Error;
+use super::lab::Machine;
 use super::pv::Outcome;
+use super::stop::Stop;
 
 /// Interruptions by the watchdog (each after its limit of 300 ms) until a boot is
 /// taken to have no end.

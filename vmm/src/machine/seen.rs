@@ -1,6 +1,7 @@
 //! What a step tells the lab besides where it ends.
 
-use super::lab::{Machine, Stop};
+use super::lab::Machine;
+use super::stop::Stop;
 use crate::image::vectors::has_error_code;
 use crate::image::{Decoded, Flow};
 

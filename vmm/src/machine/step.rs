@@ -1,110 +1,16 @@
-//! Exact stops on any KVM: a HLT byte at the boundary, run to it, put the byte
-//! back, set RIP. Hardware breakpoints and the trap flag differ from host to host;
-//! this does not.
+//! One instruction, and a run from one boundary to another, by the stops of `patch.rs`.
 
+use super::error::Error;
 use super::hv_bug::HvBug;
-use super::lab::{Error, Machine, Stop};
+use super::lab::Machine;
 use super::memory::GuestMemoryMut;
-use super::predict::Engine;
+use super::predictor::Engine;
+use super::stop::Stop;
 use super::transport::Transport;
 use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 use crate::image::code::{Code, Decoded, Flow};
 
-const HLT: u8 = 0xf4;
-/// Vectors of the two faults that stand for something else where user code runs.
-const GP: u8 = 13;
-const PF: u8 = 14;
-/// How often one instruction may be interrupted: by a signal, or by the watchdog where
-/// the machine is so loaded that this thread was not run for that long.
-const PATIENCE: u32 = 10;
-
 impl Machine {
-    /// Puts a stop at `addr` for the next run: where the page tables at hand say that it
-    /// lies, or else, since they may be exchanged on the way, where the image says. One that
-    /// neither knows is left out: execution cannot get there without a fault, which has a
-    /// stop of its own.
-    pub(super) fn patch(&mut self, addr: u64) {
-        let mapped = super::paging::translate(self.vm.ram().bytes(), self.vm.state().sregs.cr3, addr);
-        let Some(paddr) = mapped.or_else(|| self.guest.image.paddr(addr)).map(|p| p as usize) else { return };
-        if self.patches.iter().any(|(p, ..)| *p == paddr) {
-            return;
-        }
-        if let Some(byte) = self.vm.ram_mut().get_mut(paddr) {
-            let old = std::mem::replace(byte, HLT);
-            self.patches.push((paddr, addr, old));
-        }
-    }
-
-    /// Puts a stop at the first instruction of every handler but `except`.
-    fn patch_handlers_but(&mut self, except: u64) {
-        for i in 0.. {
-            let Some(handler) = self.idt.handlers().nth(i) else { break };
-            if handler != except {
-                self.patch(handler);
-            }
-        }
-    }
-
-    /// Puts a stop at the first instruction of every handler but the NMI's.
-    pub(super) fn patch_handlers_but_nmi(&mut self) {
-        self.patch_handlers_but(self.idt.handler(2).unwrap_or(0));
-    }
-
-    /// Puts a stop at the first instruction of every handler.
-    pub(super) fn patch_handlers(&mut self) {
-        self.patch_handlers_but(0);
-    }
-
-    /// Whether a stop was put at `addr`.
-    pub(super) fn is_patched(&self, addr: u64) -> bool {
-        self.patches.iter().any(|(_, at, _)| *at == addr)
-    }
-
-    /// Runs with the stops that were put, and takes them away again.
-    pub(super) fn resume_patched(&mut self) -> Result<Stop, Error> {
-        self.resume_patiently(PATIENCE)
-    }
-
-    /// The same; a run that was interrupted is taken up again up to `patience` times.
-    fn resume_patiently(&mut self, patience: u32) -> Result<Stop, Error> {
-        let before = self.entries();
-        let mut patience = patience;
-        let mut stop = self.resume();
-        loop {
-            match stop {
-                Ok(Stop::Interrupted) if patience > 0 => patience -= 1,
-                Ok(Stop::Halt | Stop::Undeclared(GP)) if self.undo_user_stop(&before) => {
-                    stop = Ok(Stop::Halt);
-                    break;
-                }
-                Ok(Stop::Halt | Stop::Undeclared(PF)) if self.complete_syscall(&before) => {
-                    if self.is_patched(self.rip()) {
-                        stop = Ok(Stop::Halt);
-                        break;
-                    }
-                }
-                _ => break,
-            }
-            stop = self.resume();
-        }
-        let ram = self.vm.ram_mut();
-        for (paddr, _, old) in self.patches.iter().rev() {
-            ram[*paddr] = *old;
-        }
-        let rip = self.vm.state().regs.rip;
-        let ours = self.is_patched(rip);
-        self.patches.clear();
-        match stop? {
-            Stop::Halt if ours => {
-                // With TF set, the HLT itself was single-stepped: its trap is none of
-                // the guest's. One that the guest has coming stops at its handler.
-                self.vm.state_mut().events.exception = Default::default();
-                Ok(Stop::Boundary)
-            }
-            other => Ok(other),
-        }
-    }
-
     /// The instruction that comes next, or `None` where its bytes are not mapped or
     /// are no instruction.
     pub fn next_instruction(&self) -> Option<Decoded> {

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use guest::abi;
 
-use super::lab::{Error, Machine, Stop};
+use super::error::Error;
+use super::lab::Machine;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
+use super::stop::Stop;
 use crate::image::manifest::Mode;
 
 impl Machine {

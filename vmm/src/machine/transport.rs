@@ -8,7 +8,7 @@
 //! leaves.
 
 use super::boot;
-use super::lab::Error;
+use super::error::Error;
 use crate::image::Guest;
 use crate::image::manifest::Mode;
 use crate::kvm::{Exit, Host, Vm, XEN_STUB_BYTES};

@@ -6,11 +6,9 @@
 //! the HLT itself is stepped, and its #DB is dropped (`resume_patched`).
 
 use super::lab::Machine;
+use super::needs::no_truth;
 use crate::cpu::rflags;
 use crate::image::code::{Decoded, Flow};
-
-/// Vector of #DB.
-pub(super) const DB: u8 = 1;
 
 impl Machine {
     /// Why this instruction cannot be executed truthfully with the TF that is set, here
@@ -31,11 +29,6 @@ impl Machine {
         };
         Some(format!("single-stepped (TF) `{}` at {}: {why}", d.text(), self.place(d.insn.ip())))
     }
-}
-
-/// Why a host's #DB cannot be relied on: the probe that says so.
-pub(super) fn no_truth(probe: &str) -> String {
-    format!("this host's #DB is not where it should be (vmm probe --only {probe})")
 }
 
 fn not_modelled() -> String {

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use super::boot;
-use super::lab::Error;
+use super::error::Error;
 use crate::cpu::{Undefined, rflags};
 use crate::kvm::{Exit, Host, Vm};
 

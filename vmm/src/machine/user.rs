@@ -1,29 +1,14 @@
 //! User code of a guest: stops in ring 3, and SYSCALL where the host leaves it half
 //! done.
 
-use super::lab::{Error, Machine};
+use super::lab::{Machine, UserMode};
 use super::pv::selector::Segments;
 use crate::cpu::rflags;
-use crate::kvm::{MSR_LSTAR, Vm};
 
 /// Bytes that a fault with an error code pushes, from a 16-byte boundary down.
 const PUSHED: usize = 48;
 /// SYSCALL's opcode.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
-
-/// What is fixed about a guest's user mode from *ready* on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UserMode {
-    /// IA32_LSTAR: where SYSCALL goes.
-    pub lstar: u64,
-}
-
-impl UserMode {
-    /// Of a guest at *ready*.
-    pub fn of(vm: &Vm) -> Result<Self, Error> {
-        Ok(Self { lstar: vm.msr(MSR_LSTAR)?.unwrap_or(0) })
-    }
-}
 
 /// What #GP and #PF from ring 3 will overwrite.
 #[derive(Default)]

@@ -2,27 +2,11 @@
 
 use guest::abi;
 
-use super::{EFAULT, EINVAL, ENOSYS, Pv, is_canonical};
+use super::outcome::{EFAULT, EINVAL, ENOSYS};
+use super::state::Pv;
+use crate::cpu::is_canonical;
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;
-
-/// The registered handlers' addresses, 0 before registration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Callbacks {
-    /// `CALLBACKTYPE_event`. Kept, but never called: the lab has no event channels.
-    pub event: u64,
-    /// `CALLBACKTYPE_failsafe`. Kept, but never called: a bad frame is refused before
-    /// anything is loaded from it, so no return fails half-way.
-    pub failsafe: u64,
-    /// `CALLBACKTYPE_syscall`: where a user's SYSCALL goes.
-    pub syscall: u64,
-    /// `CALLBACKTYPE_nmi`.
-    pub nmi: u64,
-    /// Which of failsafe (bit 0) and syscall (bit 1) mask events (`CALLBACKF_mask_events`).
-    pub masks_events: u8,
-    /// The iret hypercall unmasks only where the frame's flags say so.
-    pub explicit_unmask: bool,
-}
 
 impl Pv {
     /// `do_callback_op`.

@@ -1,21 +1,11 @@
 //! Delivery: Xen's bounce frame, for an NMI and for a user's SYSCALL.
 
-use super::Pv;
+use super::outcome::Delivery;
 use super::selector::Segments;
+use super::state::Pv;
 use crate::cpu::rflags;
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemoryMut;
-
-/// What became of an NMI that was latched, or of a user's SYSCALL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// The vCPU stands at the handler's first instruction.
-    Entered,
-    /// No callback is registered: the NMI is lost, until one is.
-    Lost,
-    /// Its frame could not be written: the domain is killed.
-    Crashed(String),
-}
 
 /// What a bounce frame's handler does not inherit (x86_64/entry.S, create_bounce_frame).
 const CLEARED: u64 = rflags::TF | rflags::IF | rflags::RF | rflags::NT | rflags::VM | AC;

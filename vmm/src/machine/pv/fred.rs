@@ -9,20 +9,12 @@
 
 use guest::abi::{self, Frame, FredConfig};
 
+use super::outcome::{Delivery, EFAULT, EINVAL, Outcome, Refusal};
 use super::selector::Segments;
-use super::{Delivery, EFAULT, EINVAL, Outcome, Pv, Refusal, is_canonical};
-use crate::cpu::rflags;
+use super::state::{Fred, Pv};
+use crate::cpu::{is_canonical, rflags};
 use crate::kvm::VcpuState;
 use crate::machine::memory::{GuestMemory, GuestMemoryMut};
-
-/// What a CPU with FRED keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Fred {
-    /// Its MSRs.
-    pub config: FredConfig,
-    /// The current stack level (CSL).
-    pub level: u8,
-}
 
 /// Where events of CPL0 enter, in the entry page; those of CPL3 do at its beginning.
 const KERNEL_ENTRY: u64 = 256;

@@ -2,9 +2,10 @@
 
 use guest::abi::{self, Frame, IretContext};
 
+use super::outcome::{Outcome, Refusal};
 use super::selector::Segments;
-use super::{Outcome, Pv, Refusal, flags_of, is_canonical};
-use crate::cpu::rflags;
+use super::state::Pv;
+use crate::cpu::{is_canonical, rflags};
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;
 
@@ -87,4 +88,12 @@ fn check(state: &VcpuState, mem: &GuestMemory, context: IretContext, to_user: bo
         false => Some(Segments::load(state, mem, frame.cs, frame.ss).map_err(|r| r.why)?),
     };
     Ok(Return { context, segments, to_user })
+}
+
+/// RFLAGS that a guest may choose: not IOPL, NT and VM, nor the reserved ones.
+const CHOSEN: u64 = 0x0025_0fd5;
+
+/// RFLAGS as a return loads them from a frame.
+fn flags_of(saved: u64) -> u64 {
+    saved & CHOSEN | rflags::FIXED
 }

@@ -1,6 +1,6 @@
 //! Code and stack selectors of a frame, looked up in the guest's GDT and LDT.
 
-use super::Refusal;
+use super::outcome::Refusal;
 use crate::cpu::Segment;
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;

@@ -83,11 +83,18 @@ impl Kind {
     }
 
     /// What it does to the machine and to the model. The machine stays at the boundary.
-    pub(super) fn happens(self, session: &mut Session) {
+    fn happens(self, session: &mut Session) {
         match self {
             Kind::Nmi => session.arrive(),
             Kind::Unmask => session.unmask(),
         }
+    }
+}
+
+impl Session {
+    /// Something arrives at this boundary.
+    pub fn event(&mut self, kind: Kind) {
+        kind.happens(self);
     }
 }
 

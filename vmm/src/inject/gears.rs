@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::event::Kind;
+use super::moves::Advance;
 use super::rounds::Rounds;
 use super::schedule::{At, Schedule};
-use super::session::{Advance, Session};
+use super::session::Session;
 use crate::image::Names;
 use crate::machine::{Error, Raise};
 use crate::oracle::Verdict;

@@ -4,6 +4,8 @@
 pub mod coverage;
 mod event;
 mod gears;
+mod golden;
+mod moves;
 mod places;
 mod replay;
 mod rounds;
@@ -14,9 +16,10 @@ mod sweep;
 
 pub use event::{Boundary, Kind, Kinds, UnknownEvent};
 pub use gears::{Gear, RunError, Settled, UnknownGear, Visitor, judge, run, settle};
+pub use moves::Advance;
 pub use places::Places;
 pub use replay::{Replay, ReplayError};
 pub use rounds::Rounds;
 pub use schedule::{At, Event, Schedule, ScheduleError};
-pub use session::{Advance, Saved, Session};
+pub use session::{Saved, Session};
 pub use sweep::{CaseResult, Limits, Sweep};

@@ -1,0 +1,87 @@
+//! The whole search: by episodes where that is a proof, and otherwise in rounds, until no more of
+//! the stacks is found to be live.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::config::{Bound, Config, Error, Report};
+use super::progress::Progress;
+use super::search::{LEARN_FROM, Search};
+use super::worker::Worker;
+use crate::image::Guest;
+use crate::image::declare::{Scenario, Scheme};
+use crate::inject::Session;
+use crate::kvm::Host;
+use crate::machine::Knobs;
+use crate::machine::hv_bug::HvBug;
+
+/// Searches every pattern of arrivals for one scheme and scenario.
+pub fn explore(
+    host: &Host,
+    guest: &Arc<Guest>,
+    (scheme, scenario): (&Scheme, &Scenario),
+    knobs: Knobs,
+    config: Config,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Report, Error> {
+    let mut config = config;
+    if knobs.hv_bug == Some(HvBug::NmiWindowSetsTf) {
+        // An arrival executes an instruction of what it interrupts, which must be as it is.
+        (config.reductions.merge_dead, config.reductions.merge_episodes) = (false, false);
+    }
+    if config.by_episodes() {
+        let session = Session::new(host, guest, scheme, scenario, knobs)?;
+        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
+            return Ok(report);
+        }
+    }
+    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
+    let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
+    // What is live in a handler hardly depends on what it interrupted: it is learned
+    // from few interrupted contexts first, then the whole search is made.
+    let mut sample = if config.reductions.merge_dead { LEARN_FROM } else { 1 };
+    let mut seen = Vec::new();
+    for round in 1.. {
+        workers.iter_mut().for_each(|w| w.sample = sample);
+        let mut search = Search::begin(&mut workers[0], config);
+        search.run(&mut workers, stop, on_progress)?;
+        let stopped = !matches!(search.report.bound, None | Some(Bound::Violation));
+        let more = more_is_live(&mut workers);
+        log::info!(
+            "round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}",
+            search.states.len()
+        );
+        // What a round has found was found by running it: it stands, whatever else is live.
+        let broken = !search.found.is_empty() && !config.keep_going;
+        if broken && sample > 1 && !stopped {
+            // A shorter one may arrive in a context that was left out.
+            seen.append(&mut search.found);
+            sample = 1;
+            continue;
+        }
+        if search.found.is_empty() {
+            search.found.append(&mut seen);
+        }
+        let broken = !search.found.is_empty() && !config.keep_going;
+        if stopped || broken || (!more && sample == 1) {
+            search.report.rounds = round;
+            return search.finish(&mut workers, !more && sample == 1);
+        }
+        if !more {
+            sample = 1;
+        }
+    }
+    unreachable!("the loop ends when no more is live, and there are finitely many words")
+}
+
+/// Brings together what the workers have seen of the stacks. `true` where words are
+/// live that the search took for dead.
+fn more_is_live(workers: &mut [Worker]) -> bool {
+    let (first, rest) = workers.split_at_mut(1);
+    let Some(live) = first[0].look.live.as_mut() else { return false };
+    rest.iter().filter_map(|w| w.look.live.as_ref()).for_each(|other| live.absorb(other));
+    let more = live.settle();
+    rest.iter_mut().filter_map(|w| w.look.live.as_mut()).for_each(|other| other.adopt(live));
+    more
+}

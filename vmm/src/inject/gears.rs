@@ -181,7 +181,7 @@ fn carry_out(
                     session.restore(&here);
                     raise = Raise::Events;
                 }
-                event.kind.happens(session);
+                session.event(event.kind);
                 *fired = true;
                 (legs, waiting) = (0, unreached(schedule, &counts, &watch));
                 rounds.begin_anew();

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::lab::{Lab, LabError};
+use super::error::LabError;
+use super::lab::Lab;
 use super::pc::{Limit, Stop};
 use super::site::Site;
 use crate::inject::{Event, Gear, Kind};

@@ -1,8 +1,8 @@
 //! What can be wrong with a request, as far as a kernel's symbols alone show it: so that it
 //! is said before the kernel boots.
 
+use super::error::LabError;
 use super::kernel::Kernel;
-use super::lab::LabError;
 use super::pc::KernelSymbols;
 use super::site::{in_text, resolve};
 use crate::inject::Schedule;

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use super::error::LabError;
+use super::lab::Lab;
 use super::path::Visit;
+use crate::inject::{Event, Kind};
 
 /// What is to be expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,5 +56,30 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, why) = self.words();
         write!(f, "{word}: {why}")
+    }
+}
+
+impl Lab {
+    /// What is to be expected of a schedule: that the kernel survives, unless one of its NMIs
+    /// comes where no kernel can. Sweeps, schedules and replays are judged by this alike.
+    pub fn expected(&mut self, events: &[Event]) -> Result<Expected, LabError> {
+        let nmis = events.iter().enumerate().filter(|(_, e)| e.kind == Kind::Nmi).skip(1);
+        let mut all = Expected::Nested;
+        for (i, nmi) in nmis {
+            let unmasked = events[..i].last().is_some_and(|e| e.kind == Kind::Unmask && e.at == nmi.at);
+            let before = &events[..i - usize::from(unmasked)];
+            let path = match self.walk(before) {
+                Ok(path) => path,
+                // What came before must be survived, and is not.
+                Err(LabError::Single(..)) => return Ok(all),
+                Err(e) => return Err(e),
+            };
+            let Some(visit) = path.visits.iter().find(|v| v.at == nmi.at) else { return Ok(all) };
+            all = Expected::of(visit, unmasked);
+            if !all.survives() {
+                break;
+            }
+        }
+        Ok(all)
     }
 }

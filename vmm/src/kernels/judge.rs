@@ -7,57 +7,17 @@
 use std::time::Duration;
 
 use super::case::Run;
-use super::footprint::{Footprint, name};
-use super::kernel::{Kernel, Vital};
-use super::lab::LabError;
-use super::pc::{Pc, Stop};
+use super::error::LabError;
+use super::footprint::name;
+use super::kernel::Vital;
+use super::pc::Stop;
+use super::reference::{comparable, whole};
 use super::site::Site;
-use crate::cpu::{Lazy, rflags};
-use crate::kvm::VcpuState;
+use crate::cpu::rflags;
 use crate::oracle::{Context, Invariant, Verdict, wrong_checksum};
 
 /// CPU time that the user program has to show that it lives.
 const HEARTBEAT: Duration = Duration::from_millis(200);
-
-/// What the machine was like at the site, to which every case is held.
-#[derive(Debug)]
-pub struct Reference {
-    context: VcpuState,
-    lazy: Lazy,
-    vitals: Vec<Vital>,
-    /// What NMIs write.
-    pub footprint: Footprint,
-}
-
-impl Reference {
-    /// That of a machine which stands at its site, as the snapshot puts it there.
-    pub fn of(pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
-        Ok(Self {
-            context: whole(pc)?,
-            lazy: comparable(pc.lazy()?),
-            vitals: kernel.vitals(pc)?,
-            footprint: Footprint::default(),
-        })
-    }
-}
-
-/// The state with IA32_KERNEL_GS_BASE, which else stays in the vCPU.
-fn whole(pc: &Pc) -> Result<VcpuState, LabError> {
-    let mut state = *pc.state();
-    state.kernel_gs = pc.swapped_gs()?;
-    state.regs.rflags &= !rflags::RF;
-    Ok(state)
-}
-
-/// The lazy state without what of an XSAVE area is only bookkeeping: which components are in
-/// their initial state (SDM vol. 1, 13.4.2), and bytes that the CPU leaves to software.
-fn comparable(mut lazy: Lazy) -> Lazy {
-    const BOOKKEEPING: std::ops::Range<usize> = 464 / 4..576 / 4;
-    if let Some(words) = lazy.vector.get_mut(BOOKKEEPING) {
-        words.fill(0);
-    }
-    lazy
-}
 
 /// What a complaint of the kernel's breaks.
 fn complaint(line: &str) -> Verdict {

@@ -4,12 +4,14 @@
 //! count of NMIs, the interrupted context, the console, and a user program that
 //! computes a checksum and lives.
 
+mod arrival;
 mod bench;
 pub mod cache;
 mod campaign;
 mod case;
 pub mod check;
 mod entry;
+mod error;
 mod expect;
 mod footprint;
 mod judge;
@@ -18,20 +20,23 @@ mod lab;
 pub mod linux;
 mod path;
 pub mod pc;
+mod reference;
 mod results;
 mod running;
 mod site;
 mod sweep;
 mod table;
 
+pub use arrival::Start;
 pub use bench::{Bench, bench};
 pub use cache::kernel_cache;
 pub use campaign::{Campaign, CampaignRun, Part};
 pub use case::Outcome;
 pub use entry::{Boundary, EntryPath};
+pub use error::LabError;
 pub use expect::Expected;
 pub use kernel::{Kernel, Vital};
-pub use lab::{Lab, LabError, Start};
+pub use lab::Lab;
 pub use path::{Path, Visit};
 pub use results::{CaseRow, Document, KernelInfo, RunJudgement, SiteError, SweepInfo};
 pub use running::Running;

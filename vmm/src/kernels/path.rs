@@ -7,7 +7,8 @@ use iced_x86::{InstructionInfoFactory, OpAccess};
 
 use super::case::{LONGEST, Run, Step};
 use super::entry::EntryPath;
-use super::lab::{Lab, LabError};
+use super::error::LabError;
+use super::lab::Lab;
 use super::pc::Pc;
 use crate::cpu::rflags;
 use crate::image::{Decoded, Flow};

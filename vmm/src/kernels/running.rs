@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use super::error::LabError;
 use super::kernel::Kernel;
-use super::lab::LabError;
 use super::pc::{About, Error, Pc, Progress, Saved, Snapshot};
 use crate::host_id::HostId;
 use crate::kvm::Host;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::error::LabError;
 use super::kernel::Kernel;
-use super::lab::LabError;
 use super::pc::{Error, KernelSymbols, Limit, Pc, Stop};
 use crate::image::PlaceError;
 

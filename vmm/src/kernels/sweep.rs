@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::case::Outcome;
+use super::error::LabError;
 use super::expect::Expected;
-use super::lab::{Lab, LabError};
+use super::lab::Lab;
 use super::path::Path;
 use crate::inject::{At, Event, Gear, Kind as EventKind};
 use crate::oracle::{Invariant, Verdict};

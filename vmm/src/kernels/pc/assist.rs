@@ -1,50 +1,12 @@
 //! Help for hosts whose KVM cannot run a kernel natively. Each piece acts on its
 //! symptom alone; on a complete KVM none is ever seen to.
 
-use super::machine::{Pc, Stop};
+use super::assists::Native;
+use super::machine::Pc;
 use super::program;
+use super::stop::Stop;
 use crate::cpu::rflags;
 use crate::kvm::MSR_LSTAR;
-
-/// Whether, and how often, the host needed help.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Assists {
-    /// int3 executed for it.
-    pub int3: u64,
-    /// fwait skipped for it.
-    pub fwait: u64,
-    /// SYSCALL's switch to CPL 0 completed for it.
-    pub syscall: u64,
-    /// OUT of the user program executed for it.
-    pub user_out: u64,
-    /// Whether the kernel was given words for this host on its command line.
-    pub command_line: bool,
-}
-
-impl std::fmt::Display for Assists {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if *self == Self::default() {
-            return f.write_str("none");
-        }
-        let words = if self.command_line { "words on the command line, " } else { "" };
-        let Self { int3, fwait, syscall, user_out, .. } = self;
-        write!(f, "{words}int3 executed {int3}, fwait skipped {fwait}, SYSCALL completed {syscall}, ")?;
-        write!(f, "OUT at CPL 3 executed {user_out} times")
-    }
-}
-
-/// Whether the CPU does a thing from ring 3 by itself here: SYSCALL arrives at CPL 0, OUT
-/// reaches the VMM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) enum Native {
-    /// None was seen yet.
-    #[default]
-    Unknown,
-    /// It does.
-    Complete,
-    /// It does not, and is completed here.
-    Assisted,
-}
 
 impl Pc {
     /// Executes what KVM's emulator could not, where the lab knows how.

@@ -3,9 +3,6 @@
 
 use std::ops::Range;
 
-use super::{Error, Pc, Stop};
-use crate::cpu::rflags;
-
 /// Where they are, as far as a kernel has them.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Hooks {
@@ -27,48 +24,4 @@ pub struct Skip {
     pub function: u64,
     /// The code from where it is skipped; from everywhere where that is empty.
     pub callers: Vec<Range<u64>>,
-}
-
-impl Pc {
-    /// Whether `addr` begins a function that is skipped.
-    pub(super) fn skips(&self, addr: u64) -> bool {
-        let Some(skip) = self.hooks.complaint.as_ref().filter(|_| self.frozen.is_some()) else { return false };
-        let caller = || self.word(self.state().regs.rsp);
-        skip.function == addr
-            && (skip.callers.is_empty() || caller().is_some_and(|c| skip.callers.iter().any(|r| r.contains(&c))))
-    }
-
-    /// Leaves the function at whose first instruction execution stands.
-    pub(super) fn return_from_function(&mut self) -> Result<(), Error> {
-        let rsp = self.state().regs.rsp;
-        let to = self.word(rsp).ok_or(Error::Unreadable { what: "a return address", addr: rsp })?;
-        let regs = &mut self.vm.state_mut().regs;
-        (regs.rip, regs.rsp) = (to, rsp + 8);
-        Ok(())
-    }
-
-    /// Gets past a hook that had nothing to do.
-    pub(super) fn pass(&mut self) -> Result<Option<Stop>, Error> {
-        use iced_x86::Mnemonic;
-        let rip = self.rip();
-        let Some(d) = self.next_instruction() else {
-            return Err(Error::Unreadable { what: "an instruction", addr: rip });
-        };
-        let regs = &mut self.vm.state_mut().regs;
-        match d.insn.mnemonic() {
-            Mnemonic::Nop | Mnemonic::Endbr64 => {}
-            Mnemonic::Cld => regs.rflags &= !rflags::DF,
-            _ => {
-                self.passing = Some(rip);
-                let stop = self.step();
-                self.passing = None;
-                return Ok(match stop? {
-                    Stop::At(_) => None,
-                    other => Some(other),
-                });
-            }
-        }
-        regs.rip = d.insn.next_ip();
-        Ok(None)
-    }
 }

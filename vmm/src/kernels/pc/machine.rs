@@ -6,11 +6,12 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::assist::{Assists, Native};
+use super::assists::{Assists, Native};
 use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
 use super::pit::Nanos;
 use super::program::{self, Program};
+use super::stop::Stop;
 use super::{Error, Hooks, KernelSymbols, boot};
 use crate::cpu::Lazy;
 use crate::kvm::{Exit, Host, VcpuState, Vm};
@@ -18,31 +19,6 @@ use crate::machine::Raise;
 use crate::machine::memory::GuestMemory;
 
 const HLT: u8 = 0xf4;
-
-/// Why a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// Execution stands at a stop.
-    At(u64),
-    /// The user program wrote its checksum.
-    Heartbeat(u32),
-    /// The user program stands in mid-checksum.
-    Mark,
-    /// The CPU executed HLT with interrupts on; RIP is behind it.
-    Idle,
-    /// The console tells of an oops, or of anything at all in a case: the line.
-    Oops(String),
-    /// Triple fault.
-    Shutdown,
-    /// The kernel asked for a reset.
-    Reset,
-    /// HLT with interrupts off: nothing but an NMI could wake the CPU.
-    Dead,
-    /// The CPU time was used up.
-    Budget,
-    /// It cannot go on.
-    Failed(String),
-}
 
 /// A PC that runs Linux.
 pub struct Pc {

@@ -5,6 +5,7 @@
 //! the VMM. Snapshots are copies: RAM by KVM's log of dirty pages, the rest by value.
 
 mod assist;
+mod assists;
 mod boot;
 mod clock;
 mod come_up;
@@ -12,6 +13,7 @@ mod console;
 mod cpu_time;
 mod devices;
 mod error;
+mod hooked;
 mod hooks;
 mod machine;
 mod memory;
@@ -22,16 +24,18 @@ mod saved;
 mod serial;
 mod snapshot;
 mod step;
+mod stop;
 mod symbols;
 mod time;
 
-pub use assist::Assists;
+pub use assists::Assists;
 pub use come_up::Progress;
 pub use cpu_time::Limit;
 pub use error::Error;
 pub use hooks::{Hooks, Skip};
-pub use machine::{Pc, Stop};
+pub use machine::Pc;
 pub use program::Program;
 pub use saved::{About, Header, Saved};
 pub use snapshot::Snapshot;
+pub use stop::Stop;
 pub use symbols::{KERNEL_MAP, KernelSymbols};

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::assist::{Assists, Native};
+use super::assists::{Assists, Native};
 use super::devices::DeviceState;
 use super::pit::Nanos;
 use super::{Error, Hooks, KernelSymbols, Pc, Program, Snapshot};

@@ -1,0 +1,36 @@
+//! What can go wrong with a kernel in the lab.
+
+use super::pc::Error;
+use crate::image::PlaceError;
+use crate::inject::ScheduleError;
+
+/// What can go wrong in the lab.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The kernel or the host.
+    #[error(transparent)]
+    Machine(#[from] Error),
+    /// The schedule.
+    #[error("schedule: {0}")]
+    Schedule(#[from] ScheduleError),
+    /// The first NMI's site.
+    #[error("site: {0}")]
+    Site(PlaceError),
+    /// A mutation.
+    #[error("{0}")]
+    Mutation(String),
+    /// One NMI alone is not survived: nothing can be said about more.
+    #[error("a single NMI at {0} does not pass: {1}")]
+    Single(String, String),
+}
+
+impl LabError {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            LabError::Machine(e) => e.exit_code(),
+            LabError::Schedule(_) | LabError::Site(_) | LabError::Mutation(_) => 65,
+            LabError::Single(..) => 1,
+        }
+    }
+}

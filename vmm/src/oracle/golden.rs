@@ -1,6 +1,6 @@
 //! The run without NMIs that every other run is compared with.
 
-use super::rules::Rules;
+use crate::image::Names;
 use crate::image::vectors::vector_name;
 
 /// Execution stood at a boundary.
@@ -26,8 +26,8 @@ pub struct Trap {
 }
 
 impl Trap {
-    pub(super) fn show(&self, rules: &Rules) -> String {
-        format!("{} at {}", vector_name(self.vector), rules.names().show(self.rip))
+    pub(super) fn show(&self, names: &Names) -> String {
+        format!("{} at {}", vector_name(self.vector), names.show(self.rip))
     }
 }
 

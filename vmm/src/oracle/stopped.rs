@@ -1,8 +1,8 @@
 //! What ends a run whatever state it is in: a stop that no running guest may come to.
 
 use super::invariant::Invariant;
+use super::judge::Oracle;
 use super::verdict::Verdict;
-use super::watch::Oracle;
 use crate::machine::Machine;
 
 impl Oracle {

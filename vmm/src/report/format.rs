@@ -1,10 +1,8 @@
-//! What a report is, and the formats that any report can be written in. A new format is one
-//! file beside this one, and an entry in [`FORMATS`].
+//! What a report is, and what a format is that any report can be written in.
 
 use std::io::{self, Write};
 
 use super::html::Page;
-use super::{html::Html, json::Json, junit::Junit, ktap::Ktap, terminal::Text};
 
 /// What a command has to say. Every format is made of this.
 pub trait Report {
@@ -102,19 +100,6 @@ impl Kind {
     pub const SHOWS: Kind = Kind { judges: false, page: true };
     /// A command that measures or lists.
     pub const TELLS: Kind = Kind { judges: false, page: false };
-}
-
-/// All formats.
-pub static FORMATS: [&dyn Format; 5] = [&Text, &Json, &Junit, &Ktap, &Html];
-
-/// The format of this name.
-pub fn format(name: &str) -> Option<&'static dyn Format> {
-    FORMATS.into_iter().find(|f| f.name() == name)
-}
-
-/// The names of all formats, for messages.
-pub fn names() -> String {
-    FORMATS.map(Format::name).join(", ")
 }
 
 impl std::fmt::Debug for dyn Format {

@@ -6,7 +6,7 @@ use std::io;
 use comfy_table::{Cell, Color, Table};
 
 use super::coverage::RowCoverage;
-use super::document::{Document, FailureRow, Row};
+use super::document::{Document, FailureRow, Row, verdict};
 use super::format::{Format, Kind, Look, Report};
 use super::plain::shortened;
 use super::table::table as empty_table;
@@ -76,15 +76,6 @@ fn table(document: &Document, look: &Look) -> Table {
         table.add_row(cells);
     }
     table
-}
-
-/// `violation(I5)`; the invariants of the other words are theirs alone.
-pub(super) fn verdict(word: &str, invariant: Option<&str>) -> String {
-    match invariant.filter(|_| word == "violation") {
-        Some(i) => format!("{word}({i})"),
-        None if word == "no-cases" => "no cases".to_owned(),
-        None => word.to_owned(),
-    }
 }
 
 fn colour(row: &Row) -> Color {

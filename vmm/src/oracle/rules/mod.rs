@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::golden::Golden;
+use super::tables::Tables;
 use super::watched::Watched;
 use crate::image::Guest;
 use crate::image::Names;
@@ -53,7 +54,7 @@ pub struct Rules {
     /// The GS base at *ready*.
     gs_base: u64,
     /// Which page tables are whose.
-    pub(in crate::oracle) tables: cr3::Tables,
+    pub(in crate::oracle) tables: Tables,
     /// The run without NMIs; empty while it is being made.
     pub golden: Golden,
 }
@@ -80,7 +81,7 @@ impl Rules {
             idle: scheme.idle.iter().cloned().flatten().filter_map(byte).collect(),
             gs_base: machine.state().sregs.gs.base,
             faulting_iret_unblocks: machine.knobs().faulting_iret_unblocks,
-            tables: cr3::Tables::new(&guest.image, machine, &golden),
+            tables: Tables::new(&guest.image, machine, &golden),
             golden,
             scheme: scheme.clone(),
             scenario: scenario.clone(),

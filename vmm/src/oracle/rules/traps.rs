@@ -14,8 +14,8 @@ impl Oracle {
         let expected = self.rules.golden.traps.get(i).copied();
         if expected != Some(trap) {
             self.breaks(Invariant::Traps, |r| {
-                let expected = expected.map_or("none".to_owned(), |t| t.show(r));
-                format!("the interrupted code took {}; the golden run takes {expected} there", trap.show(r))
+                let expected = expected.map_or("none".to_owned(), |t| t.show(&r.names()));
+                format!("the interrupted code took {}; the golden run takes {expected} there", trap.show(&r.names()))
             });
         }
     }
@@ -41,8 +41,8 @@ impl Oracle {
         self.ghost.body_traps = self.ghost.body_traps.saturating_add(1);
         if expected != Some(trap) {
             self.breaks(Invariant::Traps, |r| {
-                let expected = expected.map_or("none".to_owned(), |t| t.show(r));
-                format!("the body took {}; the scenario says {expected} there", trap.show(r))
+                let expected = expected.map_or("none".to_owned(), |t| t.show(&r.names()));
+                format!("the body took {}; the scenario says {expected} there", trap.show(&r.names()))
             });
         }
     }

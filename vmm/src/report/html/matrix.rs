@@ -3,8 +3,7 @@
 use askama::Template;
 
 use super::{Mood, Part};
-use crate::report::document::{Document, Row};
-use crate::report::terminal::verdict;
+use crate::report::document::{Document, Row, verdict};
 
 struct Cell {
     number: usize,

@@ -1,20 +1,84 @@
 //! `vmm campaign` and `vmm merge`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args;
-use super::cpus;
+use clap::Args;
+
+use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
+use super::host::cpus;
 use super::interrupt::on_interrupt;
 use super::out::{Out, say};
-use super::output::Outputs;
+use super::output::{OutputArgs, Outputs};
 use super::progress::Bar;
+use super::values;
 use crate::campaign::{self, Options, Results, Shard};
 use crate::image::Guest;
 use crate::report::{Document, Kind};
 
+/// `vmm campaign`.
+#[derive(Debug, Args)]
+pub struct Campaign {
+    /// The campaign (see scripts/campaigns/)
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// Threads, each with machines of its own [default: one per CPU]
+    #[arg(long, short, value_name = "N", value_parser = values::jobs())]
+    pub jobs: Option<u16>,
+    /// Keep results in this folder, and resume from what is there
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Throw away what --out holds of another campaign, image or host
+    #[arg(long, requires = "out")]
+    pub fresh: bool,
+    /// Run only every N-th unit, beginning with number I (from 0)
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<crate::campaign::Shard>,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Say how long each scheme and scenario took
+    #[arg(long)]
+    pub timings: bool,
+}
+
+/// `vmm merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Result folders, in any order
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// Write the whole as one result folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What is there is enough: that units of work are missing is no failure
+    #[arg(long)]
+    pub partial: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `vmm report`.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// The result folder; nothing is written to it
+    #[arg(value_name = "DIR", required = true)]
+    pub dir: PathBuf,
+    /// What is there is enough: that units of work are missing is no failure
+    #[arg(long)]
+    pub partial: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// Carries out `vmm campaign`.
-pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn campaign(args: &Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let mut campaign = campaign::read(&args.file)?;
     campaign.knobs.transport = args.guest.transport;
@@ -52,7 +116,7 @@ pub fn campaign(args: &args::Campaign, guest: &Arc<Guest>, out: &mut Out) -> Res
 }
 
 /// Carries out `vmm merge`.
-pub fn merge(args: &args::Merge, out: &mut Out) -> Result<Ending, Failure> {
+pub fn merge(args: &Merge, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let merged = campaign::merge(&args.dirs)?;
     merged.damaged.iter().for_each(say);
@@ -63,7 +127,7 @@ pub fn merge(args: &args::Merge, out: &mut Out) -> Result<Ending, Failure> {
 }
 
 /// Carries out `vmm report`.
-pub fn report(args: &args::Shown, out: &mut Out) -> Result<Ending, Failure> {
+pub fn report(args: &Shown, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let merged = campaign::merge(std::slice::from_ref(&args.dir))?;
     merged.damaged.iter().for_each(say);

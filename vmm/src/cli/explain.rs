@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::args;
+use clap::Args;
+
+use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::out::Out;
 use super::run::{bare, story_of};
@@ -11,8 +13,19 @@ use crate::image::{Guest, Names};
 use crate::inject::{Replay, Schedule, Session};
 use crate::machine::Knobs;
 
+/// `vmm explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The line, as it was printed
+    #[arg(value_name = "LINE", required = true)]
+    pub line: Vec<String>,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+}
+
 /// Carries out the command.
-pub fn explain(args: &args::Explain, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn explain(args: &Explain, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let line = Replay::parse(bare(&args.line.join(" ")))?;
     line.check_image(guest)?;
     let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))

@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{GuestArgs, TargetArgs};
-use super::cpus;
 use super::failure::{Ending, Failure};
+use super::host::cpus;
 use super::interrupt::on_interrupt;
 use super::out::Out;
 use super::output::OutputArgs;

@@ -56,3 +56,8 @@ fn wrong(report: &Report, ids: &[&str]) -> String {
     let rows = report.rows.iter().filter(|r| ids.contains(&r.id.as_str()) && !report.is_right(&r.id));
     rows.map(|r| format!("{}: {}", r.id, r.answer())).collect::<Vec<_>>().join("; ")
 }
+
+/// Threads to use where nobody says how many.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -3,17 +3,71 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::args::{List, TargetArgs};
+use clap::Subcommand;
+
+use super::args::{GuestArgs, ImageArgs, TargetArgs};
 use super::failure::{Ending, Failure};
-use super::load;
+use super::guest::load;
+use super::help;
 use super::out::Out;
-use super::output::Outputs;
+use super::output::{OutputArgs, Outputs};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::{At, Event, Gear, Kind, Schedule, Session, Visitor, run};
 use crate::machine::Knobs;
 use crate::report::{Boundary, BoundaryList, Kind as Reports, Masked, ScenarioList, SchemeList};
+
+/// What `list` lists.
+#[derive(Debug, Subcommand)]
+pub enum List {
+    /// Ways to enter and leave an NMI
+    Schemes {
+        /// Those that test the oracle or show bugs of history, too
+        #[arg(long)]
+        all: bool,
+        /// The image.
+        #[command(flatten)]
+        image: ImageArgs,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// What the guest does while NMIs arrive
+    Scenarios {
+        /// The image.
+        #[command(flatten)]
+        image: ImageArgs,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Every boundary that a run comes to: where an NMI can arrive
+    #[command(after_help = help::BOUNDARIES)]
+    #[command(override_usage = "vmm list boundaries --scheme <S> --scenario <C> [OPTIONS]\n       \
+        vmm list boundaries --kernel <FILE> [OPTIONS]")]
+    #[command(mut_arg("guest", |a| a.conflicts_with("kernel")), mut_arg("entry", |a| a.conflicts_with("kernel")))]
+    #[command(mut_arg("scheme", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
+    #[command(mut_arg("scenario", |a| a.required(false).required_unless_present("kernel").conflicts_with("kernel")))]
+    Boundaries {
+        /// Whose boundaries.
+        #[command(flatten)]
+        target: Option<TargetArgs>,
+        /// The guest.
+        #[command(flatten)]
+        guest: GuestArgs,
+        /// List the boundaries on the path of this schedule [default: the golden run, then
+        /// what one NMI at its first boundary adds]
+        #[arg(long, value_name = "SCHEDULE")]
+        path: Option<String>,
+        /// How to show it.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Or those of a real kernel.
+        #[command(flatten)]
+        kernel: Box<super::linux::KernelArgs>,
+    },
+}
 
 /// Carries out the command.
 pub fn list(what: &List, out: &mut Out) -> Result<Ending, Failure> {

@@ -1,13 +1,15 @@
 //! The command line: arguments, progress, exit codes.
 
-pub mod agree;
-pub mod args;
+mod agree;
+mod args;
 mod bench;
 mod campaign;
+mod command;
 mod compare;
 mod explain;
 mod explore;
 mod failure;
+mod guest;
 mod help;
 mod host;
 mod input;
@@ -16,20 +18,20 @@ mod linux;
 mod list;
 mod out;
 mod output;
-pub mod probe;
+mod probe;
 mod progress;
 mod run;
 mod values;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
 
-use crate::image::{Guest, Image};
 use crate::report::plain;
+use command::{Cli, Command};
 pub use failure::{Ending, Failure};
+use guest::load;
 use out::{Out, say};
 
 /// Exit code of a defect of ours.
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
         // Whichever thread it was, no result of this process is to be trusted.
         std::process::exit(DEFECT);
     }));
-    let cli = match args::Cli::try_parse() {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => return answered(&answer),
     };
@@ -74,49 +76,22 @@ fn answered(answer: &clap::Error) -> ExitCode {
     }
 }
 
-fn dispatch(cli: &args::Cli, out: &mut Out) -> Result<Ending, Failure> {
+fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
     match &cli.command {
-        args::Command::List(what) => list::list(what, out),
-        args::Command::Run(args) => run::run(args, &load(&args.guest.image)?, out),
-        args::Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, out),
-        args::Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
-        args::Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
-        args::Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
-        args::Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
-        args::Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, out),
-        args::Command::Merge(args) => campaign::merge(args, out),
-        args::Command::Report(args) => campaign::report(args, out),
-        args::Command::Probe(args) => probe::probe(args, out),
-        args::Command::Agree(args) => agree::agree(args, out),
-        args::Command::Linux(args) => linux::run(args, out),
+        Command::List(what) => list::list(what, out),
+        Command::Run(args) => run::run(args, &load(&args.guest.image)?, out),
+        Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, out),
+        Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
+        Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
+        Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
+        Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
+        Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, out),
+        Command::Merge(args) => campaign::merge(args, out),
+        Command::Report(args) => campaign::report(args, out),
+        Command::Probe(args) => probe::probe(args, out),
+        Command::Agree(args) => agree::agree(args, out),
+        Command::Linux(args) => linux::run(args, out),
     }
-}
-
-/// Threads to use where nobody says how many.
-fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The image to test.
-fn load(args: &args::ImageArgs) -> Result<Arc<Guest>, Failure> {
-    let read = |path: &std::path::Path| {
-        let name = path.display().to_string();
-        match std::fs::read(path) {
-            Ok(bytes) => Ok((name, bytes)),
-            Err(e) => Err(Failure::Image { name, why: e.to_string() }),
-        }
-    };
-    let bad = |name: String, why: &dyn std::fmt::Display| Failure::Image { name, why: why.to_string() };
-    let image = match &args.guest {
-        None => Image::builtin().map_err(|e| bad("(built in)".to_owned(), &e))?,
-        Some(path) => {
-            let (name, bytes) = read(path)?;
-            Image::parse(&bytes).map_err(|e| bad(name, &e))?
-        }
-    };
-    let Some(path) = &args.entry else { return Ok(Guest::new(image)) };
-    let (name, bytes) = read(path)?;
-    crate::image::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
 }
 
 fn start_log(verbose: u8) {

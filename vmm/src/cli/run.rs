@@ -2,28 +2,78 @@
 
 use std::sync::Arc;
 
-use super::args::{self, How};
+use clap::Args;
+
+use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::out::Out;
+use super::output::OutputArgs;
+use super::values;
 use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::{Gear, Replay, Schedule, Session, Settled, judge as carry_out, settle};
+use crate::inject::{Gear, Replay as ReplayLine, Schedule, Session, Settled, judge as carry_out, settle};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Kind, Recorder, Run, Step, Story, Tracer, judgement, plain, trace_header};
+use crate::report::{Kind, Recorder, Run as RunReport, Step, Story, Tracer, judgement, plain, trace_header};
+
+/// `vmm run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What to run.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// What arrives where, as in 'nmi@exit_iret#1 nmi@body+0x4#2' [default: nothing]
+    #[arg(long, value_name = "SCHEDULE", default_value = "", hide_default_value = true)]
+    pub schedule: String,
+    /// How to run and show it.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `vmm replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The line, as it was printed
+    #[arg(value_name = "LINE", required = true)]
+    pub line: Vec<String>,
+    /// The guest.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// How to run and show it.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// How one schedule is run and shown.
+#[derive(Debug, Args)]
+pub struct How {
+    /// How the schedule is carried out [default: arm, or step with --trace]
+    #[arg(long, value_name = "GEAR", value_parser = values::gears())]
+    pub gear: Option<&'static [Gear]>,
+    /// Show every instruction with what it changed, NMIs, nesting depth, blocked (B) and
+    /// pending (P)
+    #[arg(long)]
+    pub trace: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 /// Carries out `vmm run`.
-pub fn run(args: &args::Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn run(args: &Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
     judge(&target, t.knobs(&args.guest), &args.schedule, &args.how, guest, out)
 }
 
 /// Carries out `vmm replay`.
-pub fn replay(args: &args::Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
-    let line = Replay::parse(bare(&args.line.join(" ")))?;
+pub fn replay(args: &Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+    let line = ReplayLine::parse(bare(&args.line.join(" ")))?;
     line.check_image(guest)?;
     let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))
         .map_err(Failure::ReplayTarget)?;
@@ -51,7 +101,7 @@ fn judge(
     let schedule = Schedule::parse(schedule, Names::new(guest, &target.scheme.prefix))?;
     let host = super::host::open()?;
     let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
-    let line = Replay {
+    let line = ReplayLine {
         scheme: target.scheme.name.clone(),
         scenario: target.scenario.name.clone(),
         mode: target.scheme.mode,
@@ -81,7 +131,7 @@ fn judge(
         (None, false) => Ending::Unexpected,
     };
     let story = outputs.wants("html").then(|| story_of(&mut session, &schedule, &line)).transpose()?;
-    let run = Run {
+    let run = RunReport {
         host: host.id().clone(),
         line,
         verdict,
@@ -101,7 +151,7 @@ fn judge(
 }
 
 /// Runs a schedule one instruction at a time, and tells what happened.
-pub fn story_of(session: &mut Session, schedule: &Schedule, line: &Replay) -> Result<Story, Failure> {
+pub fn story_of(session: &mut Session, schedule: &Schedule, line: &ReplayLine) -> Result<Story, Failure> {
     let mut recorder = Recorder::new();
     let verdict = carry_out(session, schedule, Gear::Step, &mut recorder)?;
     Ok(recorder.finish(session).end(line, &verdict))

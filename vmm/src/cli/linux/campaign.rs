@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::args::Linux;
 use super::kernel::{Plan, read};
-use super::sweep::{How, Said, ending};
-use super::{Linux, header};
+use super::sweep::{How, Said, ending, header};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;

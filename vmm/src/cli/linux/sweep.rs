@@ -164,3 +164,15 @@ pub fn ending(document: &Document) -> Ending {
         () => Ending::Expected,
     }
 }
+
+/// What a result begins with.
+pub fn header(document: &Document) -> String {
+    let kernel = &document.kernel;
+    format!(
+        "{}\nhost   {}\nkernel {} ({}), symbols from {}\nhelp for this host: {}",
+        kernel.file, document.host, kernel.version, kernel.image, kernel.symbols, document.assists
+    ) + &match document.unchecked.is_empty() {
+        true => String::new(),
+        false => format!("\nnot checked, since the symbols do not name it: {}", document.unchecked.join(", ")),
+    }
+}

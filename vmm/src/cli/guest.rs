@@ -1,0 +1,29 @@
+//! The image that a command tests.
+
+use std::sync::Arc;
+
+use super::args::ImageArgs;
+use super::failure::Failure;
+use crate::image::{Guest, Image};
+
+/// The image to test.
+pub fn load(args: &ImageArgs) -> Result<Arc<Guest>, Failure> {
+    let read = |path: &std::path::Path| {
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Ok((name, bytes)),
+            Err(e) => Err(Failure::Image { name, why: e.to_string() }),
+        }
+    };
+    let bad = |name: String, why: &dyn std::fmt::Display| Failure::Image { name, why: why.to_string() };
+    let image = match &args.guest {
+        None => Image::builtin().map_err(|e| bad("(built in)".to_owned(), &e))?,
+        Some(path) => {
+            let (name, bytes) = read(path)?;
+            Image::parse(&bytes).map_err(|e| bad(name, &e))?
+        }
+    };
+    let Some(path) = &args.entry else { return Ok(Guest::new(image)) };
+    let (name, bytes) = read(path)?;
+    crate::image::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
+}

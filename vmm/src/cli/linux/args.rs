@@ -1,0 +1,96 @@
+//! The arguments of `vmm linux`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::cache;
+use super::kernel::KernelArgs;
+use crate::cli::output::OutputArgs;
+use crate::cli::values;
+use crate::inject::Gear;
+use crate::kernels::Part;
+
+/// What `vmm linux --help` says below the options.
+pub const HELP: &str = "\
+The kernel boots in a PC of the lab's own (one CPU, serial line, timer) and runs a user program
+of the lab's, which computes a checksum for ever. What came up is kept in ~/.cache/nmi-lab/machines
+and is started from the next time (--no-cache, `vmm linux cache`), or in a file (--save, --from).
+
+At the first NMI's site everything is frozen; every case starts there. It passes when the
+interrupted context is what it was (every register, MSR, debug and vector register), no memory
+changed but what the kernel as it came up writes for NMIs, every NMI was handled after it came, the
+kernel's preempt count and taint are what they were, it says nothing, and the user program goes on.
+
+A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
+checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site; before one that begins
+amid the NMI's own code, an NMI at the default site is understood.
+
+Examples:
+  scripts/linux/build-test-kernel
+  vmm list boundaries --kernel vmlinux
+  vmm linux --kernel vmlinux --sweep --site user
+  vmm linux --kernel vmlinuz --schedule 'nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi nmi@end_repeat_nmi'
+  vmm linux --kernel vmlinux --sweep --mutate 'nmi_restore+0x1b=90'
+  vmm linux --campaign scripts/campaigns/linux-test-kernel.toml
+  vmm bench --linux
+
+Ctrl-C stops a sweep at the next case and reports what was found (exit 75). A failing case
+prints the command line that runs it again. Exits 0 where every verdict is as expected, 1
+where not (a defect of the entry code, or a boundary that nothing could be said about), 65
+for a bad kernel or one that does not come up, 69 for a host that cannot run it.
+docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md describes the JSON.";
+
+/// `vmm linux`.
+#[derive(Debug, Args)]
+#[command(mut_arg("kernel", |a| a.required_unless_present_any(["campaign", "from"])))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Linux {
+    /// Or: what to do with the machines that are kept.
+    #[command(subcommand)]
+    pub command: Option<cache::Command>,
+    /// What to do.
+    #[command(flatten)]
+    pub what: What,
+    /// Where the first NMI arrives; may be repeated [default: the function of getppid]
+    #[arg(long, value_name = "PLACE", requires = "sweep")]
+    pub site: Vec<String>,
+    /// Which NMI of a sweep goes from boundary to boundary
+    #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third", value_parser = values::part())]
+    pub part: Vec<Part>,
+    /// How a schedule is carried out
+    #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::one_gear())]
+    pub gear: Gear,
+    /// CPU time that one case may take before it is a livelock
+    #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
+    pub case_limit: u64,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The kernel.
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+}
+
+/// What to do with the kernel.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct What {
+    /// Run one schedule and judge it
+    #[arg(long, value_name = "SCHEDULE")]
+    pub schedule: Option<String>,
+    /// A further NMI at every boundary of an NMI's path, NMIs blocked and unblocked
+    #[arg(long)]
+    pub sweep: bool,
+    /// Run what a campaign file says
+    #[arg(long, value_name = "FILE")]
+    pub campaign: Option<PathBuf>,
+}
+
+impl Linux {
+    /// The same as a duration.
+    pub fn case_limit(&self) -> Duration {
+        Duration::from_millis(self.case_limit)
+    }
+}

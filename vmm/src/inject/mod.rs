@@ -6,6 +6,7 @@ mod event;
 mod gears;
 mod golden;
 mod moves;
+mod passed;
 mod places;
 mod replay;
 mod rounds;

@@ -5,7 +5,7 @@
 //! last level the case starts *at* its boundary, from the state that stands there,
 //! and runs freely to its end: the jump gear.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::coverage::{self, Coverage, Stand};
 use super::event::Kind;
 use super::gears::{Gear, RunError, run};
 use super::moves::Advance;
+use super::passed::{Passed, finish};
 use super::places::Places;
 use super::rounds::Rounds;
 use super::schedule::{At, Event, Schedule};
@@ -383,44 +384,5 @@ impl<'a> Sweep<'a> {
         let case = CaseResult { events: &self.events, verdict, index: self.index, again: again.as_deref() };
         self.index += 1;
         Ok(on_case(&case))
-    }
-}
-
-/// States from which a run with nothing left to arrive is known to pass: it was run
-/// from an equal state before. Most cases differ only until their NMI is over.
-#[derive(Default)]
-pub struct Passed {
-    states: HashSet<u128>,
-    /// Those that the run under way came through.
-    trail: Vec<u128>,
-}
-
-/// Runs freely to the verdict, or to a state that is known to pass.
-pub fn finish(session: &mut Session, passed: &mut Passed) -> Result<Verdict, Error> {
-    passed.trail.clear();
-    loop {
-        let live = session.oracle().ghost.outer.is_some();
-        if session.deliverable() {
-            session.deliver(Raise::Events)?;
-        } else {
-            let shadowed = session.machine().pending() && session.machine().in_shadow();
-            session.advance(if shadowed { Advance::Step } else { Advance::To(&[]) })?;
-        }
-        let verdict = match session.take_verdict() {
-            Some(verdict) => verdict,
-            None if live && session.oracle().ghost.outer.is_none() => {
-                let state = session.state_hash();
-                if !passed.states.contains(&state) {
-                    passed.trail.push(state);
-                    continue;
-                }
-                Verdict::Pass
-            }
-            None => continue,
-        };
-        if verdict.is_pass() {
-            passed.states.extend(passed.trail.drain(..));
-        }
-        return Ok(verdict);
     }
 }

@@ -4,6 +4,7 @@
 //! byte, and for each flag. The instructions' semantics are written once, over
 //! [`Provenance`]: with [`Untraced`] nothing is carried and nothing costs; [`Traced`] carries it.
 
+mod carry;
 mod join;
 mod origin;
 mod substitute;

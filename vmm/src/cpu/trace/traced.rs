@@ -3,30 +3,25 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::super::Condition;
-use super::super::value::ones;
 use super::origin::{BitOrigin, Linear, Origin, Place, Predicate, Side};
 use super::{Provenance, Register};
 
 /// The flags that are not constant: all but bits 1, 3, 5, 15 and those above 21.
-const VARIABLE: u64 = 0x3f_7fd5;
-/// A result of more inputs than these counts as looked at, so that sums over memory end.
-const MANY: usize = 64;
-
-type Word = [Origin; 8];
+pub(super) const VARIABLE: u64 = 0x3f_7fd5;
+pub(super) type Word = [Origin; 8];
 
 /// What a computed value depends on.
 #[derive(Clone, Debug)]
-struct Derivation {
+pub(super) struct Derivation {
     /// Bytes, with the bits that matter.
-    inputs: Vec<(Place, u8)>,
+    pub inputs: Vec<(Place, u8)>,
     /// It is a comparison of these, 64 bits wide.
-    compared: Option<(Side, Side)>,
+    pub compared: Option<(Side, Side)>,
 }
 
 /// Addresses hash as themselves, stirred.
 #[derive(Clone, Default)]
-struct AddressHasher(u64);
+pub(super) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
@@ -43,21 +38,21 @@ impl Hasher for AddressHasher {
     }
 }
 
-type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+pub(super) type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 
 /// Provenance, carried from a state whose every byte is an input.
 #[derive(Clone, Debug)]
 pub struct Traced {
-    registers: [Word; Register::COUNT],
-    flags: [BitOrigin; 22],
+    pub(super) registers: [Word; Register::COUNT],
+    pub(super) flags: [BitOrigin; 22],
     /// Words that were written, by their address over eight.
-    memory: ByAddress<Word>,
-    looked_registers: [u64; Register::COUNT],
-    looked_memory: ByAddress<u64>,
-    linears: Vec<Linear>,
-    mixed: Vec<[BitOrigin; 8]>,
-    derived: Vec<Derivation>,
-    predicates: Vec<Predicate>,
+    pub(super) memory: ByAddress<Word>,
+    pub(super) looked_registers: [u64; Register::COUNT],
+    pub(super) looked_memory: ByAddress<u64>,
+    pub(super) linears: Vec<Linear>,
+    pub(super) mixed: Vec<[BitOrigin; 8]>,
+    pub(super) derived: Vec<Derivation>,
+    pub(super) predicates: Vec<Predicate>,
 }
 
 impl Default for Traced {
@@ -80,7 +75,7 @@ impl Default for Traced {
     }
 }
 
-fn flag_input(bit: usize) -> BitOrigin {
+pub(super) fn flag_input(bit: usize) -> BitOrigin {
     if VARIABLE >> bit & 1 == 0 {
         return BitOrigin::Known;
     }
@@ -88,7 +83,7 @@ fn flag_input(bit: usize) -> BitOrigin {
 }
 
 /// Eight bytes of the input in their order, by the lowest.
-fn whole(word: &Word) -> Option<Place> {
+pub(super) fn whole(word: &Word) -> Option<Place> {
     let Origin::Copy(first) = word[0] else { return None };
     let in_order = (1..8).all(|i| word[i] == Origin::Copy(first.plus(i as u8)));
     let aligned = !matches!(first, Place::Register(_, byte) if byte != 0);
@@ -202,7 +197,7 @@ impl Traced {
         }
     }
 
-    fn look_bit(&mut self, bit: BitOrigin) {
+    pub(super) fn look_bit(&mut self, bit: BitOrigin) {
         match bit {
             BitOrigin::Known => {}
             BitOrigin::Copy(place, n) => self.look_place(place, 1 << n),
@@ -218,7 +213,7 @@ impl Traced {
         // They stay empty: once looked at, the value is a constant.
     }
 
-    fn look_origin(&mut self, origin: Origin, bits: u8) {
+    pub(super) fn look_origin(&mut self, origin: Origin, bits: u8) {
         match origin {
             Origin::Known => {}
             Origin::Copy(place) => self.look_place(place, bits),
@@ -246,7 +241,7 @@ impl Traced {
         }
     }
 
-    fn gather(&self, origin: Origin, bits: u8, into: &mut Vec<(Place, u8)>) {
+    pub(super) fn gather(&self, origin: Origin, bits: u8, into: &mut Vec<(Place, u8)>) {
         match origin {
             Origin::Known => {}
             Origin::Copy(place) => into.push((place, bits)),
@@ -265,7 +260,7 @@ impl Traced {
     }
 
     /// The word of the input that this one is, plus a constant.
-    fn as_linear(&self, word: &Word) -> Option<Linear> {
+    pub(super) fn as_linear(&self, word: &Word) -> Option<Linear> {
         if let Some(first) = whole(word) {
             return Some(Linear { word: first, add: 0 });
         }
@@ -274,7 +269,7 @@ impl Traced {
         in_order.then(|| self.linears[id as usize])
     }
 
-    fn bit_of(&mut self, word: &Word, n: usize) -> BitOrigin {
+    pub(super) fn bit_of(&mut self, word: &Word, n: usize) -> BitOrigin {
         let origin = word[n / 8];
         match origin {
             Origin::Known => BitOrigin::Known,
@@ -285,205 +280,6 @@ impl Traced {
                 Origin::Derived(id) => BitOrigin::Derived(id),
                 _ => BitOrigin::Known,
             },
-        }
-    }
-}
-
-impl Provenance for Traced {
-    type Word = Word;
-    const KNOWN: Word = [Origin::Known; 8];
-
-    fn register(&self, register: Register) -> Word {
-        self.registers[register.index()]
-    }
-
-    fn flags(&mut self, clear: u64) -> Word {
-        let mut word = Self::KNOWN;
-        for (byte, slot) in word.iter_mut().enumerate().take(3) {
-            let bits: [BitOrigin; 8] = std::array::from_fn(|i| {
-                let n = 8 * byte + i;
-                if clear >> n & 1 == 1 { BitOrigin::Known } else { self.flag(n) }
-            });
-            *slot = if bits.iter().all(|b| *b == BitOrigin::Known) {
-                Origin::Known
-            } else if (0..8)
-                .all(|i| bits[i] == if byte * 8 + i < 22 { flag_input(8 * byte + i) } else { BitOrigin::Known })
-            {
-                Origin::Copy(Place::Register(Register::Flags, byte as u8))
-            } else {
-                self.mixed.push(bits);
-                Origin::Mixed(self.mixed.len() as u32 - 1)
-            };
-        }
-        word
-    }
-
-    fn set_register(&mut self, register: Register, word: Word) {
-        self.registers[register.index()] = word;
-    }
-
-    fn memory(&mut self, paddr: u64, size: usize) -> Word {
-        let mut out = Self::KNOWN;
-        let mut at = u64::MAX;
-        let mut word = None;
-        for (i, slot) in out.iter_mut().enumerate().take(size) {
-            let place = paddr.wrapping_add(i as u64);
-            if place >> 3 != at {
-                at = place >> 3;
-                word = self.memory.get(&at);
-            }
-            *slot = word.map_or(Origin::Copy(Place::Memory(place)), |w| w[(place & 7) as usize]);
-        }
-        out
-    }
-
-    fn set_memory(&mut self, paddr: u64, size: usize, word: Word) {
-        for (i, origin) in word.into_iter().enumerate().take(size) {
-            let place = paddr.wrapping_add(i as u64);
-            let base = place & !7;
-            let fresh = || std::array::from_fn(|i| Origin::Copy(Place::Memory(base + i as u64)));
-            self.memory.entry(place >> 3).or_insert_with(fresh)[(place & 7) as usize] = origin;
-        }
-    }
-
-    fn bytes(word: &Word, from: usize, size: usize) -> Word {
-        let mut out = Self::KNOWN;
-        for (i, slot) in out.iter_mut().enumerate().take(size) {
-            *slot = word.get(from + i).copied().unwrap_or(Origin::Known);
-        }
-        out
-    }
-
-    fn put(word: &Word, at: usize, size: usize, other: &Word) -> Word {
-        let mut out = *word;
-        out.iter_mut().skip(at).take(size).zip(other).for_each(|(to, from)| *to = *from);
-        out
-    }
-
-    fn is_known(&self, word: &Word, size: usize) -> bool {
-        word.iter().take(size).all(|o| *o == Origin::Known)
-    }
-
-    fn keep(word: &Word, keep: u64, other: &Word) -> Word {
-        std::array::from_fn(|i| match (keep >> (8 * i)) as u8 {
-            0xff => word[i],
-            0 => Origin::Known,
-            _ => other[i],
-        })
-    }
-
-    fn look(&mut self, word: &Word, mask: u64) {
-        if let Some(Place::Memory(paddr)) = whole(word)
-            && paddr & 7 == 0
-        {
-            *self.looked_memory.entry(paddr >> 3).or_default() |= mask;
-            return;
-        }
-        for (i, origin) in word.iter().enumerate() {
-            let bits = (mask >> (8 * i)) as u8;
-            if bits != 0 {
-                self.look_origin(*origin, bits);
-            }
-        }
-    }
-
-    fn derive(&mut self, inputs: &[(Word, u64)]) -> Word {
-        let mut all = Vec::new();
-        for (word, mask) in inputs {
-            for (i, origin) in word.iter().enumerate() {
-                let bits = (mask >> (8 * i)) as u8;
-                if bits != 0 {
-                    self.gather(*origin, bits, &mut all);
-                }
-            }
-        }
-        if all.is_empty() {
-            return Self::KNOWN;
-        }
-        all.sort_unstable();
-        all.dedup();
-        if all.len() > MANY {
-            for (place, bits) in all {
-                self.look_place(place, bits);
-            }
-            return Self::KNOWN;
-        }
-        self.derived.push(Derivation { inputs: all, compared: None });
-        [Origin::Derived(self.derived.len() as u32 - 1); 8]
-    }
-
-    fn offset(&mut self, word: &Word, constant: u64) -> Word {
-        if constant == 0 || *word == Self::KNOWN {
-            return *word;
-        }
-        let Some(linear) = self.as_linear(word) else { return self.derive(&[(*word, u64::MAX)]) };
-        let add = linear.add.wrapping_add(constant);
-        if add == 0 {
-            return std::array::from_fn(|i| Origin::Copy(linear.word.plus(i as u8)));
-        }
-        self.linears.push(Linear { add, ..linear });
-        let id = self.linears.len() as u32 - 1;
-        std::array::from_fn(|i| Origin::Offset { id, byte: i as u8 })
-    }
-
-    fn look_flags(&mut self, mask: u64) {
-        for n in 0..22 {
-            if mask >> n & 1 == 1 {
-                self.look_bit(self.flag(n));
-            }
-        }
-    }
-
-    fn move_flags(&mut self, mask: u64, word: &Word) {
-        for n in 0..22 {
-            if (mask & VARIABLE) >> n & 1 == 1 {
-                self.flags[n] = self.bit_of(word, n);
-            }
-        }
-    }
-
-    fn derive_flags(&mut self, mask: u64, result: &Word) {
-        let result = if self.is_known(result, 8) { *result } else { self.derive(&[(*result, u64::MAX)]) };
-        self.move_flags(mask, &result);
-    }
-
-    fn compare_flags(&mut self, mask: u64, size: usize, a: (&Word, u64), b: (&Word, u64)) {
-        let result = self.derive(&[(*a.0, ones(size)), (*b.0, ones(size))]);
-        let side = |t: &Self, (word, value): (&Word, u64)| {
-            if t.is_known(word, 8) { Some(Side::Known(value)) } else { t.as_linear(word).map(Side::Input) }
-        };
-        if let (Origin::Derived(id), 8) = (result[0], size)
-            && let (Some(a), Some(b)) = (side(self, a), side(self, b))
-        {
-            self.derived[id as usize].compared = Some((a, b));
-        }
-        self.move_flags(mask, &result);
-    }
-
-    fn canonical(&mut self, word: &Word, held: bool) {
-        match self.as_linear(word) {
-            Some(word) => self.predicate(Predicate::Canonical { word, held }),
-            None => self.look(word, 0xffff_8000_0000_0000),
-        }
-    }
-
-    fn condition(&mut self, condition: Condition, mask: u64, held: bool) {
-        let mut bits = (0..22).filter(|n| mask >> n & 1 == 1).map(|n| self.flag(n));
-        let first = bits.next();
-        if let Some(BitOrigin::Derived(id)) = first
-            && bits.all(|b| Some(b) == first)
-            && let Some((a, b)) = self.derived[id as usize].compared
-        {
-            return self.predicate(Predicate::Compare { a, b, condition, held });
-        }
-        self.look_flags(mask);
-    }
-}
-
-impl Traced {
-    fn predicate(&mut self, predicate: Predicate) {
-        if !self.predicates.contains(&predicate) {
-            self.predicates.push(predicate);
         }
     }
 }

@@ -1,11 +1,16 @@
 //! A laboratory for x86-64 NMI entry code, on KVM.
 //!
-//! The rooms, from the top down: [`cli`] reads the command line; [`campaign`] turns a
-//! file into runs and [`report`] shows what came of them; [`inject`] carries out
-//! schedules and asks [`oracle`] for verdicts; both stand on [`machine`], which
-//! stands on [`kvm`]. [`explore`] searches every pattern of arrivals; [`probe`] and [`bench`]
-//! measure the host beside them. [`kernels`]
-//! runs real kernels on a machine of its own.
+//! The rooms, from the top down. A room uses only those below it, and no files of one room use
+//! each other in a circle; `tests/tests/house` checks both.
+//!
+//! - [`cli`] reads the command line, and [`report`] shows what came of it.
+//! - [`campaign`] turns a file into runs. [`compare`] and [`bench`] measure costs and times.
+//! - [`explore`] searches every pattern of arrivals.
+//! - [`kernels`] runs real kernels on a machine of its own.
+//! - [`inject`] carries out schedules and asks the [`oracle`] for verdicts.
+//! - [`probe`] measures what the host's KVM does.
+//! - [`machine`] runs a guest [`image`], by [`kvm`] or by the model in [`cpu`].
+#![deny(unsafe_code)] // [`kvm`] alone may
 
 pub mod bench;
 pub mod campaign;
@@ -17,6 +22,7 @@ pub mod host_id;
 pub mod image;
 pub mod inject;
 pub mod kernels;
+#[expect(unsafe_code, reason = "the only room that talks to the kernel")]
 pub mod kvm;
 pub mod machine;
 pub mod oracle;

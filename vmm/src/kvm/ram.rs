@@ -1,5 +1,8 @@
 //! Guest RAM as one flat slice.
 
+use std::io::Cursor;
+
+use linux_loader::loader::{Elf, KernelLoader};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::Error;
@@ -36,9 +39,12 @@ impl Ram {
         self.base as u64
     }
 
-    /// The same memory as the rust-vmm crates see it.
-    pub fn guest_memory(&self) -> &GuestMemoryMmap {
-        &self.mmap
+    /// Copies the segments of an ELF kernel to their physical addresses; returns its entry point.
+    ///
+    /// `mmap` itself is given to nobody: it can be cloned, and written to by a clone while a slice
+    /// of [`Self::bytes`] is alive.
+    pub fn load_elf(&mut self, elf: &[u8]) -> Result<u64, linux_loader::loader::Error> {
+        Ok(Elf::load(&self.mmap, None, &mut Cursor::new(elf), None)?.kernel_load.0)
     }
 
     /// All of RAM.

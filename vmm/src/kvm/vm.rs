@@ -92,6 +92,11 @@ impl Vm {
         self.ram.bytes_mut()
     }
 
+    /// Copies the segments of an ELF kernel to their physical addresses; returns its entry point.
+    pub fn load_elf(&mut self, elf: &[u8]) -> Result<u64, linux_loader::loader::Error> {
+        self.ram.load_elf(elf)
+    }
+
     /// The vCPU's state: what the last run left, with what was changed since.
     pub fn state(&self) -> &VcpuState {
         &self.state

@@ -3,7 +3,6 @@
 
 use crate::cpu::{self, Regs, Sregs};
 use guest::abi::IMAGE_MIN_PADDR;
-use linux_loader::loader::{Elf, KernelLoader};
 
 use super::paging::Tables;
 use crate::cpu::rflags;
@@ -75,8 +74,7 @@ pub(super) fn flat(vm: &mut Vm, segments: &[Segment]) -> Result<(), Error> {
 
 /// Loads the image into RAM and sets the vCPU to its entry point.
 pub fn prepare(vm: &mut Vm, image: &Image, scheme: u64, scenario: u64) -> Result<(), Error> {
-    let mut file = std::io::Cursor::new(image.bytes());
-    Elf::load(vm.ram().guest_memory(), None, &mut file, None).map_err(|e| Error::Load(e.to_string()))?;
+    vm.load_elf(image.bytes()).map_err(|e| Error::Load(e.to_string()))?;
     flat(vm, &image.segments)?;
     let ram_bytes = vm.ram().len();
     vm.state_mut().regs = Regs {

@@ -1,9 +1,6 @@
 //! The 64-bit boot protocol (Documentation/arch/x86/boot.rst): the kernel's segments,
 //! the zero page, the command line, the initrd, and the registers it starts with.
 
-use std::io::Cursor;
-
-use linux_loader::loader::KernelLoader;
 use object::{Object, ObjectSegment};
 
 use super::Error;
@@ -30,8 +27,7 @@ pub fn load(vm: &mut Vm, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<u64
         let need = size >> 20;
         return Err(Error::Ram { ram: ram >> 20, what: format!("kernel and initrd take {need} MiB") });
     }
-    let loaded = linux_loader::loader::elf::Elf::load(vm.ram().guest_memory(), None, &mut Cursor::new(elf), None)
-        .map_err(|e| bad(format!("its segments cannot be loaded: {e}")))?;
+    let entry = vm.load_elf(elf).map_err(|e| bad(format!("its segments cannot be loaded: {e}")))?;
     if cmdline.len() >= CMDLINE_MAX {
         return Err(bad(format!("the command line has {} bytes, {CMDLINE_MAX} are possible", cmdline.len())));
     }
@@ -49,7 +45,7 @@ pub fn load(vm: &mut Vm, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<u64
         }
     }
     put_words(bytes, GDT, &[0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
-    Ok(loaded.kernel_load.0)
+    Ok(entry)
 }
 
 fn put(ram: &mut [u8], at: u64, bytes: &[u8]) {

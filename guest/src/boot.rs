@@ -2,13 +2,11 @@
 
 use core::arch::global_asm;
 
-use crate::arch::{cpu, gdt, gdt_switch, idt, percpu, user};
+use crate::arch::{cpu, espfix, gdt, gdt_switch, idt, percpu, user};
 use crate::entry::{self, Scheme};
-use crate::mm::{self, early, process, vmalloc};
+use crate::mm::{early, process, reference, vmalloc};
 use crate::scenario::{self, Scenario};
 use crate::{heap, hyper};
-
-lab_note!("stack main low=main_stack_low high=main_stack_high");
 
 // rdi, rsi, rdx: as the contract says; there is no stack yet.
 global_asm!(
@@ -34,7 +32,8 @@ kernel_entry:
 extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scenario, ram: u64) -> ! {
     cpu::enable_protections();
     early::init(ram);
-    mm::build_reference(ram);
+    reference::build(ram);
+    espfix::map();
     vmalloc::init(scheme.policy);
     gdt_switch::map();
 
@@ -45,8 +44,9 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     process::switch(process::FIRST);
 
     gdt::init();
-    idt::init(scheme);
+    idt::init(|vector| entry::gates::gate(scheme, vector));
     percpu::init();
+    espfix::init();
     user::init();
     (scheme.setup)();
     heap::init();

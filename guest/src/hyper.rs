@@ -5,9 +5,18 @@ use core::arch::{asm, global_asm};
 
 use guest::abi;
 
+use crate::mm::layout::PAGE;
+
 lab_note!("hypercalls page=hypercall_page");
 
-// 128 stubs of 32 bytes. They ask by port I/O; a VMM with another way to carry
+/// Stubs of the hypercall page, one for each number (Xen's ABI).
+const STUBS: usize = 128;
+/// Bytes of each.
+const STUB_BYTES: usize = 32;
+// Notes of schemes have it as a number.
+const _: () = assert!(abi::HYPERCALL_STUB_CALL == 0x5);
+
+// The hypercall page. The stubs ask by port I/O; a VMM with another way to carry
 // hypercalls writes its own over them before the kernel's first instruction.
 //
 // Each: all registers but RAX as the hypercall wants them, RAX is clobbered; comes
@@ -16,24 +25,28 @@ lab_note!("hypercalls page=hypercall_page");
 global_asm!(
     r#"
     .section .text.hypercall_page, "ax", @progbits
-    .balign 4096
+    .balign {page}
     .globl hypercall_page, HYPERVISOR_iret
     .type hypercall_page, @function
     .type HYPERVISOR_iret, @function
 hypercall_page:
     .set .Lnumber, 0
-    .rept 128
+    .rept {stubs}
     movl $.Lnumber, %eax
     outl %eax, ${port_pv}
     ret
+    # The rest of the stub: ud2.
     .fill 12, 2, 0x0b0f
     .set .Lnumber, .Lnumber + 1
     .endr
-    .set HYPERVISOR_iret, hypercall_page + {iret} * 32
+    .set HYPERVISOR_iret, hypercall_page + {iret} * {stub_bytes}
     .text
 "#,
     port_pv = const abi::PORT_PV,
     iret = const abi::HYPERCALL_IRET,
+    page = const PAGE,
+    stubs = const STUBS,
+    stub_bytes = const STUB_BYTES,
     options(att_syntax)
 );
 
@@ -109,7 +122,7 @@ pub fn set_user_gs(base: u64) -> i64 {
 
 /// Says which page table user mode runs on; `root` is a physical address.
 pub fn set_user_root(root: u64) -> i64 {
-    let request = abi::MmuextOp { cmd: abi::MMUEXT_NEW_USER_BASEPTR as u32, pad: 0, mfn: root / 4096, arg2: 0 };
+    let request = abi::MmuextOp { cmd: abi::MMUEXT_NEW_USER_BASEPTR as u32, pad: 0, mfn: root / PAGE, arg2: 0 };
     // SAFETY: the hypervisor only reads `request`.
     unsafe { hypercall::<{ abi::HYPERCALL_MMUEXT_OP }>(&raw const request as u64, 1) }
 }
@@ -128,7 +141,7 @@ unsafe fn hypercall<const NUMBER: u64>(rdi: u64, rsi: u64) -> i64 {
     let rax: u64;
     // SAFETY: the caller vouches for the arguments; the result is in RAX.
     unsafe {
-        asm!("call hypercall_page + 32 * {}", const NUMBER, out("rax") rax, in("rdi") rdi, in("rsi") rsi);
+        asm!("call hypercall_page + {} * {}", const STUB_BYTES, const NUMBER, out("rax") rax, in("rdi") rdi, in("rsi") rsi);
     }
     rax as i64
 }

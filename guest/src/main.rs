@@ -12,6 +12,8 @@
 #![no_main]
 
 #[macro_use]
+mod asm;
+#[macro_use]
 mod note;
 
 mod arch;

@@ -1,15 +1,23 @@
-//! Single instructions that Rust has no word for.
+//! Instructions and registers that Rust does not have.
 
 use core::arch::asm;
 
+/// Extended features (SDM vol. 3, 2.2.1).
 const EFER: u32 = 0xc000_0080;
+/// SYSCALL and SYSRET exist.
 const EFER_SCE: u64 = 1 << 0;
+/// Long mode is enabled.
+const EFER_LME: u64 = 1 << 8;
+/// Long mode is active.
+const EFER_LMA: u64 = 1 << 10;
+/// Pages may be no code.
 const EFER_NXE: u64 = 1 << 11;
+/// The kernel, too, may not write what is read-only.
 const CR0_WP: u64 = 1 << 16;
 
-/// Selectors of SYSCALL and SYSRET.
+/// Selectors that SYSCALL (bits 47:32) and SYSRET (63:48) load.
 pub const STAR: u32 = 0xc000_0081;
-/// Where SYSCALL goes.
+/// RIP after SYSCALL.
 pub const LSTAR: u32 = 0xc000_0082;
 /// RFLAGS that SYSCALL clears.
 pub const FMASK: u32 = 0xc000_0084;
@@ -21,7 +29,7 @@ pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
 /// Writes a model-specific register.
 ///
 /// # Safety
-/// `value` must be one that the running code can live with.
+/// The running code must be right with `value` in that register.
 pub unsafe fn write_msr(msr: u32, value: u64) {
     let (low, high) = (value as u32, (value >> 32) as u32);
     // SAFETY: the caller vouches for the value.
@@ -30,11 +38,11 @@ pub unsafe fn write_msr(msr: u32, value: u64) {
     }
 }
 
-/// Makes read-only pages read-only for the kernel too, and NX pages count.
+/// Makes read-only pages read-only for the kernel, too, and lets pages be marked as not code.
 pub fn enable_protections() {
     // SAFETY: the boot tables are writable and executable throughout, and long
-    // mode (LME, which the write keeps by setting it) is on.
-    unsafe { write_msr(EFER, EFER_SCE | EFER_NXE | 0x500) };
+    // mode, which the write keeps, is on.
+    unsafe { write_msr(EFER, EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE) };
     // SAFETY: only CR0.WP changes, and the kernel honours its own tables.
     unsafe {
         asm!(
@@ -67,7 +75,7 @@ pub unsafe fn set_root(root: u64) {
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
 }
 
-/// Stops for good.
+/// Stops: no interrupt is enabled that would end the HLT.
 pub fn halt() -> ! {
     loop {
         // SAFETY: halting affects no memory.

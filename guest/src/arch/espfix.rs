@@ -7,8 +7,9 @@
 //!
 //! The cure (Linux's espfix64, 3.16 on): the iret reads its frame from a small stack whose
 //! address has the user's bits 31:16. One page is mapped 65536 times, read-only, at all
-//! addresses with [`layout::ESPFIX`]'s upper half and that page's bits 15:0; the frame is written to
-//! it elsewhere, then RSP is set to the alias that fits, then comes the iret.
+//! addresses with the upper half of [`layout::ESPFIX`] and the page's own bits 15:0. The
+//! frame is written to the page elsewhere, RSP is set to the alias that fits, and then comes
+//! the iret.
 //!
 //! The return has two windows in which RSP is not where entry code may expect it: while the
 //! frame is read from the old stack, and on the small stack. Bits 63:32 are not given back
@@ -18,42 +19,57 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{gdt, percpu};
-use crate::mm::layout;
-use crate::mm::table::{self, Table};
+use crate::mm::{layout, process, table};
 
 lab_note!("alias low=espfix_low high=espfix_high");
 // What the last return has left there is of no use to anybody.
-lab_note!("scratch low=ESPFIX_MEMORY+0x0 high=ESPFIX_MEMORY+0x30");
+lab_note!("scratch low=ESPFIX_MEMORY high=ESPFIX_MEMORY+0x30");
 
-/// RAX, RIP, CS, RFLAGS, RSP, SS.
+/// RAX, RIP, CS, RFLAGS, RSP, SS, and two words that are not used: a page has it whole.
 #[repr(C, align(64))]
 struct SmallStack([AtomicU64; 8]);
+
+/// Which of them is SS.
+const SS: usize = 5;
+const _: () = assert!((SS + 1) * size_of::<u64>() == 0x30, "the note above says so");
 
 #[unsafe(no_mangle)]
 static ESPFIX_MEMORY: SmallStack = SmallStack([const { AtomicU64::new(0) }; 8]);
 
-/// Maps the small stack's page at all its addresses. At boot.
-pub fn map(root: &'static Table) {
-    table::map_at_every_64k(root, layout::ESPFIX, layout::physical(written()) & !0xfff);
+/// Maps the small stack's page at all its addresses, in the reference. Only at boot.
+pub fn map() {
+    let page = layout::page_of(layout::physical(written()));
+    table::map_at_every_64k(process::reference(), layout::ESPFIX, page);
+}
+
+/// Says where the small stack is. At boot, after the CPU's data is there.
+pub fn init() {
+    percpu::set_espfix_waddr(written());
+    percpu::set_espfix_stack(read_at());
 }
 
 /// Where the frame is written.
-pub fn written() -> u64 {
+fn written() -> u64 {
     &raw const ESPFIX_MEMORY as u64
 }
 
 /// Where it is read, with bits 31:16 clear.
 pub fn read_at() -> u64 {
-    layout::ESPFIX + (written() & 0xfff)
+    layout::ESPFIX + layout::offset_in_page(written())
 }
 
 /// Whether a user's 16-bit stack was ever returned to by this way.
 pub fn was_used() -> bool {
-    ESPFIX_MEMORY.0[5].load(Relaxed) == u64::from(gdt::LDT_SS_16)
+    ESPFIX_MEMORY.0[SS].load(Relaxed) == u64::from(gdt::LDT_SS_16)
 }
 
 global_asm!(
     r#"
+# The addresses at which the small stack is seen.
+    .globl espfix_low, espfix_high
+    .set espfix_low, {low}
+    .set espfix_high, {high}
+
     .section .text.entry, "ax", @progbits
 
 # RSP → a user's frame whose SS is of the LDT; GS and all registers are the user's. May be
@@ -100,6 +116,8 @@ espfix.iretq:
     iretq
     .text
 "#,
+    low = const layout::ESPFIX,
+    high = const layout::ESPFIX + layout::ESPFIX_BYTES,
     waddr = const percpu::ESPFIX_WADDR,
     stack = const percpu::ESPFIX_STACK,
     options(att_syntax)

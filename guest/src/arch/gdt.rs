@@ -5,84 +5,89 @@
 //! (Accessed and Busy bits are set from the start).
 
 use core::arch::asm;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use super::descriptor::{self, IN_LDT, RING3, System, selector};
+use super::stacks;
 use crate::mm::{early, layout};
 
+// Descriptors of the GDT. SYSRET wants the user's two in this order, data first.
+const KERNEL_CODE: usize = 1;
+const KERNEL_DATA: usize = 2;
+const USER_DATA: usize = 3;
+const USER_CODE: usize = 4;
+/// Two entries, as all system descriptors.
+const TSS: usize = 5;
+const GOING: usize = 7;
+const LDT: usize = 8;
+const ENTRIES: usize = 10;
+
+// Descriptors of the process's LDT.
+const LOCAL_STACK_16: usize = 0;
+const LOCAL_CODE_32: usize = 1;
+const LOCAL_ENTRIES: usize = 2;
+
 /// Kernel code.
-pub const KERNEL_CS: u16 = 0x08;
+pub const KERNEL_CS: u16 = selector(KERNEL_CODE, 0);
 /// Kernel data and stack.
-pub const KERNEL_DS: u16 = 0x10;
-/// User data and stack, as the CPU shows it.
-pub const USER_DS: u16 = 0x1b;
-/// User code, as the CPU shows it.
-pub const USER_CS: u16 = 0x23;
-const TSS_SELECTOR: u16 = 0x28;
-/// User code in a segment that may be taken away, as the CPU shows it.
-pub const GOING_CS: u16 = 0x3b;
+pub const KERNEL_DS: u16 = selector(KERNEL_DATA, 0);
+/// User data and stack.
+pub const USER_DS: u16 = selector(USER_DATA, RING3);
+/// User code.
+pub const USER_CS: u16 = selector(USER_CODE, RING3);
+/// User code in a segment that may be taken away.
+pub const GOING_CS: u16 = selector(GOING, RING3);
+/// The error code of the #NP that it then raises: the selector without its privilege.
+pub const GOING_ERROR: u16 = selector(GOING, 0);
+/// The byte of the GDT that has its Present bit.
+pub const GOING_ACCESS: usize = GOING * size_of::<u64>() + descriptor::ACCESS_BYTE;
 
-const LDT_SELECTOR: u16 = 0x40;
-/// A user's 16-bit stack in the process's LDT, as the CPU shows it.
-pub const LDT_SS_16: u16 = 0x07;
+/// A user's 16-bit stack in the process's LDT.
+pub const LDT_SS_16: u16 = selector(LOCAL_STACK_16, IN_LDT | RING3);
 /// A user's 32-bit code there.
-pub const LDT_CS_32: u16 = 0x0f;
+pub const LDT_CS_32: u16 = selector(LOCAL_CODE_32, IN_LDT | RING3);
 
-/// Bytes at the top of the main stack for the kernel code that enters user mode.
-pub const BOOT_STACK: u64 = 0x400;
-/// Bytes below for what interrupts user mode (RSP0). While the user runs, they and the
-/// thread's stack below them hold nothing.
-const ENTRY_STACK: u64 = 0x300;
-
-/// Stack of NMIs, as a number for gates.
+/// The IST entry of NMIs, as a number for gates: 1 to 7; 0 is the interrupted stack.
 pub const IST_NMI: u8 = 1;
-/// Stack of double faults, as a number for gates.
+/// The IST entry of double faults.
 pub const IST_DOUBLE_FAULT: u8 = 2;
-/// Stack of #DB in schemes that give it one, as a number for gates.
+/// The IST entry of #DB, in schemes that give it one.
 pub const IST_DEBUG: u8 = 3;
-
-/// Bytes of the NMI stack (as in the linker script).
-pub const NMI_STACK_SIZE: usize = 4096;
 
 // The segment comes and goes, as a body or a fault will.
 lab_note!("scratch low=GDT+0x38 high=GDT+0x40");
-lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
-lab_note!("stack df low=df_stack_low high=df_stack_high");
-lab_note!("stack debug low=debug_stack_low high=debug_stack_high");
-lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
+const _: () = assert!(GOING * size_of::<u64>() == 0x38, "the note above says so");
 
-const TSS_BYTES: u64 = 104;
-/// Present, 64-bit TSS, busy: `ltr` wants it available, and sets busy itself.
-const TSS_AVAILABLE: u64 = 0x89;
+/// The 64-bit TSS (SDM vol. 3, 7.7).
+#[repr(C, packed(4))]
+struct Tss {
+    reserved_0: u32,
+    /// Stacks for entries to rings 0 to 2.
+    rsp: [u64; 3],
+    reserved_1: u64,
+    /// IST 1 to 7.
+    ist: [u64; 7],
+    reserved_2: [u16; 5],
+    /// Where the I/O permissions begin.
+    io_map: u16,
+}
 
-/// Present, LDT.
-const LDT_PRESENT: u64 = 0x82;
+const _: () = assert!(size_of::<Tss>() == 104 && offset_of!(Tss, io_map) == 0x66);
 
-/// Null, kernel code, kernel data, user data, user code: SYSRET wants the user's
-/// two in this order. All are present and accessed; code is 64-bit.
-const FLAT: [u64; 5] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
-
-/// The process's LDT: a 16-bit stack whose base is the user's page of data, and 32-bit
-/// code. In memory of its own, which nothing writes after *ready*.
-const LOCAL: [u64; 2] = [
-    0x0000_f300_0000_ffff | (layout::USER_DATA & 0xff_ffff) << 16 | (layout::USER_DATA >> 24 & 0xff) << 56,
-    0x00cf_fb00_0000_ffff,
-];
-
-const ENTRIES: usize = 10;
 #[unsafe(no_mangle)]
 static GDT: [AtomicU64; ENTRIES] = [const { AtomicU64::new(0) }; ENTRIES];
-/// Bit 47 of a descriptor: the segment is present.
-const SEGMENT_PRESENT: u64 = 1 << 47;
 
-/// The #NP handler has brought it back at least once: no counter, so that states repeat.
+/// The #NP handler has brought the segment of [`GOING_CS`] back at least once: a flag and not
+/// a counter, so that states repeat.
 #[unsafe(no_mangle)]
 static SEGMENT_BROUGHT: AtomicBool = AtomicBool::new(false);
 
-/// Takes the segment of [`GOING_CS`] away: who loads it next gets a #NP, whose handler
+/// Takes the segment of [`GOING_CS`] away: the next load of it raises #NP, whose handler
 /// brings it back.
 #[inline(always)]
 pub fn remove_segment() {
-    GDT[usize::from(GOING_CS / 8)].fetch_and(!SEGMENT_PRESENT, Relaxed);
+    GDT[GOING].fetch_and(!descriptor::PRESENT, Relaxed);
 }
 
 /// Whether it was ever brought back.
@@ -90,38 +95,9 @@ pub fn was_brought_back() -> bool {
     SEGMENT_BROUGHT.load(Relaxed)
 }
 
-unsafe extern "C" {
-    static main_stack_high: u8;
-    static nmi_stack_low: u8;
-    static nmi_stack_high: u8;
-    static df_stack_high: u8;
-    static debug_stack_low: u8;
-    static debug_stack_high: u8;
-}
-
 /// Address and bytes of the table.
 pub fn table() -> (u64, usize) {
     (&raw const GDT as u64, size_of_val(&GDT))
-}
-
-/// The NMI stack's lowest byte and its top.
-pub fn nmi_stack() -> (u64, u64) {
-    (&raw const nmi_stack_low as u64, &raw const nmi_stack_high as u64)
-}
-
-/// Whether `rsp` points into the stack of [`IST_DEBUG`].
-pub fn is_debug_stack(rsp: u64) -> bool {
-    &raw const debug_stack_low as u64 <= rsp && rsp < &raw const debug_stack_high as u64
-}
-
-/// Where the CPU's stack for entries from user mode begins (RSP0).
-pub fn entry_sp() -> u64 {
-    &raw const main_stack_high as u64 - BOOT_STACK
-}
-
-/// Where the stack begins that a system call runs on.
-pub fn thread_sp() -> u64 {
-    entry_sp() - ENTRY_STACK
 }
 
 /// The operand of `lgdt` and `lidt`.
@@ -138,40 +114,48 @@ impl Pointer {
     }
 }
 
-/// Builds and loads GDT and TSS.
+/// Builds and loads GDT, TSS and LDT.
 pub fn init() {
-    let nmi_stack = &raw const nmi_stack_high as usize - &raw const nmi_stack_low as usize;
-    assert!(nmi_stack == NMI_STACK_SIZE);
-    let page = layout::direct(early::page());
-    let tss = page;
-    let stack = |offset: u64, top: u64| {
-        // SAFETY: within the fresh page; TSS fields are only 4-byte aligned.
-        unsafe { ((tss + offset) as *mut u64).write_unaligned(top) };
+    let (low, high) = stacks::nmi_stack();
+    assert!(high - low == stacks::NMI_STACK_SIZE as u64, "the linker script has an NMI stack of another size");
+    // Field by field: a whole structure would be copied by SSE registers.
+    let tss = layout::direct(early::page());
+    let stack = |at: usize, top: u64| {
+        // SAFETY: within the fresh page; the TSS's fields are only 4-byte aligned.
+        unsafe { (tss as *mut u64).wrapping_byte_add(at).write_unaligned(top) };
     };
-    stack(4, entry_sp()); // RSP0
-    stack(0x24, &raw const nmi_stack_high as u64); // IST1
-    stack(0x2c, &raw const df_stack_high as u64); // IST2
-    stack(0x34, &raw const debug_stack_high as u64); // IST3
-    // SAFETY: within the fresh page. No I/O bitmap: its offset is the size.
-    unsafe { ((tss + 0x66) as *mut u16).write(TSS_BYTES as u16) };
+    let ist = |number: u8| offset_of!(Tss, ist) + (usize::from(number) - 1) * size_of::<u64>();
+    stack(offset_of!(Tss, rsp), stacks::entry_sp());
+    stack(ist(IST_NMI), high);
+    stack(ist(IST_DOUBLE_FAULT), stacks::double_fault_sp());
+    stack(ist(IST_DEBUG), stacks::debug_sp());
+    // SAFETY: within the fresh page. The size: there are no I/O permissions.
+    unsafe { (tss as *mut u16).wrapping_byte_add(offset_of!(Tss, io_map)).write(size_of::<Tss>() as u16) };
 
-    let limit = TSS_BYTES - 1;
-    let base = (tss & 0xff_ffff) << 16 | (tss >> 24 & 0xff) << 56;
-    let set = |index: usize, descriptor: u64| GDT[index].store(descriptor, Relaxed);
-    for (i, &descriptor) in FLAT.iter().enumerate() {
-        set(i, descriptor);
-    }
-    set(5, limit | base | TSS_AVAILABLE << 40);
-    set(6, tss >> 32);
-    set(usize::from(GOING_CS / 8), FLAT[usize::from(USER_CS / 8)]);
+    // In memory of its own, which nothing writes after *ready*.
     let ldt = layout::direct(early::page());
-    for (i, &descriptor) in (0..).zip(LOCAL.iter()) {
+    for (index, descriptor) in
+        [(LOCAL_STACK_16, descriptor::user_stack_16(layout::USER_DATA)), (LOCAL_CODE_32, descriptor::USER_CODE_32)]
+    {
         // SAFETY: within the fresh page.
-        unsafe { ((ldt + 8 * i) as *mut u64).write(descriptor) };
+        unsafe { (ldt as *mut u64).wrapping_add(index).write(descriptor) };
     }
-    let limit = size_of_val(&LOCAL) as u64 - 1;
-    set(8, limit | (ldt & 0xff_ffff) << 16 | LDT_PRESENT << 40 | (ldt >> 24 & 0xff) << 56);
-    set(9, ldt >> 32);
+
+    let [tss_low, tss_high] = descriptor::system(System::AvailableTss, tss, size_of::<Tss>() as u64);
+    let [ldt_low, ldt_high] = descriptor::system(System::Ldt, ldt, (LOCAL_ENTRIES * size_of::<u64>()) as u64);
+    for (index, descriptor) in [
+        (KERNEL_CODE, descriptor::KERNEL_CODE),
+        (KERNEL_DATA, descriptor::KERNEL_DATA),
+        (USER_DATA, descriptor::USER_DATA),
+        (USER_CODE, descriptor::USER_CODE),
+        (TSS, tss_low),
+        (TSS + 1, tss_high),
+        (GOING, descriptor::USER_CODE),
+        (LDT, ldt_low),
+        (LDT + 1, ldt_high),
+    ] {
+        GDT[index].store(descriptor, Relaxed);
+    }
     load(&Pointer::new(&raw const GDT as u64, size_of_val(&GDT)));
 }
 
@@ -201,8 +185,8 @@ fn load(gdt: &Pointer) {
             tmp = out(reg) _,
             cs = const KERNEL_CS,
             ds = const KERNEL_DS,
-            tss = const TSS_SELECTOR,
-            ldt = const LDT_SELECTOR,
+            tss = const selector(TSS, 0),
+            ldt = const selector(LDT, 0),
         );
     }
 }

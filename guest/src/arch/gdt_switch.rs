@@ -9,7 +9,8 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::gdt::{self, Pointer};
-use crate::mm::{layout, process, table};
+use crate::mm::layout::{self, PAGE, page_of};
+use crate::mm::{process, table};
 
 /// The switch leaves GDTR alone until CR3 is loaded.
 static UNPROTECTED: AtomicBool = AtomicBool::new(false);
@@ -21,16 +22,16 @@ pub fn leave_window() {
 
 /// Where process `number` sees the GDT.
 pub fn place(number: usize) -> u64 {
-    layout::GDT_WINDOWS + number as u64 * layout::SLOT + gdt::table().0 % table::PAGE
+    layout::GDT_WINDOWS + number as u64 * layout::SLOT + layout::offset_in_page(gdt::table().0)
 }
 
 /// Maps the places of the first two processes in the reference. Only at boot.
 pub fn map() {
     let (address, bytes) = gdt::table();
-    assert!(address % table::PAGE + bytes as u64 <= table::PAGE, "the GDT lies in two pages");
-    let page = layout::physical(address) & !(table::PAGE - 1);
+    assert!(layout::offset_in_page(address) + bytes as u64 <= PAGE, "the GDT lies in two pages");
+    let page = page_of(layout::physical(address));
     for number in [process::FIRST, process::FIRST + 1] {
-        table::map(process::reference(), place(number) & !(table::PAGE - 1), page, table::Access::Read);
+        table::map(process::reference(), page_of(place(number)), page, table::Access::Read);
     }
 }
 

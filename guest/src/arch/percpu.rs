@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{cpu, espfix, gdt};
+use super::{cpu, stacks};
 use crate::mm::layout;
 
 /// What a CPU has of its own. Entry code reads and writes it as
@@ -14,7 +14,7 @@ pub struct PerCpu {
     pub nmi_nesting: AtomicU64,
     /// The pointer of `linus-2010`: the live NMI's copied frame.
     pub nmi_stack_ptr: AtomicU64,
-    /// For schemes that are broken on purpose.
+    /// A word for schemes that are broken on purpose.
     pub nmi_scratch: AtomicU64,
     /// A function that an NMI asks the interrupted code to call, or 0.
     pub deferred: AtomicU64,
@@ -39,7 +39,6 @@ pub const NMI_STACK_PTR: usize = offset_of!(PerCpu, nmi_stack_ptr);
 pub const NMI_SCRATCH: usize = offset_of!(PerCpu, nmi_scratch);
 /// Offset of [`PerCpu::deferred`].
 pub const DEFERRED: usize = offset_of!(PerCpu, deferred);
-
 /// Offset of [`PerCpu::user_rsp`].
 pub const USER_RSP: usize = offset_of!(PerCpu, user_rsp);
 /// Offset of [`PerCpu::thread_sp`].
@@ -54,7 +53,7 @@ pub const ESPFIX_STACK: usize = offset_of!(PerCpu, espfix_stack);
 // The manifest names these words by their offsets.
 const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16 && DEFERRED == 24);
 
-/// The only CPU's.
+/// The data of the only CPU.
 #[unsafe(no_mangle)]
 static PERCPU: PerCpu = PerCpu {
     nmi_nesting: AtomicU64::new(0),
@@ -86,12 +85,15 @@ pub fn set_espfix_stack(address: u64) {
     PERCPU.espfix_stack.store(address, Relaxed);
 }
 
+/// They write it at `address` from now on.
+pub fn set_espfix_waddr(address: u64) {
+    PERCPU.espfix_waddr.store(address, Relaxed);
+}
+
 /// Points GS at this CPU's data. KERNEL_GS_BASE, which `swapgs` would fetch,
 /// holds the user's base while the kernel runs.
 pub fn init() {
-    PERCPU.thread_sp.store(gdt::thread_sp(), Relaxed);
-    PERCPU.espfix_waddr.store(espfix::written(), Relaxed);
-    set_espfix_stack(espfix::read_at());
+    PERCPU.thread_sp.store(stacks::thread_sp(), Relaxed);
     // SAFETY: nothing has used GS yet.
     unsafe { cpu::write_msr(cpu::GS_BASE, &raw const PERCPU as u64) };
     // SAFETY: as above.

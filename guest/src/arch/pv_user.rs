@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use guest::abi;
 
-use super::{gdt, percpu};
+use super::enter::enter_user;
+use super::{gdt, percpu, stacks};
 use crate::hyper;
 use crate::mm::{layout, process};
 
@@ -25,7 +26,7 @@ pub fn init() {
     }
     let entry = syscall_entry as *const () as u64;
     accepted(hyper::register_callback(abi::CALLBACKTYPE_SYSCALL, entry, 0));
-    accepted(hyper::set_kernel_stack(u64::from(gdt::KERNEL_DS), gdt::entry_sp()));
+    accepted(hyper::set_kernel_stack(u64::from(gdt::KERNEL_DS), stacks::entry_sp()));
     accepted(hyper::set_user_gs(layout::USER_DATA));
     accepted(hyper::set_user_root(process::take_user(process::FIRST)));
     IN_USE.store(true, Relaxed);
@@ -40,24 +41,7 @@ pub fn in_use() -> bool {
     IN_USE.load(Relaxed)
 }
 
-global_asm!(
-    r#"
-    .section .text.work, "ax", @progbits
-
-# pv_user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS, r8: SS) -> rax. GS is the kernel's.
-    .globl pv_user.enter
-    .type pv_user.enter, @function
-pv_user.enter:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, %gs:{user_return}
-    xorl %eax, %eax
-    movl %eax, %ds
-    movl %eax, %es
+enter_user! { pub(super) fn enter = "pv_user.enter", r"
     # iret_context, the last word first. Flags 0: NMIs stay as they are.
     pushq %r8
     pushq %rsi
@@ -70,7 +54,11 @@ pv_user.enter:
     pushq %rax
 pv_user.enter_iret:
     jmp HYPERVISOR_iret
-    .size pv_user.enter, . - pv_user.enter
+"}
+
+global_asm!(
+    r#"
+    .section .text.work, "ax", @progbits
 
 # The hypervisor's bounce of a SYSCALL: RSP → RCX, R11, frame on the kernel's stack;
 # GS is the kernel's. rcx = the user's RIP, r11 = its RFLAGS.
@@ -120,16 +108,3 @@ pv_syscall.leave:
     in_syscall = const abi::VGCF_IN_SYSCALL,
     options(att_syntax)
 );
-
-/// Runs user code; as `user::enter`, which calls it.
-///
-/// # Safety
-/// As there.
-pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
-    unsafe extern "sysv64" {
-        #[link_name = "pv_user.enter"]
-        fn pv_user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64, ss: u64) -> u64;
-    }
-    // SAFETY: the caller vouches for the code.
-    unsafe { pv_user_enter(rip, rsp, rflags, cs.into(), ss.into()) }
-}

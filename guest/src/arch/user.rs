@@ -6,18 +6,19 @@
 
 use core::arch::global_asm;
 
-use super::{cpu, fred_user, gdt, percpu, pv_user};
+use super::enter::enter_user;
+use super::{cpu, descriptor, fred_user, gdt, percpu, pv_user, rflags, stacks};
 
 lab_note!("stack user low=user_stack_low high=user_stack_high");
 
 /// RFLAGS that SYSCALL clears, as in Linux: AC, NT, IOPL, DF, IF, TF.
-const SYSCALL_CLEARS: u64 = 0x4_7700;
+const SYSCALL_CLEARS: u64 = rflags::AC | rflags::NT | rflags::IOPL | rflags::DF | rflags::IF | rflags::TF;
 /// What RFLAGS are in user mode: interrupts are on.
-pub const USER_RFLAGS: u64 = 0x202;
+pub const USER_RFLAGS: u64 = rflags::FIXED | rflags::IF;
 
 /// Number of the system call that leaves user mode for good, with RDI as result.
 pub const SYS_LEAVE: u32 = 0;
-/// Number of the system call that computes something of RDI.
+/// Number of the system call that computes a value from RDI.
 pub const SYS_MIX: u32 = 1;
 
 /// Switches system calls on.
@@ -39,59 +40,31 @@ pub fn init() {
 /// Runs user code at `rip` until it makes [`SYS_LEAVE`]; its result.
 ///
 /// # Safety
-/// RIP must be user code, CS a user's code segment, SS its stack segment. RSP may be anything: the user may
-/// choose it, too.
+/// RIP must be user code, CS a user's code segment, SS its stack segment. RSP may be
+/// anything: the user may choose it, too.
 pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
-    unsafe extern "sysv64" {
-        #[link_name = "user.enter"]
-        fn user_enter(rip: u64, rsp: u64, rflags: u64, cs: u64, ss: u64) -> u64;
-    }
     let here = 0u64;
-    assert!(&raw const here as u64 > gdt::entry_sp() + 128, "the kernel's frames reach into the entry stack");
+    assert!(&raw const here as u64 > stacks::entry_sp() + 128, "the kernel's frames reach into the entry stack");
     if fred_user::in_use() {
-        // SAFETY: as below.
+        // SAFETY: the caller vouches for the code.
         return unsafe { fred_user::enter(rip, rsp, rflags, cs, ss) };
     }
     if pv_user::in_use() {
-        // SAFETY: as below.
+        // SAFETY: likewise.
         return unsafe { pv_user::enter(rip, rsp, rflags, cs, ss) };
     }
-    // SAFETY: the caller vouches for the code; what the user does to registers ends at
-    // `user.left`, which restores those that the calling convention keeps.
-    unsafe { user_enter(rip, rsp, rflags, cs.into(), ss.into()) }
+    // SAFETY: likewise.
+    unsafe { enter_by_iretq(rip, rsp, rflags, cs, ss) }
 }
 
-/// What [`SYS_MIX`] does.
-#[unsafe(no_mangle)]
-extern "sysv64" fn sys_mix(word: u64) -> u64 {
-    (word.rotate_left(9) ^ 0x5a5a).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-global_asm!(
-    r#"
-    .section .text.work, "ax", @progbits
-
-# user.enter(rdi: RIP, rsi: RSP, rdx: RFLAGS, rcx: CS, r8: SS) -> rax. GS is the kernel's.
-    .globl user.enter
-    .type user.enter, @function
-user.enter:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, %gs:{user_return}
-    # The CPU empties data segments that the user may not have; some hosts do not.
-    xorl %eax, %eax
-    movl %eax, %ds
-    movl %eax, %es
+enter_user! { fn enter_by_iretq = "user.enter", r"
+    # The frame.
     pushq %r8
     pushq %rsi
     pushq %rdx
     pushq %rcx
     pushq %rdi
-    testb $4, %r8b
+    testb ${in_ldt}, %r8b
     jnz user.enter_espfix
 user.enter_swapgs:
     swapgs
@@ -103,9 +76,22 @@ user.enter_iretq:
 user.enter_espfix:
     swapgs
     jmp espfix.return
-    .size user.enter, . - user.enter
+",
+    in_ldt = descriptor::IN_LDT,
+}
+
+/// [`SYS_MIX`]: a value that depends on all bits of `word`.
+#[unsafe(no_mangle)]
+extern "sysv64" fn sys_mix(word: u64) -> u64 {
+    (word.rotate_left(9) ^ 0x5a5a).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+global_asm!(
+    r#"
+    .section .text.work, "ax", @progbits
 
 # rax: the user's result; GS is the kernel's; RSP as user.enter kept it.
+    .globl user.left
 user.left:
     movl ${kernel_ds}, %ecx
     movl %ecx, %ds

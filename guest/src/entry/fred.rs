@@ -38,11 +38,13 @@
 //! ex_handler_eretu in arch/x86/mm/extable.c and arch/x86/include/asm/fred.h; the SDM for
 //! what returns check.
 
+use core::mem::offset_of;
+
 use guest::abi;
 
 use super::Scheme;
-use crate::arch::fault::{self, Handler, Handlers};
-use crate::arch::{fred_user, gdt, percpu};
+use crate::arch::fault::{Handler, Handlers, handlers};
+use crate::arch::{fred_user, percpu, stacks, vector};
 use crate::hyper;
 
 lab_note!(
@@ -60,20 +62,27 @@ scheme!(SCHEME_BUG_FRED_ERETU = scheme(bug_eretu_fault));
 
 /// The two differ in what becomes of the NMI bit of a frame that ERETU would not take.
 const fn scheme(segment_not_present: Handler) -> Scheme {
-    let faults = Handlers { segment_not_present, ..fault::FRED };
+    let faults = Handlers { segment_not_present, ..handlers!("fred_fault") };
     Scheme { setup: fred_user::init, ..Scheme::paravirtual(entry, register, faults) }
 }
 
-/// Vector 2 on stack level 2.
-const LEVELS: u64 = 2 << (2 * 2);
-/// The byte of the SS slot that has an event's vector.
-const VECTOR: usize = 44;
-/// The byte that has its type.
-const TYPE: usize = 46;
+/// The stack level of NMIs from CPL0.
+const NMI_LEVEL: u64 = 2;
+/// `IA32_FRED_STKLVLS`: two bits for each vector.
+const LEVELS: u64 = NMI_LEVEL << (2 * vector::NMI);
+/// Where a frame's SS slot begins.
+const SS: usize = offset_of!(abi::FredFrame, frame) + offset_of!(abi::Frame, ss);
+/// The byte of it that has an event's vector.
+const VECTOR: usize = SS + 4;
+/// The byte that has its type, in the lower four bits.
+const TYPE: usize = SS + 6;
 const TYPE_NMI: u64 = 2;
+const TYPE_HARDWARE_EXCEPTION: u64 = 3;
 const TYPE_SYSCALL: u64 = 7;
-/// The upper half of the SS slot of a #NP: vector, type 3, 64-bit code.
-const NOT_PRESENT: u64 = 11 | 3 << 16 | 1 << 25;
+/// In the upper half of the SS slot: the event came from 64-bit code.
+const LONG: u64 = 1 << 25;
+/// The upper half of the SS slot of a #NP.
+const NOT_PRESENT: u64 = vector::SEGMENT_NOT_PRESENT as u64 | TYPE_HARDWARE_EXCEPTION << 16 | LONG;
 
 fn register(_: Handler) -> i64 {
     // SAFETY: an immutable table, defined below.
@@ -91,8 +100,8 @@ unsafe extern "C" {
     fn bug_eretu_fault();
 }
 
-scheme_asm! {r#"
-# abi::FredConfig: the entry page, vector 2 on stack level 2, the stacks of levels 0 and 2.
+entry_asm! {r#"
+# abi::FredConfig: the entry page, NMIs on stack level 2, the stacks of levels 0 and 2.
     .section .rodata, "a", @progbits
     .balign 8
 fred.config:
@@ -131,12 +140,11 @@ fred.user_other:
 # A fault of ERETU that was made one of user code: RSP → its frame. Brings back the one
 # segment that comes and goes.
 fred.user_fault:
-    cmpb $11, {vector_at}(%rsp)
+    cmpb ${not_present_vector}, {vector_at}(%rsp)
     jne fault.unhandled_segment_not_present
-    cmpq $0x38, (%rsp)
+    cmpq ${going_error}, (%rsp)
     jne fault.unhandled_segment_not_present
-    orb $0x80, GDT+0x38+5
-    movb $1, SEGMENT_BROUGHT
+    BRING_SEGMENT
     jmp fred.exit_eretu
 
 # A system call. In: rax = number, rdi = argument. Out: rax = result.
@@ -219,15 +227,33 @@ fred.exit_erets:
 .endm
     ERETU_FAULT fred.eretu_fault, 1
     ERETU_FAULT fred.bug_eretu_fault, 0
+
+# RETURN_ERETS: a fault's return (faults.s). Makes the IDT's frame what FRED would have
+# pushed for a fault: an error word below it, the NMI bit of the SS slot clear, and
+# the stack level in the CS slot: 2 on the NMI stack, else 0.
+.macro RETURN_ERETS name
+    cmpq $nmi_stack_low, %rsp
+    jbe .Llevel_0_\@
+    cmpq $nmi_stack_high, %rsp
+    ja .Llevel_0_\@
+    orl ${level_2}, 8(%rsp)
+.Llevel_0_\@:
+    pushq $0
+\name\()_iret:
+    outl %eax, ${port_erets}
+.endm
+    FAULTS fred_fault, RETURN_ERETS
 "#,
     levels = LEVELS,
-    boot_stack = gdt::BOOT_STACK,
+    boot_stack = stacks::BOOT_STACK,
     user_return = percpu::USER_RETURN,
     type_at = TYPE,
     vector_at = VECTOR,
     type_nmi = TYPE_NMI,
     type_syscall = TYPE_SYSCALL,
     not_present = NOT_PRESENT,
+    not_present_vector = vector::SEGMENT_NOT_PRESENT,
+    level_2 = NMI_LEVEL << abi::FRED_CS_LEVEL_SHIFT,
     nmi_bit = abi::FRED_SS_NMI,
     port_erets = abi::PORT_ERETS,
     port_eretu = abi::PORT_ERETU,

@@ -22,7 +22,7 @@
 //! stack that is full: #DF, as the frame cannot be pushed, and no IST to go to.
 //! 32-bit code also has no red zone. All scenarios at CPL0 are within reach.
 //!
-//! **Known weaknesses.** Besides these: behind the count down to 0 nothing says that
+//! **Known weaknesses.** Besides these: after the count down to 0 nothing says that
 //! an NMI is live. Where a fault in the body has opened NMIs, one that comes before
 //! the iretq is a first one again, on the stack below: the depth is not bounded by a
 //! constant, but by how often NMIs hit those instructions in a row. On the small stack of
@@ -46,7 +46,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP → hardware frame, on the interrupted stack; all registers the interrupted
 # context's.
     .globl latch.entry

@@ -21,7 +21,8 @@
 //! before the privilege level; a rerun (`maybe_nested`) does not set the flag
 //! again and keeps a poisoned CS; the nested return pops RIP into RFLAGS and jumps
 //! to the value of CS; the interrupted RSP is not restored; nobody handles the
-//! #GP of the poisoned iret; the body is shown CS = 0; CR2 is not saved. `linus-2010-fixed` has the corrections.
+//! #GP of the poisoned iret; the body is shown CS = 0; CR2 is not saved.
+//! `linus-2010-fixed` has the corrections.
 //!
 //! What the sketch leaves open ("regular NMI code goes here") is as in `naive`.
 
@@ -41,7 +42,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's; GS is
 # taken to be the kernel's.
     .globl linus_2010.entry

@@ -9,7 +9,7 @@
 //! sets that frame's CS to 0; the exit clears the pointer, then irets.
 //!
 //! **Invariant aimed at.** Pointer set ⇔ the frame at T-144 is still needed. It does
-//! not hold at `exit_iret`, and nothing else tells.
+//! not hold at `exit_iret`, and nothing else says so.
 //!
 //! **Cost.** 45 instructions besides the body (`naive`: 47, of which 12 are for GS,
 //! CR2, which this one neglects); 14 for a nested NMI.
@@ -39,7 +39,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's; GS is
 # taken to be the kernel's.
     .globl linus_2010_first.entry

@@ -41,7 +41,7 @@
 //! Source: the sketch; RSP and DF as Linux does since 4.2 (commit 810bc075f78f).
 
 use super::Scheme;
-use crate::arch::gdt;
+use crate::arch::{gdt, rflags, stacks};
 
 lab_note!(
     "scheme linus-2010-fixed mode=native arg=SCHEME_LINUS_2010_FIXED entry=linus_2010_fixed.entry "
@@ -58,12 +58,12 @@ unsafe extern "C" {
     fn general_protection();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's; GS
 # may be a user's. Nothing here writes but T-48 and, if nested, T-136.
     .globl linus_2010_fixed.entry
 linus_2010_fixed.entry:
-    testb $3, 8(%rsp)
+    TEST_USER 8
     jnz linus_2010_fixed.first
     # Kernel code was interrupted. The flag (T-64) first: while it is set, the
     # live frame is there, whatever else was interrupted.
@@ -89,7 +89,7 @@ linus_2010_fixed.check_stack:
 
 # RSP = T-40; the live frame is at T-144. Poison its CS (T-136); T-104 keeps the
 # right one. In the #GP window it is poisoned already. NMIs were open at the
-# interrupted instruction, so this iretq tells no secret.
+# interrupted instruction, so this iretq opens nothing.
 linus_2010_fixed.nested:
     movq $0, -96(%rsp)
 linus_2010_fixed.nested_iret:
@@ -168,7 +168,7 @@ linus_2010_fixed.unpoison:
 # kernel code, error 0, and the interrupted RSP, T-144, 48 bytes up (it is
 # aligned) with CS 0 there; any other CS there is a user's bad frame. Up to rearm
 # the flag is clear, and NMIs may be open: some CPUs unblock them at a faulting
-# iret. They are told by RSP and DF, so no cld here, and no register changes.
+# iret. Such NMIs are recognised by RSP and DF, so no cld here, and no register changes.
     .globl linus_2010_fixed.gp
 linus_2010_fixed.gp:
     cmpq $linus_2010_fixed.exit_iret, 8(%rsp)
@@ -183,7 +183,7 @@ linus_2010_fixed.gp_rerun:
     addq $48, %rsp
     jmp linus_2010_fixed.rearm
 ",
-    stack_size = gdt::NMI_STACK_SIZE,
+    stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
-    df = super::RFLAGS_DF,
+    df = rflags::DF,
 }

@@ -29,7 +29,7 @@
 //! left the NMI stack.
 
 use super::Scheme;
-use crate::arch::{gdt, percpu};
+use crate::arch::{gdt, percpu, rflags, stacks};
 
 lab_note!(
     "scheme mainline mode=native arg=SCHEME_MAINLINE entry=mainline.entry prefix=mainline. "
@@ -44,7 +44,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # LATCHED_BODY name: the body, one at a time. In: RSP → CR2, abi::Regs; GS is the
 # kernel's. Clobbers what the return brings back, but rbx.
 .macro LATCHED_BODY name
@@ -56,7 +56,7 @@ scheme_asm! {r"
     movq %r12, %rdi
     call nmi_body
     # 1 → 0: done. 2 → 1: another one came meanwhile. An NMI before this instruction
-    # is seen by it, one behind it finds 0 and has a body of its own.
+    # is seen by it, one after it finds 0 and has a body of its own.
     decq %gs:{state}
     jnz \name\()_again
     jmp \name\()_done
@@ -68,7 +68,7 @@ scheme_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl mainline.entry
 mainline.entry:
-    testb $3, 8(%rsp)
+    TEST_USER 8
     jnz mainline.from_user
 mainline.from_kernel:
     pushq %rdx
@@ -195,10 +195,10 @@ mainline.user_swapgs:
 mainline.user_iret:
     iretq
 ",
-    stack_size = gdt::NMI_STACK_SIZE,
+    stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
     kernel_ds = gdt::KERNEL_DS,
-    df = super::RFLAGS_DF,
+    df = rflags::DF,
     thread_sp = percpu::THREAD_SP,
     state = percpu::NMI_NESTING,
 }

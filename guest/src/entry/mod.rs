@@ -8,20 +8,6 @@ use crate::arch::{gdt, pv_user};
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 
-/// Assembler of a scheme: the shared macros, then its text with named constants.
-macro_rules! scheme_asm {
-    ($text:literal $(, $name:ident = $value:expr)* $(,)?) => {
-        core::arch::global_asm!(
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/entry/macros.s")),
-            ".section .text.entry, \"ax\", @progbits",
-            $text,
-            ".text",
-            $($name = const $value,)*
-            options(att_syntax)
-        );
-    };
-}
-
 /// Declares the descriptor of a scheme, which the VMM finds by its name.
 macro_rules! scheme {
     ($name:ident = $value:expr) => {
@@ -33,9 +19,10 @@ macro_rules! scheme {
 }
 
 mod broken;
-pub mod custom;
+mod custom;
 mod fred;
 mod gallery;
+pub mod gates;
 mod latch;
 mod linus_2010;
 mod linus_2010_first;
@@ -48,11 +35,6 @@ mod sync_policies;
 mod xen_always;
 mod xen_bit31;
 mod xen_flag;
-
-pub use xen_bit31::XEN_EFLAGS_NMI;
-
-/// RFLAGS: the direction flag.
-const RFLAGS_DF: u64 = 1 << 10;
 
 /// A scheme. The VMM passes the address of one to boot.
 #[repr(C)]

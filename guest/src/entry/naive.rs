@@ -31,7 +31,7 @@ unsafe extern "C" {
     fn naive_entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl naive.entry
 naive.entry:

@@ -17,13 +17,13 @@
 //! **Known weaknesses.** Every exception that can come to an NMI must be converted:
 //! one that is not, a machine check or an SMI opens NMIs, and then this is `naive`.
 //! Code with a red zone loses 16 bytes of it. `popfq` cannot set RF, so an
-//! instruction breakpoint in the body triggers again; a TF that it sets traps behind
+//! instruction breakpoint in the body triggers again; a TF that it sets traps after
 //! `ret` (scenario `step-fault`); with IF set an interrupt comes in between, and its iret unblocks.
 //!
 //! Source: the thread's description (32-bit: push flags, popf, `lret $4`).
 
 use super::Scheme;
-use crate::arch::fault;
+use crate::arch::fault::handlers;
 use crate::arch::percpu;
 
 lab_note!(
@@ -32,14 +32,14 @@ lab_note!(
 );
 lab_note!("scratch low=PERCPU+0x0 high=PERCPU+0x8 scheme=nmi-safe-return");
 
-scheme!(SCHEME_NMI_SAFE_RETURN = Scheme { faults: fault::NMI_SAFE, ..Scheme::native(entry) });
+scheme!(SCHEME_NMI_SAFE_RETURN = Scheme { faults: handlers!("safe_fault"), ..Scheme::native(entry) });
 
 unsafe extern "C" {
     #[link_name = "nmi_safe_return.entry"]
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl nmi_safe_return.entry
 nmi_safe_return.entry:
@@ -67,6 +67,28 @@ nmi_safe_return.exit:
 # RSP = T-40 → the hardware frame.
 nmi_safe_return.exit_iret:
     iretq
+
+# RETURN_NMI_SAFE: a fault's return (faults.s). Within an NMI (the per-CPU flag says so) by
+# popfq and ret on the interrupted stack, of which the 16 bytes below RSP are lost:
+# RIP and RFLAGS. CS and SS stay as they are, which is right from kernel to kernel.
+.macro RETURN_NMI_SAFE name
+    cmpq $0, %gs:{in_nmi}
+    jne \name\()_safe
+\name\()_iret:
+    iretq
+\name\()_safe:
+    pushq %rax
+    movq %rsp, %rax
+    # rax → rax, RIP, CS, RFLAGS, RSP, SS.
+    movq 32(%rax), %rsp
+    pushq 8(%rax)
+    pushq 24(%rax)
+    movq (%rax), %rax
+    popfq
+\name\()_ret:
+    ret
+.endm
+    FAULTS safe_fault, RETURN_NMI_SAFE
 ",
     in_nmi = percpu::NMI_NESTING,
 }

@@ -23,7 +23,7 @@
 //! NMI between a page fault and its handler's look at CR2 changes it.
 
 use super::Scheme;
-use crate::arch::gdt;
+use crate::arch::{gdt, stacks};
 
 lab_note!(
     "scheme rostedt-2012 mode=native arg=SCHEME_ROSTEDT_2012 entry=rostedt_2012.entry "
@@ -38,7 +38,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl rostedt_2012.entry
 rostedt_2012.entry:
@@ -97,7 +97,7 @@ rostedt_2012.save_frame:
 
 # RSP = T-96 → the saved frame; registers as in the outermost context. A nested
 # NMI from here to end_repeat changes nothing: a body comes after it anyway.
-# Coming by iret, executing is 0 for one instruction; RSP tells.
+# Coming by iret, executing is 0 for one instruction; RSP says that it is nested.
 rostedt_2012.repeat:
     movq $1, 40(%rsp)
 rostedt_2012.copy_frame:
@@ -133,7 +133,7 @@ rostedt_2012.exit_clear:
 rostedt_2012.exit_iret:
     iretq
 ",
-    stack_size = gdt::NMI_STACK_SIZE,
+    stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
     kernel_ds = gdt::KERNEL_DS,
 }

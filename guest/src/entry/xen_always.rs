@@ -42,7 +42,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP → RCX, R11, frame. NMIs are masked by the hypervisor; rcx and r11 hold
 # nothing, the other registers are the interrupted context's. GS is the kernel's.
     .globl xen_always.entry

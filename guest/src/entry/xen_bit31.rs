@@ -28,18 +28,21 @@
 //! frame and the call.
 
 use super::Scheme;
-use crate::arch::fault::{self, Handler};
+use crate::arch::fault::{Handler, handlers};
 use crate::hyper;
 
 /// The guest's own mark in a saved EFLAGS word: this return ends an NMI.
-pub const XEN_EFLAGS_NMI: u32 = 1 << 31;
+const XEN_EFLAGS_NMI: u32 = 1 << 31;
 
 lab_note!(
     "scheme xen-bit31 ring3 mode=pv arg=SCHEME_XEN_BIT31 entry=xen_bit31.entry prefix=xen_bit31. faults=gp@HYPERVISOR_iret+0x5 "
     "summary=\"the hypervisor masks; direct iret but for the NMI's own return\""
 );
 
-scheme!(SCHEME_XEN_BIT31 = Scheme::paravirtual(entry, register, fault::BIT31).refused_by(fault::BIT31_REFUSED));
+scheme!(
+    SCHEME_XEN_BIT31 = Scheme::paravirtual(entry, register, handlers!("bit31_fault"))
+        .refused_by(handler!("bit31_fault.general_protection"))
+);
 
 fn register(entry: Handler) -> i64 {
     hyper::register_nmi_callback(entry as *const () as u64, 0)
@@ -50,7 +53,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP → RCX, R11, frame. NMIs are masked by the hypervisor; rcx and r11 hold
 # nothing, the other registers are the interrupted context's. GS is the kernel's.
     .globl xen_bit31.entry
@@ -96,6 +99,17 @@ xen_bit31.exit_hypercall:
 # RSP → iret_context. The hypercall page's stub; does not return.
 xen_bit31.exit_call:
     jmp HYPERVISOR_iret
+
+# RETURN_BIT31: a fault's return (faults.s). XenLinux's HYPERVISOR_IRET: direct, unless
+# bit 31 of the saved EFLAGS says that the hypervisor must hear of it.
+.macro RETURN_BIT31 name
+    testl ${bit31}, 16(%rsp)
+    jnz xen_bit31.exit_hypercall
+\name\()_iret:
+    iretq
+.endm
+    FAULTS bit31_fault, RETURN_BIT31
+    REFUSED bit31_fault, RETURN_BIT31
 ",
     bit31 = XEN_EFLAGS_NMI,
     unmarked = !XEN_EFLAGS_NMI,

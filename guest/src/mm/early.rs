@@ -1,10 +1,9 @@
 //! Pages for what only boot writes: tables and descriptors. They come from the
-//! RAM behind the image and are never given back.
+//! RAM after the image and are never given back.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::layout;
-use super::table::PAGE;
+use super::layout::{self, PAGE};
 
 unsafe extern "C" {
     static image_end: u8;

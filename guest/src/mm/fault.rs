@@ -1,11 +1,11 @@
-//! The page fault that is no error: this root lacks a top-level entry that the
+//! The page fault that is not an error: this root lacks a top-level entry that the
 //! reference has.
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::layout::{self, VMALLOC_SLOT, VMALLOC_SLOTS};
+use super::layout::{self, PRESENT, VMALLOC_SLOT, VMALLOC_SLOTS};
 use super::process;
-use super::table::{self, PRESENT, Table};
+use super::table::{self, Table};
 use crate::arch::cpu;
 
 /// Error code bit: the page was present, so nothing is missing.

@@ -6,9 +6,9 @@ use super::table::Table;
 use super::{early, layout};
 use crate::arch::cpu;
 
-/// The first process.
+/// The number of the first process, which boot makes.
 pub const FIRST: usize = 1;
-/// The reference, and the roots of processes.
+/// Roots: the reference, and those of two processes.
 const ROOTS_LEN: usize = 3;
 
 // Any root may get its vmalloc entries at any time, by a fault in an NMI's body.
@@ -95,7 +95,7 @@ pub fn take_user(number: usize) -> u64 {
     let page = early::page();
     // SAFETY: a fresh page of zeros, which the direct map reaches.
     let user = unsafe { Table::at(layout::direct(page)) };
-    for slot in 0..512 {
+    for slot in 0..layout::ENTRIES {
         user.entry(slot).store(ROOTS[number].entry(slot).load(Relaxed), Relaxed);
     }
     ROOTS[number].entry(layout::slot(layout::USER_TEXT)).store(0, Relaxed);
@@ -110,6 +110,6 @@ pub fn lacks(number: usize, address: u64) -> bool {
 /// Runs on the root of process `number` from now on.
 #[inline(never)]
 pub fn switch(number: usize) {
-    // SAFETY: every process's root has the reference's kernel slots.
+    // SAFETY: the root of every process has the kernel slots of the reference.
     unsafe { cpu::set_root(root(number)) };
 }

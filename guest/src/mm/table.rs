@@ -4,33 +4,20 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{early, layout};
+use super::early;
+use super::layout::{self, ACCESSED, ADDRESS, DIRTY, ENTRIES, LARGE, NO_EXECUTE, PAGE, PRESENT, USER, WRITE};
 
-/// Bytes of a page.
-pub const PAGE: u64 = 4096;
-/// Bytes of a page mapped by a second-level entry.
-pub const LARGE_PAGE: u64 = 2 << 20;
-
-/// The entry maps something.
-pub const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
-const LARGE: u64 = 1 << 7;
-const NO_EXECUTE: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-
+/// An entry that links to a table: what the pages below it allow is theirs to say.
 const TABLE_ENTRY: u64 = PRESENT | WRITE | ACCESSED | DIRTY;
 
-/// What a mapping allows besides reading.
+/// What a mapping allows besides reading by the kernel.
 #[derive(Clone, Copy)]
 pub enum Access {
-    /// Nothing.
+    /// Nothing else.
     Read,
-    /// To write.
+    /// To write, not to execute.
     Write,
-    /// To execute.
+    /// To execute, not to write.
     Execute,
     /// To write, also to user code.
     UserWrite,
@@ -39,7 +26,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// The entry that maps the page at `physical` so.
+    /// The last-level entry that maps the page at `physical` so.
     pub fn entry(self, physical: u64) -> u64 {
         let allowed = match self {
             Access::Read => NO_EXECUTE,
@@ -54,18 +41,18 @@ impl Access {
 
 /// A table of any level.
 #[repr(C, align(4096))]
-pub struct Table([AtomicU64; 512]);
+pub struct Table([AtomicU64; ENTRIES]);
 
 impl Table {
     /// One that maps nothing.
     pub const fn empty() -> Self {
-        Self([const { AtomicU64::new(0) }; 512])
+        Self([const { AtomicU64::new(0) }; ENTRIES])
     }
 
-    /// Entry `index`.
+    /// Entry `index`, 0 to 511.
     #[inline(always)]
     pub fn entry(&self, index: usize) -> &AtomicU64 {
-        &self.0[index % 512]
+        &self.0[index % ENTRIES]
     }
 
     /// The table at physical address `physical`, by its identity or direct
@@ -102,11 +89,12 @@ impl Table {
 
 /// The index of `address` in a table of `level` (3: the root … 0: the last).
 fn index(address: u64, level: u32) -> usize {
-    (address >> (12 + 9 * level)) as usize % 512
+    (address >> (PAGE.trailing_zeros() + ENTRIES.trailing_zeros() * level)) as usize % ENTRIES
 }
 
 /// Maps one page, at boot.
 pub fn map(root: &'static Table, address: u64, physical: u64, access: Access) {
+    // The entries on the way need the bit, too.
     let user = matches!(access, Access::UserWrite | Access::UserExecute);
     let leaf = (1..4).rev().fold(root, |table, level| table.next(index(address, level), user));
     leaf.entry(index(address, 0)).store(access.entry(physical), Relaxed);
@@ -120,17 +108,20 @@ pub fn map_large(root: &'static Table, address: u64, physical: u64) {
 
 /// Maps the page at `physical` for reading at `base`, and at every 64 KiB of the 4 GiB from
 /// there on, by three tables that link to the same next one again and again. At boot.
+/// `base` must be a multiple of 1 GiB.
 pub fn map_at_every_64k(root: &'static Table, base: u64, physical: u64) {
     let upper = root.next(index(base, 3), false);
     let middle = upper.next(index(base, 2), false);
     let leaf = middle.next(0, false);
-    for gigabyte in 1..4 {
+    const GIGABYTES: usize = 4;
+    for gigabyte in 1..GIGABYTES {
         upper.entry(index(base, 2) + gigabyte).store(upper.entry(index(base, 2)).load(Relaxed), Relaxed);
     }
-    for entry in 1..512 {
+    for entry in 1..ENTRIES {
         middle.entry(entry).store(middle.entry(0).load(Relaxed), Relaxed);
     }
-    for page in (0..512).step_by(16) {
+    const EVERY: usize = (0x1_0000 / PAGE) as usize;
+    for page in (0..ENTRIES).step_by(EVERY) {
         leaf.entry(page).store(Access::Read.entry(physical), Relaxed);
     }
 }

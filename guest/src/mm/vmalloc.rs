@@ -8,8 +8,8 @@
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
-use super::layout::{self, VMALLOC_SLOT, VMALLOC_SLOTS};
-use super::table::{Access, PAGE, Table};
+use super::layout::{self, PAGE, VMALLOC_SLOT, VMALLOC_SLOTS};
+use super::table::{Access, Table};
 use super::{early, process};
 
 /// What becomes of a new top-level entry: the three ways of the LKML thread of
@@ -72,7 +72,7 @@ pub fn init(policy: Policy) {
 /// The physical address of a page that the work may map: that of user data, which a
 /// work without a user leaves alone. A page of its own would be one more to copy.
 pub fn frame() -> u64 {
-    super::user_data()
+    layout::user_data()
 }
 
 /// The newest area: what an NMI's body touches, and what a root lacks longest.

@@ -11,10 +11,7 @@ lab_note!(
     "summary=\"fork, vmalloc and CR3 switches; the NMI body touches what the root lacks\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_ADDRESS_SPACE: Scenario = Scenario { body: vmalloc_fault::body, work };
+scenario!(SCENARIO_ADDRESS_SPACE = Scenario { body: vmalloc_fault::body, work });
 
 extern "sysv64" fn work() -> u64 {
     let child = process::fork();

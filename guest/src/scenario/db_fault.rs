@@ -4,10 +4,8 @@
 //!
 //! By the trap flag only: debug registers are in no state of the lab.
 
-use core::arch::global_asm;
-
 use super::{Scenario, short, work};
-use crate::arch::fault;
+use crate::arch::rflags;
 
 lab_note!(
     "scenario db-fault traps=db@db_fault.stepped arg=SCENARIO_DB_FAULT "
@@ -18,25 +16,16 @@ lab_note!(
     "summary=\"db-fault over a few instructions of work\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_DB_FAULT: Scenario = Scenario { body, work: work::run };
-
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_SHORT_DB_FAULT: Scenario = Scenario { body, work: short::work };
+scenario!(SCENARIO_DB_FAULT = Scenario { body, work: work::run });
+scenario!(SCENARIO_SHORT_DB_FAULT = Scenario { body, work: short::work });
 
 unsafe extern "sysv64" {
     #[link_name = "db_fault.body"]
     pub(super) safe fn body();
 }
 
-// A function without arguments and result. The #DB handler knows where it ends, and
-// clears TF there.
-global_asm!(
-    r#"
+// A function without arguments and result.
+entry_asm! {r"
     .text
     .globl db_fault.body
 db_fault.body:
@@ -50,7 +39,7 @@ db_fault.instruction:
     .globl db_fault.stepped
 db_fault.stepped:
     ret
-"#,
-    tf = const fault::RFLAGS_TF,
-    options(att_syntax)
-);
+    MEANT_STEPPED 2, db_fault.stepped
+",
+    tf = rflags::TF,
+}

@@ -5,18 +5,16 @@
 use core::arch::global_asm;
 
 use super::{Scenario, ud_fault};
+use crate::arch::rflags;
 
 lab_note!(
     "scenario flags arg=SCENARIO_FLAGS summary=\"AC, DF, ID, NT and RF in the interrupted context; the body raises #UD\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_FLAGS: Scenario = Scenario { body: ud_fault::body, work };
+scenario!(SCENARIO_FLAGS = Scenario { body: ud_fault::body, work });
 
-/// AC, ID, NT and DF.
-const FLAGS: u64 = 1 << 18 | 1 << 21 | 1 << 14 | 1 << 10;
+/// The flags that `popfq` can set.
+const FLAGS: u64 = rflags::AC | rflags::ID | rflags::NT | rflags::DF;
 
 extern "sysv64" fn work() -> u64 {
     unsafe extern "sysv64" {
@@ -57,7 +55,7 @@ flags.rf:
     movl %ss, %ecx
     movq %rsp, %rsi
     movq %rdx, %rdi
-    orq $0x10000, %rdi
+    orq ${rf}, %rdi
     pushq %rcx
     pushq %rsi
     pushq %rdi
@@ -74,5 +72,6 @@ flags.return:
     .text
 "#,
     flags = const FLAGS,
+    rf = const rflags::RF,
     options(att_syntax)
 );

@@ -11,10 +11,7 @@ lab_note!(
     "summary=\"context switches where each address space maps the GDT elsewhere; the NMI body does nothing\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_GDT_SWITCH: Scenario = Scenario { body, work };
+scenario!(SCENARIO_GDT_SWITCH = Scenario { body, work });
 
 extern "sysv64" fn body() {}
 

@@ -1,7 +1,16 @@
 //! Scenarios: what the guest does, and what an NMI's body does, while NMIs
-//! arrive. One file each.
+//! arrive. One file each, with all that the scenario declares: its notes for the VMM, and
+//! the places where it raises a fault on purpose (`MEANT_…` of `arch/faults.s`).
 
-pub mod work;
+/// Declares the descriptor of a scenario, which the VMM finds by its name.
+macro_rules! scenario {
+    ($name:ident = $value:expr) => {
+        #[unsafe(no_mangle)]
+        #[used]
+        #[unsafe(link_section = ".rodata.lab")]
+        static $name: $crate::scenario::Scenario = $value;
+    };
+}
 
 mod address_space;
 mod bp_fault;
@@ -19,6 +28,7 @@ mod user_rsp;
 mod user_segment;
 mod user_ss16;
 mod vmalloc_fault;
+mod work;
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -38,7 +48,7 @@ pub fn install(scenario: &'static Scenario) {
     CURRENT.store((&raw const *scenario).cast_mut(), Relaxed);
 }
 
-/// The current scenario.
+/// The scenario that boot installed.
 #[inline(always)]
 pub fn current() -> &'static Scenario {
     // SAFETY: `install` stored a static's address before *ready*, and NMIs come

@@ -4,9 +4,6 @@ use super::{Scenario, work};
 
 lab_note!("scenario quiet arg=SCENARIO_QUIET summary=\"the NMI body does nothing\"");
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_QUIET: Scenario = Scenario { body, work: work::run };
+scenario!(SCENARIO_QUIET = Scenario { body, work: work::run });
 
 extern "sysv64" fn body() {}

@@ -7,10 +7,7 @@ use super::{Scenario, ud_fault};
 
 lab_note!("scenario shadows arg=SCENARIO_SHADOWS summary=\"mov ss and sti shadows; the NMI body raises #UD\"");
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_SHADOWS: Scenario = Scenario { body: ud_fault::body, work };
+scenario!(SCENARIO_SHADOWS = Scenario { body: ud_fault::body, work });
 
 extern "sysv64" fn work() -> u64 {
     unsafe extern "sysv64" {

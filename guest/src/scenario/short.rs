@@ -18,15 +18,8 @@ lab_note!(
     "summary=\"ud-fault over a few instructions of work\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_SHORT_VMALLOC_FAULT: Scenario = Scenario { body: vmalloc_fault::body, work };
-
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_SHORT_UD_FAULT: Scenario = Scenario { body: ud_fault::body, work };
+scenario!(SCENARIO_SHORT_VMALLOC_FAULT = Scenario { body: vmalloc_fault::body, work });
+scenario!(SCENARIO_SHORT_UD_FAULT = Scenario { body: ud_fault::body, work });
 
 pub(super) extern "sysv64" fn work() -> u64 {
     unsafe extern "sysv64" {

@@ -1,4 +1,4 @@
-//! `single-step`: the interrupted code has TF set for a stretch, and takes a #DB behind
+//! `single-step`: the interrupted code has TF set for a stretch, and takes a #DB after
 //! each of its instructions. NMIs come before an instruction that is to be stepped, at the
 //! #DB handler's first instruction (#DB is delivered before an NMI that arrived during the
 //! instruction: SDM vol. 3, table 6-2), and inside the handler. The body takes a #DB, too.
@@ -8,10 +8,8 @@
 //!
 //! Not in any stretch, since hosts differ in them: loads of SS, STI, swapgs, OUT.
 
-use core::arch::global_asm;
-
 use super::{Scenario, db_fault, short};
-use crate::arch::fault;
+use crate::arch::rflags;
 
 lab_note!(
     "scenario single-step traps=db@db_fault.stepped arg=SCENARIO_SINGLE_STEP "
@@ -22,15 +20,8 @@ lab_note!(
     "summary=\"the NMI body single-steps over a ud2\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_SINGLE_STEP: Scenario = Scenario { body: db_fault::body, work };
-
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_STEP_FAULT: Scenario = Scenario { body: step_fault, work: short::work };
+scenario!(SCENARIO_SINGLE_STEP = Scenario { body: db_fault::body, work });
+scenario!(SCENARIO_STEP_FAULT = Scenario { body: step_fault, work: short::work });
 
 unsafe extern "sysv64" {
     #[link_name = "step_fault.body"]
@@ -44,12 +35,11 @@ extern "sysv64" fn work() -> u64 {
     }
     // SAFETY: it keeps what the calling convention says and touches only its stack.
     let seen = unsafe { single_step_work(0x0123_4567_89ab_cdef) };
-    assert!(seen & fault::RFLAGS_TF as u64 != 0, "TF was never set");
+    assert!(seen & rflags::TF != 0, "TF was never set");
     seen
 }
 
-global_asm!(
-    r#"
+entry_asm! {r#"
     .section .text.work, "ax", @progbits
 
 # single_step.work(rdi: seed) -> rax: RFLAGS as seen in the stretch, above them a sum.
@@ -65,7 +55,7 @@ single_step.work:
     pushq %rax
 single_step.set:
     popfq
-    # TF is set; the first #DB comes behind this instruction.
+    # TF is set; the first #DB comes after this instruction.
 single_step.under:
     leaq 5(%rdi,%rdi,2), %rbx
     .globl single_step.first
@@ -85,7 +75,7 @@ single_step.leaf:
 single_step.end:
     pushq %rdx
 single_step.clear:
-    # TF was set when it began: one more #DB, behind it.
+    # TF was set when it began: one more #DB, after it.
     popfq
     .globl single_step.after
 single_step.after:
@@ -96,9 +86,10 @@ single_step.after:
 single_step.return:
     ret
     .size single_step.work, . - single_step.work
+    MEANT_STEPS 1, single_step.first, single_step.after
 
-# A function without arguments and result. The #UD handler skips the ud2, the #DB
-# handler clears TF behind the instruction that follows.
+# A function without arguments and result. The ud2 is skipped; the instruction after it
+# is the one that is stepped.
     .text
     .globl step_fault.body
 step_fault.body:
@@ -114,8 +105,8 @@ step_fault.after:
     .globl step_fault.stepped
 step_fault.stepped:
     ret
-    .text
+    MEANT_UD2 2, step_fault.instruction
+    MEANT_STEPPED 3, step_fault.stepped
 "#,
-    tf = const fault::RFLAGS_TF,
-    options(att_syntax)
-);
+    tf = rflags::TF,
+}

@@ -6,17 +6,14 @@ use core::arch::global_asm;
 
 use super::{Scenario, ud_fault};
 use crate::arch::{gdt, user};
-use crate::mm::{self, layout};
+use crate::mm::layout;
 
 lab_note!(
     "scenario user ring3 arg=SCENARIO_USER "
     "summary=\"user code, SYSCALL and SYSRET with their swapgs windows; the NMI body raises #UD\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_USER: Scenario = Scenario { body: ud_fault::body, work };
+scenario!(SCENARIO_USER = Scenario { body: ud_fault::body, work });
 
 extern "sysv64" fn work() -> u64 {
     run(layout::USER_SP, gdt::USER_CS)
@@ -43,7 +40,7 @@ pub(super) fn run(rsp: u64, cs: u16) -> u64 {
 
 /// A word of the user's data, as the kernel reaches it.
 pub(super) fn word(offset: u64) -> *mut u64 {
-    layout::direct(mm::user_data() + offset) as *mut u64
+    layout::direct(layout::user_data() + offset) as *mut u64
 }
 
 /// The stack pointer that the user code found.

@@ -13,10 +13,7 @@ lab_note!(
     "summary=\"the NMI body takes away the code segment that user code runs in: the return to it faults\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_USER_SEGMENT: Scenario = Scenario { body, work };
+scenario!(SCENARIO_USER_SEGMENT = Scenario { body, work });
 
 extern "sysv64" fn body() {
     gdt::remove_segment();

@@ -3,7 +3,7 @@
 //! another way to return (arch/espfix.rs).
 //!
 //! The work shows that it is about that window: with the small stack at a wrong address the
-//! user must find a wrong RSP, and then, with the right one, its own. Behind the first part
+//! user must find a wrong RSP, and then, with the right one, its own. After the first part
 //! the user goes on in 64-bit code with the same stack segment, and leaves.
 
 use core::arch::global_asm;
@@ -19,10 +19,7 @@ lab_note!(
 );
 lab_note!("code32 low=user_code_16.start high=user_code_16.long");
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_USER_SS16: Scenario = Scenario { body: ud_fault::body, work };
+scenario!(SCENARIO_USER_SS16 = Scenario { body: ud_fault::body, work });
 
 /// Bits 31:16 are no stack's of the kernel. 16-bit pushes would go to the user's page of
 /// data, the segment's base.

@@ -9,10 +9,7 @@ lab_note!(
     "summary=\"the NMI body touches vmalloc memory that this root may lack\""
 );
 
-#[unsafe(no_mangle)]
-#[used]
-#[unsafe(link_section = ".rodata.lab")]
-static SCENARIO_VMALLOC_FAULT: Scenario = Scenario { body, work: work::run };
+scenario!(SCENARIO_VMALLOC_FAULT = Scenario { body, work: work::run });
 
 /// Reads the newest area.
 pub(super) extern "sysv64" fn body() {

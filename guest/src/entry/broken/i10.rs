@@ -1,6 +1,5 @@
 //! `broken-i10`: runs the body on GS base 0, a user's, and puts the kernel's back (I10).
 
-use crate::arch::cpu;
 use crate::entry::Scheme;
 
 lab_note!(
@@ -15,7 +14,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl broken_i10.entry
 broken_i10.entry:
@@ -39,6 +38,4 @@ broken_i10.exit:
     NMI_EPILOGUE
 broken_i10.exit_iret:
     iretq
-",
-    gs_base = cpu::GS_BASE,
-}
+"}

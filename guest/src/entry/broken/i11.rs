@@ -2,6 +2,7 @@
 //! kernel's, and puts CR3 back (I11).
 
 use crate::entry::Scheme;
+use crate::mm::layout;
 
 lab_note!(
     "scheme broken-i11 mode=native arg=SCHEME_BROKEN_I11 entry=broken_i11.entry prefix=broken_i11. "
@@ -15,16 +16,15 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl broken_i11.entry
 broken_i11.entry:
     NMI_PROLOGUE
-    # rbx is saved, and the body keeps it. ROOTS begins with the reference; the image's
-    # virtual addresses exceed the physical ones by 2^64 - 2 GiB.
+    # rbx is saved, and the body keeps it. ROOTS begins with the reference.
     movq %cr3, %rbx
     movq $ROOTS, %rax
-    subq $-0x80000000, %rax
+    subq ${image_offset}, %rax
     movq %rax, %cr3
 broken_i11.body:
     NMI_BODY
@@ -33,4 +33,6 @@ broken_i11.exit:
     NMI_EPILOGUE
 broken_i11.exit_iret:
     iretq
-"}
+",
+    image_offset = layout::IMAGE_OFFSET as i64,
+}

@@ -17,7 +17,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl broken_i13.entry
 broken_i13.entry:

@@ -27,11 +27,11 @@ unsafe extern "C" {
     fn cpl0_entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl broken_i15.entry
 broken_i15.entry:
-    testb $3, 8(%rsp)
+    TEST_USER 8
     jnz broken_i15.exit_iret
     NMI_PROLOGUE
     ENTER_KERNEL_GS
@@ -53,7 +53,7 @@ broken_i15_cpl0.body:
 broken_i15_cpl0.exit:
     LEAVE_KERNEL_GS
     NMI_EPILOGUE
-    testb $3, 8(%rsp)
+    TEST_USER 8
     jz broken_i15_cpl0.exit_iret
     movq ${kernel_cs}, 8(%rsp)
     movq ${kernel_ds}, 32(%rsp)

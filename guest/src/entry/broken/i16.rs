@@ -19,7 +19,7 @@ unsafe extern "C" {
     fn general_protection();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl broken_i16.entry
 broken_i16.entry:

@@ -19,12 +19,10 @@ unsafe extern "C" {
     fn invalid_opcode();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # #UD. RSP → frame.
     .globl broken_i16_body.invalid_opcode
 broken_i16_body.invalid_opcode:
     andl ${not_tf}, 16(%rsp)
     jmp fault.invalid_opcode
-",
-    not_tf = !fault::RFLAGS_TF,
-}
+"}

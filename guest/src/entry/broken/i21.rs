@@ -8,6 +8,7 @@
 //!
 //! None sets TF: it would trap before the body begins, which is I18's.
 
+use crate::arch::rflags;
 use crate::entry::Scheme;
 
 lab_note!(
@@ -50,7 +51,7 @@ unsafe extern "C" {
     fn rsp_entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's. As NMI_PROLOGUE,
 # but for its cld.
     .globl broken_i21.entry
@@ -82,9 +83,9 @@ broken_i21.exit_iret:
     iretq
 .endm
 
-    BEGINS_WITH broken_i21_nt, 0x4000
-    BEGINS_WITH broken_i21_if, 0x200
-    BEGINS_WITH broken_i21_ac, 0x40000
+    BEGINS_WITH broken_i21_nt, {nt}
+    BEGINS_WITH broken_i21_if, {if_flag}
+    BEGINS_WITH broken_i21_ac, {ac}
 
 # The same, on a stack that is 8 above a multiple of 16.
     .globl broken_i21_rsp.entry
@@ -99,4 +100,8 @@ broken_i21_rsp.exit:
     NMI_EPILOGUE
 broken_i21_rsp.exit_iret:
     iretq
-"}
+",
+    nt = rflags::NT,
+    if_flag = rflags::IF,
+    ac = rflags::AC,
+}

@@ -8,7 +8,7 @@
 
 use guest::abi;
 
-use crate::arch::gdt;
+use crate::arch::{gdt, stacks};
 use crate::entry::Scheme;
 use crate::scenario;
 
@@ -30,7 +30,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # RSP = T-40 → hardware frame. All registers are the interrupted context's.
     .globl broken_i5.entry
 broken_i5.entry:
@@ -97,7 +97,7 @@ broken_i5.exit:
 broken_i5.exit_iret:
     iretq
 ",
-    stack_size = gdt::NMI_STACK_SIZE,
+    stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
     kernel_ds = gdt::KERNEL_DS,
     body_begin = abi::PORT_BODY_BEGIN,

@@ -14,7 +14,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r#"
+entry_asm! {r#"
     .section .bss.broken_i7, "aw", @nobits
 broken_i7.victim:
     .skip 8

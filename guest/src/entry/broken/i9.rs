@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn entry();
 }
 
-scheme_asm! {r#"
+entry_asm! {r#"
     .section .bss.broken_i9, "aw", @nobits
     .balign 16
 broken_i9.area:

@@ -1,7 +1,6 @@
 //! `broken-i6-…`: RBX comes back inverted, but only from some contexts: where a value of
 //! the interrupted context, which the handler has no business to look at, says so (I6).
-//! A search that takes contexts for alike must see that these are not. Each looks in
-//! another way:
+//! A search that merges contexts must keep these apart. Each looks at another value:
 //!
 //! - `broken-i6-register`: at RDI's saved value;
 //! - `broken-i6-carry`: at CF, which an NMI's delivery leaves as it was;
@@ -11,6 +10,11 @@
 //! - `broken-i6-depth`: at the same bit of its own RSP, without an IST;
 //! - `broken-i6-stack`: at the word that the interrupted RSP points to.
 
+use core::mem::offset_of;
+
+use guest::abi;
+
+use crate::arch::rflags;
 use crate::entry::Scheme;
 
 lab_note!(
@@ -67,7 +71,7 @@ unsafe extern "C" {
     fn stack();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # LOOKING p: a handler that saves everything, and then p_looks, which ends in the flag
 # that `unless` wants where RBX is to come back as it was.
 # In: RSP → hardware frame. All registers are the interrupted context's.
@@ -92,17 +96,17 @@ scheme_asm! {r"
     testq $1, {rdi}(%rsp)
 .endm
 .macro broken_i6_flags_looks
-    testl $0x40, {frame} + 16(%rsp)
+    testl ${zf}, {frame} + 16(%rsp)
 .endm
 .macro broken_i6_rip_looks
     cmpq $work.fold, {frame}(%rsp)
 .endm
 .macro broken_i6_rsp_looks
-    testl $0x20, {frame} + 24(%rsp)
+    testl ${bit_5}, {frame} + 24(%rsp)
 .endm
 .macro broken_i6_depth_looks
     movq %rsp, %rax
-    testl $0x20, %eax
+    testl ${bit_5}, %eax
 .endm
 .macro broken_i6_stack_looks
     movq {frame} + 24(%rsp), %rax
@@ -135,7 +139,10 @@ broken_i6_carry.exit:
 broken_i6_carry.exit_iret:
     iretq
 ",
-    rbx = 8 + 5 * 8,
-    rdi = 8 + 14 * 8,
-    frame = 8 + 16 * 8,
+    // Above the word of CR2.
+    rbx = 8 + offset_of!(abi::Regs, rbx),
+    rdi = 8 + offset_of!(abi::Regs, rdi),
+    frame = 8 + offset_of!(abi::Regs, frame),
+    zf = rflags::ZF,
+    bit_5 = 1 << 5,
 }

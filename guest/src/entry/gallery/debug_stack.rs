@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use guest::abi;
 
-use crate::arch::{gdt, idt};
+use crate::arch::{gdt, idt, stacks};
 use crate::entry::{Scheme, nmi_body};
 
 lab_note!(
@@ -72,7 +72,7 @@ extern "sysv64" fn twin_debug_stack_body(regs: *const abi::Regs) {
 #[inline(always)]
 fn do_nmi<const CLEARS: bool>(regs: *const abi::Regs) {
     // SAFETY: the entry passes what it has saved.
-    if gdt::is_debug_stack(unsafe { (*regs).frame.rsp }) {
+    if stacks::is_debug_stack(unsafe { (*regs).frame.rsp }) {
         // SAFETY: these schemes' #DB has an IST.
         unsafe { idt::debug_on_current_stack(true) };
         UPDATE_DEBUG_STACK.store(1, Relaxed);

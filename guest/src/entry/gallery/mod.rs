@@ -2,8 +2,8 @@
 //! that differs in that one thing. The manifest's `gallery=` names the commit or the
 //! words by which the bug is known; `vmm list schemes` shows them with `--all`.
 //!
-//! They are found by injecting everywhere, not by being told where; the campaign
-//! `history.toml` does so. Bugs of hypervisors are in the VMM, behind `--fault`.
+//! They are found by injecting everywhere, without a hint at where; the campaign
+//! `history.toml` does so. Bugs of hypervisors are in the VMM, chosen by `--hv-bug`.
 
 mod debug_stack;
 mod gdt_switch;

@@ -22,8 +22,8 @@
 //! **Layout.** As `mainline`: hardware frame T-40, rdx T-48, "executing" T-56, iret frame
 //! T-96, outermost frame T-136, error word, `abi::Regs` T-264, CR2 T-272.
 
-use crate::arch::gdt;
-use crate::entry::{RFLAGS_DF, Scheme};
+use crate::arch::{gdt, rflags, stacks};
+use crate::entry::Scheme;
 
 lab_note!(
     "scheme bug-no-cpl-check mode=native arg=SCHEME_BUG_NO_CPL_CHECK entry=bug_no_cpl_check.entry "
@@ -62,7 +62,7 @@ unsafe extern "C" {
     fn bug_espfix();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # MAINLINE p, cpl, df, espfix: mainline's scheme on one stack, with labels p.….
 # cpl=1: an NMI from user code is never nested; df=1: RSP counts with DF only;
 # espfix=1: a return to a stack segment of the LDT leads to espfix.return.
@@ -72,7 +72,7 @@ scheme_asm! {r"
 \p\().entry:
     pushq %rdx
     .if \cpl
-    testb $3, 16(%rsp)
+    TEST_USER 16
     jnz \p\().first
     .endif
     cmpq $\p\().repeat, 8(%rsp)
@@ -162,8 +162,8 @@ scheme_asm! {r"
     MAINLINE bug_user_nmi_stack, 1, 1, 0
     MAINLINE bug_espfix, 1, 1, 1
 ",
-    stack_size = gdt::NMI_STACK_SIZE,
+    stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
     kernel_ds = gdt::KERNEL_DS,
-    df_flag = RFLAGS_DF,
+    df_flag = rflags::DF,
 }

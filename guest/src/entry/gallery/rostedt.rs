@@ -10,7 +10,7 @@
 //! T-56, saved frame T-96, copied frame T-136. Where the body has a frame of its own it
 //! is at T-176. Error word, `abi::Regs` and CR2, or a word in its place, follow.
 
-use crate::arch::gdt;
+use crate::arch::{gdt, stacks};
 use crate::entry::Scheme;
 
 lab_note!(
@@ -42,7 +42,7 @@ unsafe extern "C" {
     fn twin_rostedt();
 }
 
-scheme_asm! {r"
+entry_asm! {r"
 # ROSTEDT p, own_frame, cr2, body: the whole scheme, as in rostedt-2012, with labels p.….
 # body: the function that is called.
 # own_frame=1: the body has a copy of the saved frame; cr2=1: CR2 is saved.
@@ -148,7 +148,7 @@ scheme_asm! {r"
     ROSTEDT bug_debug_undo, 1, 1, bug_debug_undo_body
     ROSTEDT twin_debug_stack, 1, 1, twin_debug_stack_body
 ",
-    stack_size = gdt::NMI_STACK_SIZE,
+    stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,
     kernel_ds = gdt::KERNEL_DS,
 }

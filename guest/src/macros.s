@@ -1,4 +1,4 @@
-# What entry schemes share. Included by each, defined once.
+# What entry schemes share. Included by all assembler, defined once.
 #
 # Notation: T is the top of the NMI stack, where the CPU leaves
 #   RIP T-40, CS T-32, RFLAGS T-24, RSP T-16, SS T-8.
@@ -64,7 +64,7 @@
 # Out: rbx = 0: swapped, LEAVE_KERNEL_GS must swap back; 1: it was the kernel's.
 # Clobbers rax, rcx, rdx, RFLAGS.
 .macro ENTER_KERNEL_GS
-    movl $0xc0000101, %ecx
+    movl ${gs_base}, %ecx
     rdmsr
     movl $1, %ebx
     testl %edx, %edx
@@ -82,11 +82,16 @@
 .Lkeep_gs_\@:
 .endm
 
+# TEST_USER cs: ZF is clear where the CS at cs(%rsp) is user code's.
+.macro TEST_USER cs
+    testb ${ring3}, \cs(%rsp)
+.endm
+
 # ESPFIX: before an iretq to user code. One whose SS is of the LDT returns by another way,
 # as its stack may be a 16-bit one. In: RSP → frame, two words of room below it; GS and all
 # registers are the interrupted context's. Clobbers RFLAGS, which the frame brings back.
 .macro ESPFIX
-    testb $4, 32(%rsp)
+    testb ${in_ldt}, 32(%rsp)
     jnz espfix.return
 .endm
 

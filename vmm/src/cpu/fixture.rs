@@ -18,7 +18,7 @@ pub fn machine(code: &[u8]) -> (Vec<u8>, Cpu) {
     for page in 0..RAM as u64 / 4096 {
         put(0x4000 + 8 * page, &(page << 12 | 0x63).to_le_bytes());
     }
-    for (i, d) in [0u64, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff].iter().enumerate() {
+    for (i, d) in [0u64, descriptor::FLAT_CODE, descriptor::FLAT_DATA].iter().enumerate() {
         put(0x500 + 8 * i as u64, &d.to_le_bytes());
     }
     for v in 0..32u64 {

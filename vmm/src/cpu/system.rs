@@ -10,13 +10,7 @@ use super::rflags::{IF, IOPL};
 use super::segment::{FS, GS, null};
 use super::trace::{Provenance, Register};
 use super::value::Val;
-use super::{Msrs, SHADOW_STI};
-
-const MSR_EFER: u32 = 0xc000_0080;
-const MSR_FS_BASE: u32 = 0xc000_0100;
-const MSR_GS_BASE: u32 = 0xc000_0101;
-const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
-const MSR_APIC_BASE: u32 = 0x1b;
+use super::{Msrs, SHADOW_STI, msr};
 
 impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     /// #GP(0) unless at CPL 0.
@@ -191,11 +185,11 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let number = self.look(c) as u32;
         let s = &self.cpu.sregs;
         let v = match number {
-            MSR_EFER => Val::known(s.efer),
-            MSR_APIC_BASE => Val::known(s.apic_base),
-            MSR_FS_BASE => self.carried(Register::FsBase, s.fs.base),
-            MSR_GS_BASE => self.carried(Register::GsBase, s.gs.base),
-            MSR_KERNEL_GS_BASE => self.carried(Register::KernelGs, self.cpu.kernel_gs),
+            msr::EFER => Val::known(s.efer),
+            msr::APIC_BASE => Val::known(s.apic_base),
+            msr::FS_BASE => self.carried(Register::FsBase, s.fs.base),
+            msr::GS_BASE => self.carried(Register::GsBase, s.gs.base),
+            msr::KERNEL_GS_BASE => self.carried(Register::KernelGs, self.cpu.kernel_gs),
             _ => {
                 let i = Msrs::index(number).ok_or(NotUnderstood::Msr(number))?;
                 self.carried(Register::Msr(i as u8), self.cpu.msrs.values.get(i).copied().unwrap_or(0))
@@ -213,17 +207,17 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let number = self.look(c) as u32;
         let v = self.part(AX, 4).with(4, 4, self.part(DX, 4));
         match number {
-            MSR_EFER => return self.set_efer(v),
-            MSR_FS_BASE => return self.set_base(Base::Fs, v),
-            MSR_GS_BASE => return self.set_base(Base::Gs, v),
+            msr::EFER => return self.set_efer(v),
+            msr::FS_BASE => return self.set_base(Base::Fs, v),
+            msr::GS_BASE => return self.set_base(Base::Gs, v),
             _ => {}
         }
         let index = Msrs::index(number);
-        if number != MSR_KERNEL_GS_BASE && index.is_none() {
+        if number != msr::KERNEL_GS_BASE && index.is_none() {
             return Err(NotUnderstood::Msr(number).into());
         }
         match number {
-            MSR_KERNEL_GS_BASE | 0x175 | 0x176 | 0xc000_0082 | 0xc000_0083 if !self.canonical(v) => return Err(gp()),
+            msr::KERNEL_GS_BASE | 0x175 | 0x176 | 0xc000_0082 | 0xc000_0083 if !self.canonical(v) => return Err(gp()),
             // Some processors ignore the upper half, others fault.
             0x174 | 0xc000_0084 | 0xc000_0103 if self.look(v.bytes(4, 4)) != 0 => {
                 return Err(NotUnderstood::Undefined("the upper half of an MSR of 32 bits").into());
@@ -249,11 +243,10 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     }
 
     fn set_efer(&mut self, v: Val<P>) -> Run<()> {
-        const LME: u64 = 1 << 8;
         let v = self.look(v);
         let old = self.cpu.sregs.efer;
         let changed = (v ^ old) & !EFER_LMA;
-        if changed & LME != 0 {
+        if changed & EFER_LME != 0 {
             return Err(gp());
         }
         if changed & !(EFER_SCE | EFER_NXE) != 0 {

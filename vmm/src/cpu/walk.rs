@@ -6,17 +6,9 @@ use super::control::{CR0_WP, CR4_SMAP, CR4_SMEP, EFER_NXE};
 use super::end::{Fault, NotUnderstood, Run, Stop, vector};
 use super::exec::Exec;
 use super::memory::{Kind, Memory};
+use super::page::{ACCESSED, ADDRESS, DIRTY, LARGE, NX, PRESENT, USER, WRITE};
 use super::rflags;
 use super::trace::Provenance;
-
-const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
-const LARGE: u64 = 1 << 7;
-const NX: u64 = 1 << 63;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Bits of a page fault's error code (SDM vol. 3, 7.15).
 mod code {

@@ -4,41 +4,31 @@
 use kvm_bindings::{KVM_EXIT_IO, KVM_EXIT_MMIO, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_fpu, kvm_msr_entry};
 
 use super::{Error, Host, Vm};
+use crate::cpu::msr;
 
 /// The model-specific registers of a snapshot (SDM vol. 4, table 2-2). Those that a
 /// host lacks are left out.
 const MSRS: &[u32] = &[
-    TSC,
-    0x174,       // IA32_SYSENTER_CS
-    0x175,       // IA32_SYSENTER_ESP
-    0x176,       // IA32_SYSENTER_EIP
-    0x1a0,       // IA32_MISC_ENABLE
-    0x277,       // IA32_PAT
-    0xc000_0081, // IA32_STAR
-    0xc000_0082, // IA32_LSTAR
+    msr::TSC,
+    0x174, // IA32_SYSENTER_CS
+    0x175, // IA32_SYSENTER_ESP
+    0x176, // IA32_SYSENTER_EIP
+    msr::MISC_ENABLE,
+    0x277, // IA32_PAT
+    msr::STAR,
+    msr::LSTAR,
     0xc000_0083, // IA32_CSTAR
-    0xc000_0084, // IA32_FMASK
-    0xc000_0102, // IA32_KERNEL_GS_BASE
+    msr::FMASK,
+    msr::KERNEL_GS_BASE,
     0xc000_0103, // IA32_TSC_AUX
 ];
-
-/// IA32_TIME_STAMP_COUNTER.
-const TSC: u32 = 0x10;
-/// IA32_LSTAR: where SYSCALL goes.
-pub const MSR_LSTAR: u32 = 0xc000_0082;
-/// IA32_STAR (SDM vol. 4, table 2-2): the selectors that SYSCALL and SYSRET load.
-pub const MSR_STAR: u32 = 0xc000_0081;
-/// IA32_MISC_ENABLE.
-pub const MSR_MISC_ENABLE: u32 = 0x1a0;
-/// IA32_MTRR_DEF_TYPE.
-pub const MSR_MTRR_DEF_TYPE: u32 = 0x2ff;
 
 /// Two writes of the time-stamp counter. One that comes within a second of what the
 /// counter would be is taken by KVM as an attempt to synchronise vCPUs, and changes
 /// nothing (`kvm_synchronize_tsc`); a detour far away makes it count.
 fn tsc_entries(value: u64) -> [kvm_msr_entry; 2] {
     const FAR: u64 = 1 << 42;
-    let entry = |data| kvm_msr_entry { index: TSC, data, ..Default::default() };
+    let entry = |data| kvm_msr_entry { index: msr::TSC, data, ..Default::default() };
     [entry(value.wrapping_add(FAR)), entry(value)]
 }
 
@@ -116,7 +106,7 @@ impl DeepState {
 
     /// The time-stamp counter.
     pub fn tsc(&self) -> u64 {
-        self.msrs.as_slice().iter().rfind(|m| m.index == TSC).map_or(0, |m| m.data)
+        self.msrs.as_slice().iter().rfind(|m| m.index == msr::TSC).map_or(0, |m| m.data)
     }
 }
 
@@ -217,7 +207,7 @@ impl Vm {
         let mut msrs = Vec::new();
         for index in MSRS {
             match self.msr(*index)? {
-                Some(data) if *index == TSC => msrs.extend(tsc_entries(data)),
+                Some(data) if *index == msr::TSC => msrs.extend(tsc_entries(data)),
                 Some(data) => msrs.push(kvm_msr_entry { index: *index, data, ..Default::default() }),
                 None => {}
             }
@@ -272,7 +262,7 @@ impl Vm {
     /// Moves the time-stamp counter on, as if so much time had gone by.
     pub fn advance_tsc(&mut self, nanos: u64) {
         let Some(khz) = self.tsc_khz() else { return };
-        if let Ok(Some(now)) = self.msr(TSC) {
+        if let Ok(Some(now)) = self.msr(msr::TSC) {
             let ticks = u128::from(nanos) * u128::from(khz) / 1_000_000;
             if let Err(e) = self.set_tsc(now.wrapping_add(ticks as u64)) {
                 log::debug!("the time-stamp counter cannot be set: {e}");

@@ -3,13 +3,7 @@
 
 use super::state::KernelGs;
 use super::{Error, Vm};
-
-/// IA32_KERNEL_GS_BASE (SDM vol. 4, table 2-2).
-const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
-/// IA32_FS_BASE, IA32_GS_BASE, IA32_EFER: with the segments and control registers.
-const MSR_FS_BASE: u32 = 0xc000_0100;
-const MSR_GS_BASE: u32 = 0xc000_0101;
-const MSR_EFER: u32 = 0xc000_0080;
+use crate::cpu::msr;
 
 impl Vm {
     /// From now on the register is part of the state: what was put there is loaded
@@ -35,7 +29,7 @@ impl Vm {
             return Ok(());
         }
         *loaded = wanted;
-        match self.set_msr(MSR_KERNEL_GS_BASE, wanted)? {
+        match self.set_msr(msr::KERNEL_GS_BASE, wanted)? {
             true => Ok(()),
             false => Err(Error::MissingCapability("IA32_KERNEL_GS_BASE")),
         }
@@ -57,7 +51,7 @@ impl Vm {
     /// value (SDM vol. 2, WRMSR). `false` for any other register.
     pub(super) fn write_msr_for_guest(&mut self, index: u32, data: u64) -> Result<bool, Error> {
         let lazy = crate::cpu::Msrs::index(index).is_some();
-        if !lazy && ![MSR_KERNEL_GS_BASE, MSR_FS_BASE, MSR_GS_BASE, MSR_EFER].contains(&index) {
+        if !lazy && ![msr::KERNEL_GS_BASE, msr::FS_BASE, msr::GS_BASE, msr::EFER].contains(&index) {
             return Ok(false);
         }
         let taken = self.set_msr(index, data)?;
@@ -73,6 +67,6 @@ impl Vm {
     }
 
     fn read_kernel_gs(&self) -> Result<u64, Error> {
-        self.msr(MSR_KERNEL_GS_BASE)?.ok_or(Error::MissingCapability("IA32_KERNEL_GS_BASE"))
+        self.msr(msr::KERNEL_GS_BASE)?.ok_or(Error::MissingCapability("IA32_KERNEL_GS_BASE"))
     }
 }

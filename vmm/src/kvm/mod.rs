@@ -23,7 +23,7 @@ mod xen;
 
 pub use caps::Caps;
 pub use debug::Debug;
-pub use deep::{DeepState, DeepValues, MSR_LSTAR, MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, MSR_STAR};
+pub use deep::{DeepState, DeepValues};
 pub use error::Error;
 pub use exit::Exit;
 pub use host::Host;

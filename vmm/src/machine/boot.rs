@@ -4,33 +4,15 @@
 use crate::cpu::{self, Regs, Sregs};
 use guest::abi::IMAGE_MIN_PADDR;
 
+use super::layout::{GDT, TABLES};
 use super::paging::Tables;
+use crate::cpu::control::{
+    CR0_ET, CR0_MP, CR0_NE, CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE,
+};
+use crate::cpu::descriptor::{FLAT_CODE, FLAT_DATA};
 use crate::cpu::rflags;
 use crate::image::{Image, Segment};
 use crate::kvm::Vm;
-
-/// Where the boot GDT lies: three descriptors.
-const GDT: u64 = 0x500;
-/// Page tables fill what is left below the legacy hole at 640 KiB.
-const TABLES: std::ops::Range<u64> = 0x1000..0xa_0000;
-const _: () = assert!(TABLES.end <= IMAGE_MIN_PADDR);
-
-const CR0_PE: u64 = 1;
-const CR0_MP: u64 = 1 << 1;
-const CR0_ET: u64 = 1 << 4;
-const CR0_NE: u64 = 1 << 5;
-const CR0_WP: u64 = 1 << 16;
-const CR0_PG: u64 = 1 << 31;
-const CR4_PAE: u64 = 1 << 5;
-const EFER_SCE: u64 = 1;
-const EFER_LME: u64 = 1 << 8;
-const EFER_LMA: u64 = 1 << 10;
-const EFER_NXE: u64 = 1 << 11;
-
-/// Kernel code: selector 0x08, 64-bit, DPL 0, accessed.
-const CODE: u64 = 0x00af_9b00_0000_ffff;
-/// Kernel data: selector 0x10, DPL 0, accessed.
-const DATA: u64 = 0x00cf_9300_0000_ffff;
 
 /// Why an image could not be put into memory.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +32,7 @@ pub enum Error {
 pub(super) fn flat(vm: &mut Vm, segments: &[Segment]) -> Result<(), Error> {
     let ram_bytes = vm.ram().len();
     let ram = vm.ram_mut();
-    for (i, descriptor) in [0, CODE, DATA].into_iter().enumerate() {
+    for (i, descriptor) in [0, FLAT_CODE, FLAT_DATA].into_iter().enumerate() {
         let at = GDT as usize + 8 * i;
         ram[at..at + 8].copy_from_slice(&descriptor.to_le_bytes());
     }

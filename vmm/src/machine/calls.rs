@@ -8,11 +8,11 @@ use super::lab::Machine;
 use super::memory::GuestMemoryMut;
 use super::pv::{Delivery, Outcome};
 use super::stop::Stop;
+use crate::cpu::msr;
 use crate::cpu::rflags;
 use crate::image::code::Flow;
 use crate::image::manifest::Mode;
 use crate::image::vectors::has_error_code;
-use crate::kvm::MSR_STAR;
 
 impl Machine {
     /// Carries out what the vCPU has just left for, by an instruction of so many bytes.
@@ -37,7 +37,7 @@ impl Machine {
         let mut state = *self.vm.state();
         let from = state.regs.rip.wrapping_sub(bytes);
         if port == abi::PORT_PV && state.regs.rax == abi::HYPERCALL_FRED_CONFIG {
-            self.pv.star = self.vm.msr(MSR_STAR).ok().flatten().unwrap_or(0);
+            self.pv.star = self.vm.msr(msr::STAR).ok().flatten().unwrap_or(0);
         }
         let mut mem = GuestMemoryMut(self.vm.ram_mut());
         let outcome = match port {

@@ -15,11 +15,11 @@ use super::predictor::Predictor;
 use super::pv::Pv;
 use super::stop::Stop;
 use super::transport::{self, Transport};
-use crate::cpu::rflags;
+use crate::cpu::{msr, rflags};
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::manifest::Mode;
-use crate::kvm::{Exit, Host, MSR_LSTAR, Quirks, VcpuState, Vm, XEN_CALL_BYTES};
+use crate::kvm::{Exit, Host, Quirks, VcpuState, Vm, XEN_CALL_BYTES};
 
 /// KVM_INTERNAL_ERROR_EMULATION.
 const EMULATION_FAILURE: u32 = 1;
@@ -54,7 +54,7 @@ pub(super) struct UserMode {
 impl UserMode {
     /// Of a guest at *ready*.
     pub fn of(vm: &Vm) -> Result<Self, Error> {
-        Ok(Self { lstar: vm.msr(MSR_LSTAR)?.unwrap_or(0) })
+        Ok(Self { lstar: vm.msr(msr::LSTAR)?.unwrap_or(0) })
     }
 }
 

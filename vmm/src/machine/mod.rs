@@ -10,6 +10,7 @@ mod error;
 pub mod hv_bug;
 mod idt;
 mod lab;
+mod layout;
 pub mod memory;
 mod needs;
 mod nmi_window;

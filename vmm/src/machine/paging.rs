@@ -1,14 +1,9 @@
 //! Guest-virtual to guest-physical, by the guest's own page tables.
 
-const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const LARGE: u64 = 1 << 7;
-const ACCESSED_DIRTY: u64 = 0x60;
-/// The bits of CR3 that say where the root is (SDM vol. 3, 4.5): the others are flags, and the
-/// address space's number.
+use crate::cpu::page::{ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, USER, WRITE};
+
+/// The bits of CR3 that say where the root is.
 pub const ROOT: u64 = ADDRESS;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Walks the four levels of tables at `cr3` (SDM vol. 3, 4.5). `None` where the
 /// address is not mapped, or a table lies outside RAM.
@@ -133,13 +128,13 @@ impl<'a> Tables<'a> {
                 if self.next >= self.end {
                     return None;
                 }
-                entry = self.next | PRESENT | WRITE | ACCESSED_DIRTY;
+                entry = self.next | PRESENT | WRITE | ACCESSED | DIRTY;
                 self.next += 4096;
                 self.write(at, entry)?;
             }
             table = entry & ADDRESS;
         }
-        self.write(table + (vaddr >> 12 & 0x1ff) * 8, paddr & ADDRESS | PRESENT | WRITE | ACCESSED_DIRTY)
+        self.write(table + (vaddr >> 12 & 0x1ff) * 8, paddr & ADDRESS | PRESENT | WRITE | ACCESSED | DIRTY)
     }
 
     fn write(&mut self, paddr: u64, value: u64) -> Option<()> {

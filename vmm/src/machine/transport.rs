@@ -9,6 +9,7 @@
 
 use super::boot;
 use super::error::Error;
+use super::layout::{MEASURING_RAM, OWN_CODE};
 use crate::image::Guest;
 use crate::image::manifest::Mode;
 use crate::kvm::{Exit, Host, Vm, XEN_STUB_BYTES};
@@ -35,8 +36,7 @@ impl std::fmt::Display for Transport {
 /// The MSR that has KVM write the page; Xen says which by CPUID, and this is its usual
 /// choice.
 const PAGE_MSR: u32 = 0x4000_0000;
-/// Where `wrmsr; hlt` stands while the page is written: below the boot tables.
-const BUILDER: u64 = 0x800;
+/// What stands at [`OWN_CODE`] while the page is written.
 const WRMSR_HLT: [u8; 3] = [0x0f, 0x30, 0xf4];
 
 impl Transport {
@@ -82,10 +82,10 @@ impl Transport {
 pub(super) fn write_page(vm: &mut Vm, page: u64) -> Result<(), Error> {
     vm.hand_out_xen_hypercalls(PAGE_MSR)?;
     let before = *vm.state();
-    let builder = BUILDER as usize..BUILDER as usize + WRMSR_HLT.len();
+    let builder = OWN_CODE as usize..OWN_CODE as usize + WRMSR_HLT.len();
     vm.ram_mut()[builder.clone()].copy_from_slice(&WRMSR_HLT);
     let regs = &mut vm.state_mut().regs;
-    (regs.rip, regs.rflags) = (BUILDER, crate::cpu::rflags::FIXED);
+    (regs.rip, regs.rflags) = (OWN_CODE, crate::cpu::rflags::FIXED);
     (regs.rcx, regs.rax, regs.rdx) = (PAGE_MSR.into(), page & 0xffff_ffff, page >> 32);
     let exit = vm.run()?;
     vm.ram_mut()[builder].fill(0);
@@ -99,16 +99,15 @@ pub(super) fn write_page(vm: &mut Vm, page: u64) -> Result<(), Error> {
 /// Whether a call through the page leaves with its number, and comes back behind itself
 /// with every register as it was.
 fn works(host: &Host) -> Result<bool, Error> {
-    const RAM: u64 = 0x20_0000;
     const PAGE: u64 = 0x10_0000;
     const NUMBER: u64 = 77;
     const STACK: u64 = PAGE + 0x2000;
-    let mut vm = Vm::new(host, RAM)?;
+    let mut vm = Vm::new(host, MEASURING_RAM)?;
     boot::flat(&mut vm, &[])?;
     write_page(&mut vm, PAGE)?;
     // The stub ends in RET, which leads to a HLT.
-    vm.ram_mut()[BUILDER as usize] = WRMSR_HLT[2];
-    vm.ram_mut()[STACK as usize..STACK as usize + 8].copy_from_slice(&BUILDER.to_le_bytes());
+    vm.ram_mut()[OWN_CODE as usize] = WRMSR_HLT[2];
+    vm.ram_mut()[STACK as usize..STACK as usize + 8].copy_from_slice(&OWN_CODE.to_le_bytes());
     let regs = &mut vm.state_mut().regs;
     (regs.rip, regs.rsp) = (PAGE + NUMBER * XEN_STUB_BYTES, STACK);
     (regs.rcx, regs.r11, regs.rdi) = (0xc, 0x11, 0xd1);
@@ -119,7 +118,7 @@ fn works(host: &Host) -> Result<bool, Error> {
     vm.state_mut().regs.rip = left.rip - crate::kvm::XEN_CALL_BYTES;
     let again = vm.run()? == Exit::XenHypercall { number: NUMBER } && vm.state().regs == left;
     vm.state_mut().regs.rax = 0x1234;
-    let returned = vm.run()? == Exit::Hlt && vm.state().regs.rip == BUILDER + 1;
+    let returned = vm.run()? == Exit::Hlt && vm.state().regs.rip == OWN_CODE + 1;
     let r = &vm.state().regs;
     Ok(called && again && returned && (r.rax, r.rcx, r.r11, r.rdi, r.rsp) == (0x1234, 0xc, 0x11, 0xd1, STACK + 8))
 }

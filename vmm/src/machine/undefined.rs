@@ -5,12 +5,10 @@ use std::sync::OnceLock;
 
 use super::boot;
 use super::error::Error;
+use super::layout::{MEASURING_RAM, OWN_CODE};
 use crate::cpu::{Undefined, rflags};
 use crate::kvm::{Exit, Host, Vm};
 
-/// Where the code lies, and the least RAM that the boot tables need.
-const CODE: u64 = 0x800;
-const RAM: u64 = 0x20_0000;
 /// `shl $4, %rax; hlt`.
 const SHIFT: &[u8] = &[0x48, 0xc1, 0xe0, 0x04, 0xf4];
 /// `imul %rax, %rax; hlt`.
@@ -25,7 +23,7 @@ pub(super) fn measure(host: &Host) -> Result<Undefined, Error> {
     if let Some(known) = MEASURED.get() {
         return Ok(*known);
     }
-    let mut vm = Vm::new(host, RAM)?;
+    let mut vm = Vm::new(host, MEASURING_RAM)?;
     boot::flat(&mut vm, &[])?;
     let shifted = flags_after(&mut vm, SHIFT, 1)?;
     let product = flags_after(&mut vm, PRODUCT, FACTOR)?;
@@ -46,19 +44,19 @@ pub(super) fn walks_read_only_tables(host: &Host) -> Result<bool, Error> {
     if let Some(known) = TABLES_READ_ONLY.get() {
         return Ok(*known);
     }
-    let mut vm = Vm::new(host, RAM)?;
+    let mut vm = Vm::new(host, MEASURING_RAM)?;
     boot::flat(&mut vm, &[])?;
     vm.write_only_to(&[WRITABLE])?;
-    vm.ram_mut()[CODE as usize] = HALT;
-    vm.state_mut().regs = crate::cpu::Regs { rip: CODE, rflags: rflags::FIXED, ..Default::default() };
+    vm.ram_mut()[OWN_CODE as usize] = HALT;
+    vm.state_mut().regs = crate::cpu::Regs { rip: OWN_CODE, rflags: rflags::FIXED, ..Default::default() };
     let runs = vm.run()? == Exit::Hlt;
     Ok(*TABLES_READ_ONLY.get_or_init(|| runs))
 }
 
 /// RFLAGS after `code` with RAX and all flags clear.
 fn flags_after(vm: &mut Vm, code: &[u8], rax: u64) -> Result<u64, Error> {
-    vm.ram_mut()[CODE as usize..CODE as usize + code.len()].copy_from_slice(code);
-    vm.state_mut().regs = crate::cpu::Regs { rip: CODE, rax, rflags: rflags::FIXED, ..Default::default() };
+    vm.ram_mut()[OWN_CODE as usize..OWN_CODE as usize + code.len()].copy_from_slice(code);
+    vm.state_mut().regs = crate::cpu::Regs { rip: OWN_CODE, rax, rflags: rflags::FIXED, ..Default::default() };
     match vm.run()? {
         Exit::Hlt => Ok(vm.state().regs.rflags),
         other => Err(Error::Host(format!("it does not execute a shift or a multiplication: {other:?}"))),

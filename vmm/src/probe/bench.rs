@@ -2,9 +2,8 @@
 //! what IRET can load, and an IDT whose handlers begin with HLT. What is not used is
 //! filled with HLT, so that a guest that goes astray says where it is.
 
-use crate::cpu::{Regs, Segment};
-
-use crate::cpu::rflags;
+use crate::cpu::descriptor::{FLAT_CODE, FLAT_DATA};
+use crate::cpu::{Regs, Segment, msr, rflags};
 use crate::kvm::{Error, Exit, Host, VcpuState, Vm};
 
 const GDT: u64 = 0x1000;
@@ -62,8 +61,8 @@ const LOCAL_DESCRIPTORS: [u64; 2] = [
 
 const DESCRIPTORS: [u64; 13] = [
     0,
-    0x00af_9b00_0000_ffff, // kernel code, 64-bit
-    0x00cf_9300_0000_ffff, // kernel data
+    FLAT_CODE,
+    FLAT_DATA,
     0x00cf_fb00_0000_ffff, // user code, 32-bit: the base of SYSRET's selectors
     0x00cf_f300_0000_ffff, // user data
     0x00af_fb00_0000_ffff, // user code, 64-bit
@@ -75,10 +74,6 @@ const DESCRIPTORS: [u64; 13] = [
     0x0000_8200_0000_000f | LDT << 16,
     0,
 ];
-
-const MSR_STAR: u32 = 0xc000_0081;
-const MSR_LSTAR: u32 = 0xc000_0082;
-const MSR_FMASK: u32 = 0xc000_0084;
 
 const NMI: u8 = 2;
 const IST_NMI: u8 = 1;
@@ -174,7 +169,9 @@ impl Bench {
             bench.gate(vector, handler(vector), ist);
             bench.put(handler(vector), &[super::code::HLT, super::code::IRETQ].concat());
         }
-        for (index, value) in [(MSR_STAR, 0x1b << 48 | 0x08 << 32), (MSR_LSTAR, SYSCALL_ENTRY), (MSR_FMASK, 0x4_7700)] {
+        for (index, value) in
+            [(msr::STAR, 0x1b << 48 | 0x08 << 32), (msr::LSTAR, SYSCALL_ENTRY), (msr::FMASK, 0x4_7700)]
+        {
             if !bench.vm.set_msr(index, value)? {
                 let errno = std::io::Error::other(format!("MSR {index:#x} was refused"));
                 return Err(Error::Ioctl { call: "KVM_SET_MSRS", errno }.into());

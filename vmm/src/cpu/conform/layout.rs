@@ -1,5 +1,7 @@
 //! Where things are in the machine that forms run in. All of it is mapped one to one.
 
+use crate::cpu::descriptor::{FLAT_CODE, FLAT_DATA};
+
 pub(super) const GDT: u64 = 0x1000;
 pub(super) const LDT: u64 = 0x1400;
 pub(super) const TSS: u64 = 0x1800;
@@ -42,8 +44,8 @@ pub(super) const TR: u64 = 0x30;
 /// data, the LDT, a free TSS, conforming code, execute-only code, expand-down data.
 pub(super) const DESCRIPTORS: [u64; 17] = [
     0,
-    0x00af_9b00_0000_ffff,
-    0x00cf_9300_0000_ffff,
+    FLAT_CODE,
+    FLAT_DATA,
     0x00cf_fb00_0000_ffff,
     0x00cf_f300_0000_ffff,
     0x00af_fb00_0000_ffff,
@@ -60,7 +62,7 @@ pub(super) const DESCRIPTORS: [u64; 17] = [
     0x00cf_9200_0000_ffff,
 ];
 
-pub(super) const LOCAL_DESCRIPTORS: [u64; 2] = [0x00cf_9300_0000_ffff, 0x0000_f300_0000_ffff];
+pub(super) const LOCAL_DESCRIPTORS: [u64; 2] = [FLAT_DATA, 0x0000_f300_0000_ffff];
 
 /// Selectors that are good for something, or almost.
 pub(super) const SELECTORS: [u64; 22] = [

@@ -5,8 +5,7 @@ use super::assists::Native;
 use super::machine::Pc;
 use super::program;
 use super::stop::Stop;
-use crate::cpu::rflags;
-use crate::kvm::MSR_LSTAR;
+use crate::cpu::{msr, rflags};
 
 impl Pc {
     /// Executes what KVM's emulator could not, where the lab knows how.
@@ -100,7 +99,7 @@ impl Pc {
     /// IA32_LSTAR, read once the kernel has set it.
     fn lstar(&mut self) -> Option<u64> {
         if self.lstar.is_none() {
-            self.lstar = self.vm.msr(MSR_LSTAR).ok().flatten().filter(|lstar| *lstar != 0);
+            self.lstar = self.vm.msr(msr::LSTAR).ok().flatten().filter(|lstar| *lstar != 0);
         }
         self.lstar
     }

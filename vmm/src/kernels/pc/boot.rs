@@ -4,17 +4,12 @@
 use object::{Object, ObjectSegment};
 
 use super::Error;
-use crate::cpu::rflags;
-use crate::kvm::{MSR_MISC_ENABLE, MSR_MTRR_DEF_TYPE, Vm};
-
-const GDT: u64 = 0x500;
-const ZERO_PAGE: u64 = 0x7000;
-const TABLES: u64 = 0x9000;
-const CMDLINE: u64 = 0x2_0000;
-const CMDLINE_MAX: usize = 2048;
-/// Where the low RAM ends, and the high RAM begins.
-const LOW_END: u64 = 0x9_fc00;
-const HIGH: u64 = 0x10_0000;
+use super::layout::{CMDLINE, CMDLINE_MAX, GDT, HIGH, LOW_END, TABLES, ZERO_PAGE};
+use crate::cpu::control::{CR0_AM, CR0_ET, CR0_MP, CR0_NE, CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME};
+use crate::cpu::descriptor::{FLAT_CODE, FLAT_DATA};
+use crate::cpu::page::{LARGE, PRESENT, WRITE};
+use crate::cpu::{msr, rflags};
+use crate::kvm::Vm;
 
 /// Loads an ELF kernel, and returns its entry point.
 pub fn load(vm: &mut Vm, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<u64, Error> {
@@ -37,14 +32,18 @@ pub fn load(vm: &mut Vm, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<u64
     put(bytes, initrd_at, initrd);
     put(bytes, ZERO_PAGE, &zero_page(ram, initrd_at, initrd.len() as u64));
     // Identity map of the first 4 GiB in 2 MiB pages.
-    put_words(bytes, TABLES, &[(TABLES + 0x1000) | 3]);
+    put_words(bytes, TABLES, &[(TABLES + 0x1000) | PRESENT | WRITE]);
     for gib in 0..4 {
-        put_words(bytes, TABLES + 0x1000 + gib * 8, &[(TABLES + 0x2000 + gib * 0x1000) | 3]);
+        put_words(bytes, TABLES + 0x1000 + gib * 8, &[(TABLES + 0x2000 + gib * 0x1000) | PRESENT | WRITE]);
         for i in 0..512 {
-            put_words(bytes, TABLES + 0x2000 + gib * 0x1000 + i * 8, &[((gib << 30) + (i << 21)) | 0x83]);
+            put_words(
+                bytes,
+                TABLES + 0x2000 + gib * 0x1000 + i * 8,
+                &[((gib << 30) + (i << 21)) | PRESENT | WRITE | LARGE],
+            );
         }
     }
-    put_words(bytes, GDT, &[0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
+    put_words(bytes, GDT, &[0, 0, FLAT_CODE, FLAT_DATA]);
     Ok(entry)
 }
 
@@ -103,14 +102,14 @@ pub fn set_registers(vm: &mut Vm, entry: u64) -> Result<(), Error> {
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
     (sregs.gdt.base, sregs.gdt.limit) = (GDT, 31);
     (sregs.idt.base, sregs.idt.limit) = (0, 0);
-    sregs.cr0 = 0x8005_0033; // PE, MP, ET, NE, WP, AM, PG
+    sregs.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     sregs.cr3 = TABLES;
-    sregs.cr4 = 0x20; // PAE
-    sregs.efer = 0x500; // LME, LMA
+    sregs.cr4 = CR4_PAE;
+    sregs.efer = EFER_LME | EFER_LMA;
     state.regs = crate::cpu::Regs { rip: entry, rsi: ZERO_PAGE, rflags: rflags::FIXED, ..Default::default() };
     // Fast strings on; MTRRs on, write-back by default. Hosts without them say no.
-    vm.set_msr(MSR_MISC_ENABLE, 1)?;
-    vm.set_msr(MSR_MTRR_DEF_TYPE, 0xc06)?;
+    vm.set_msr(msr::MISC_ENABLE, 1)?;
+    vm.set_msr(msr::MTRR_DEF_TYPE, 0xc06)?;
     vm.reset_fpu()?;
     Ok(())
 }

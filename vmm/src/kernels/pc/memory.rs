@@ -1,6 +1,7 @@
 //! Guest memory as the kernel sees it.
 
 use super::{Error, Pc};
+use crate::cpu::msr;
 use crate::kvm::DeepState;
 use crate::machine::paging;
 
@@ -55,10 +56,10 @@ impl Pc {
         Ok(())
     }
 
-    /// IA32_KERNEL_GS_BASE: the GS base that SWAPGS would load.
+    /// IA32_msr::KERNEL_GS_BASE: the GS base that SWAPGS would load.
     pub fn swapped_gs(&self) -> Result<u64, Error> {
-        let msr = self.vm.msr(KERNEL_GS_BASE)?;
-        msr.ok_or(Error::Host("this KVM does not give out IA32_KERNEL_GS_BASE"))
+        let msr = self.vm.msr(msr::KERNEL_GS_BASE)?;
+        msr.ok_or(Error::Host("this KVM does not give out IA32_msr::KERNEL_GS_BASE"))
     }
 
     /// The word at a guest-physical address; `None` beyond RAM.
@@ -93,6 +94,3 @@ impl Pc {
         }
     }
 }
-
-/// IA32_KERNEL_GS_BASE (SDM vol. 4, table 2-2).
-const KERNEL_GS_BASE: u32 = 0xc000_0102;

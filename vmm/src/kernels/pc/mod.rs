@@ -15,6 +15,7 @@ mod devices;
 mod error;
 mod hooked;
 mod hooks;
+mod layout;
 mod machine;
 mod memory;
 mod pic;

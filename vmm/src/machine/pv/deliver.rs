@@ -8,8 +8,7 @@ use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemoryMut;
 
 /// What a bounce frame's handler does not inherit (x86_64/entry.S, create_bounce_frame).
-const CLEARED: u64 = rflags::TF | rflags::IF | rflags::RF | rflags::NT | rflags::VM | AC;
-const AC: u64 = 1 << 18;
+const CLEARED: u64 = rflags::TF | rflags::IF | rflags::RF | rflags::NT | rflags::VM | rflags::AC;
 
 impl Pv {
     /// Delivers the latched NMI, as the guest has asked for.

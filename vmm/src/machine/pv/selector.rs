@@ -2,6 +2,9 @@
 
 use super::outcome::Refusal;
 use crate::cpu::Segment;
+use crate::cpu::descriptor::{
+    BIG, CODE_OR_DATA, CONFORMING, EXECUTABLE, FLAT_CODE, FLAT_DATA, LONG, PRESENT, WRITABLE,
+};
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;
 
@@ -11,18 +14,6 @@ pub struct Segments {
     cs: Segment,
     ss: Segment,
 }
-
-const PRESENT: u64 = 1 << 47;
-const CODE_OR_DATA: u64 = 1 << 44;
-const EXECUTABLE: u64 = 1 << 43;
-const CONFORMING: u64 = 1 << 42;
-const WRITABLE: u64 = 1 << 41;
-const LONG: u64 = 1 << 53;
-const BIG: u64 = 1 << 54;
-/// Of ring 0.
-const STANDARD_CODE: u64 = 0x00af_9b00_0000_ffff;
-/// Of ring 0.
-const STANDARD_DATA: u64 = 0x00cf_9300_0000_ffff;
 
 impl Segments {
     /// Looks both up; the words' low 16 bits count. An error says what an IRET to them
@@ -84,7 +75,7 @@ impl Segments {
     /// a look at the descriptors (SDM vol. 2, SYSCALL).
     pub fn standard(cs: u16, ss: u16) -> Self {
         let dpl = u64::from(cs & 3) << 45;
-        Self { cs: segment(cs, STANDARD_CODE | dpl), ss: segment(ss, STANDARD_DATA | dpl) }
+        Self { cs: segment(cs, FLAT_CODE | dpl), ss: segment(ss, FLAT_DATA | dpl) }
     }
 
     /// Loads them. A segment whose selector is the current one stays as it is.

@@ -6,24 +6,21 @@
 //! says (`body rsp=`): where the body is not compiled code, the ABI does not bind it. The page
 //! table is I11's, GS is I10's.
 
+use crate::cpu::control::CR4_SMAP;
 use crate::cpu::rflags;
 use crate::machine::Machine;
 use crate::oracle::{Invariant, Oracle};
 
-/// RFLAGS.AC (SDM vol. 1, 3.4.3).
-const AC: u64 = 1 << 18;
-/// CR4.SMAP (SDM vol. 3, 2.5).
-const CR4_SMAP: u64 = 1 << 21;
 /// What no body may find set, by name.
 const FLAGS: [(u64, &str); 5] =
-    [(rflags::DF, "DF"), (rflags::TF, "TF"), (rflags::IF, "IF"), (rflags::NT, "NT"), (AC, "AC")];
+    [(rflags::DF, "DF"), (rflags::TF, "TF"), (rflags::IF, "IF"), (rflags::NT, "NT"), (rflags::AC, "AC")];
 
 impl Oracle {
     /// A body begins: the machine stands after its hypercall.
     pub(in crate::oracle) fn check_environment(&mut self, machine: &Machine) {
         let state = machine.state();
         let ac_matters = state.sregs.cr4 & CR4_SMAP != 0 || self.rules.scheme.relies_on_ac;
-        let matters = if ac_matters { !0 } else { !AC };
+        let matters = if ac_matters { !0 } else { !rflags::AC };
         let (flags, rsp) = (state.regs.rflags & matters, state.regs.rsp);
         if let Some((_, name)) = FLAGS.iter().find(|(bit, _)| flags & bit != 0) {
             self.breaks(Invariant::BodyEnvironment, |_| {

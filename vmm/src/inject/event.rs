@@ -92,6 +92,20 @@ impl Kind {
 }
 
 impl Session {
+    /// An NMI arrives at this boundary.
+    pub fn arrive(&mut self) {
+        self.late = self.machine.races_with_nmi_window();
+        self.oracle.arrived();
+        self.machine.latch();
+        self.oracle.boundary(&self.machine); // it must be latched now, in every gear
+    }
+
+    /// NMIs are unblocked at this boundary from outside.
+    pub fn unmask(&mut self) {
+        self.oracle.unmasked();
+        self.machine.set_blocked(false);
+    }
+
     /// Something arrives at this boundary.
     pub fn event(&mut self, kind: Kind) {
         kind.happens(self);

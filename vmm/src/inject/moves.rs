@@ -1,4 +1,4 @@
-//! How a session moves: an arrival, a delivery, an instruction, a free run; and what the oracle is
+//! How a session moves: a delivery, an instruction, a free run; and what the oracle is
 //! told of each.
 
 use guest::abi;
@@ -23,20 +23,6 @@ pub enum Advance<'a> {
 }
 
 impl Session {
-    /// An NMI arrives at this boundary.
-    pub fn arrive(&mut self) {
-        self.late = self.machine.races_with_nmi_window();
-        self.oracle.arrived();
-        self.machine.latch();
-        self.oracle.boundary(&self.machine); // it must be latched now, in every gear
-    }
-
-    /// NMIs are unblocked at this boundary from outside.
-    pub fn unmask(&mut self) {
-        self.oracle.unmasked();
-        self.machine.set_blocked(false);
-    }
-
     /// Whether the latched NMI, if any, is delivered before the next instruction.
     pub fn deliverable(&self) -> bool {
         self.machine.pending() && !self.machine.blocked() && !self.machine.in_shadow()

@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{campaign, vmm};
+use vmm::oracle::Invariant;
 
 /// The scenarios with user code, or those without, as a campaign lists them. Not that of a
 /// 16-bit stack: there every plain return breaks I6, and not every host can show it.
@@ -48,10 +49,10 @@ fn each_broken_guest_trips_exactly_the_invariant_that_it_declares() {
         assert_eq!(found_, BTreeSet::from([declared.to_owned()]), "{name}");
         seen.insert(declared.to_owned());
     }
-    for invariant in
-        ["I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15", "I16", "I17", "I18", "I21"]
-    {
-        assert!(seen.contains(invariant), "no guest breaks {invariant}");
+    // Latch and mask are the hypervisor's, and so are returns that fail; coverage is no guest's.
+    let not_a_guests = [Invariant::Latch, Invariant::Block, Invariant::Atomicity, Invariant::Coverage];
+    for invariant in Invariant::ALL.iter().filter(|i| !not_a_guests.contains(i)) {
+        assert!(seen.contains(&invariant.to_string()), "no guest breaks {invariant}");
     }
 }
 

@@ -4,30 +4,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{campaign, failing_line, vmm};
-
-/// A part of the sentence that each rule must be explained by.
-const SENTENCES: [(&str, &str); 20] = [
-    ("I1", "neither delivered at the first boundary that permits it nor kept"),
-    ("I2", "blocked where the model has them open"),
-    ("I3", "the event is lost"),
-    ("I4", "more often than NMIs were delivered"),
-    ("I5", "began again before an earlier run of it had ended"),
-    ("I6", "did not get its registers back"),
-    ("I7", "memory that is nobody's scratch"),
-    ("I8", "consumed a frame that nobody delivered or declared"),
-    ("I9", "RSP left the declared stacks"),
-    ("I10", "another GS base"),
-    ("I11", "another CR3"),
-    ("I12", "something is left behind"),
-    ("I13", "set where no outermost NMI is live"),
-    ("I14", "shown another context"),
-    ("I15", "kernel privilege"),
-    ("I16", "other #DB or #GP traps"),
-    ("I17", "goes round for ever"),
-    ("I18", "fault"),
-    ("I19", "a return that failed"),
-    ("I21", "the body began with a flag, a stack or a page table"),
-];
+use vmm::oracle::Invariant;
 
 /// Explains a line; returns the sentence about the rule.
 #[track_caller]
@@ -36,7 +13,7 @@ fn ending(line: &str, rule: &str) {
     let lines: Vec<&str> = told.lines().collect();
     assert!((4..=12).contains(&lines.len()), "{told}");
     assert!(told.contains(line), "it ends with the replay line: {told}");
-    let (_, words) = SENTENCES.iter().find(|(r, _)| *r == rule).unwrap_or_else(|| panic!("{rule}"));
+    let words = rule.parse::<Invariant>().unwrap().broke();
     let end = lines[lines.len() - 2];
     assert!(end.contains(words) || rule == "I18" && end.contains("triple fault"), "{rule}: {told}");
     assert!(

@@ -14,9 +14,8 @@ use crate::report::{self, Format, Kind, Look, Report};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Write the result as text, json, junit, ktap or html, to a file or to standard output; may be
-    /// repeated [default: text]
-    #[arg(long, value_name = "FORMAT[=FILE]", value_parser = wanted)]
+    /// How, and where to.
+    #[arg(long, value_name = "FORMAT[=FILE]", value_parser = wanted, help = formats())]
     format: Vec<Wanted>,
     /// Print JSON: --format json
     #[arg(long)]
@@ -45,6 +44,13 @@ enum When {
 struct Wanted {
     format: &'static dyn Format,
     file: Option<PathBuf>,
+}
+
+/// The help of `--format`.
+fn formats() -> String {
+    let names = report::format_names();
+    let names = names.rsplit_once(", ").map_or(names.clone(), |(others, last)| format!("{others} or {last}"));
+    format!("Write the result as {names}, to a file or to standard output; may be repeated [default: text]")
 }
 
 fn wanted(text: &str) -> Result<Wanted, String> {

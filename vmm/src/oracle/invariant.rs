@@ -1,4 +1,4 @@
-//! The rules that a run is held to, by name and by number.
+//! The rules that a run is held to: each with its number, its name, and what it means that it broke.
 
 use std::fmt;
 use std::str::FromStr;
@@ -82,6 +82,64 @@ impl Invariant {
     /// where it is broken.
     pub fn holds_at_every_boundary(self) -> bool {
         matches!(self, Self::Latch | Self::Block | Self::Provenance | Self::Stack | Self::Privilege)
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latch => "latch",
+            Self::Block => "block",
+            Self::Service => "service",
+            Self::Bound => "bound",
+            Self::NoReentry => "no re-entry",
+            Self::Context => "context",
+            Self::Memory => "memory",
+            Self::Provenance => "provenance of frames",
+            Self::Stack => "stack",
+            Self::Gs => "GS",
+            Self::Cr3 => "CR3",
+            Self::AtRest => "at rest",
+            Self::Flagged => "executing",
+            Self::View => "handler's view",
+            Self::Privilege => "privilege",
+            Self::Traps => "traps",
+            Self::Progress => "progress",
+            Self::NoFault => "no undeclared fault",
+            Self::Atomicity => "atomic return",
+            Self::Coverage => "coverage",
+            Self::BodyEnvironment => "body's environment",
+        }
+    }
+
+    /// What happened where it was broken, as a clause.
+    pub fn broke(self) -> &'static str {
+        match self {
+            Self::Latch => "an NMI that arrived was neither delivered at the first boundary that permits it nor kept",
+            Self::Block => "NMIs are blocked where the model has them open, or open where it has them blocked",
+            Self::Service => "an NMI arrived, and no run of the body began at or after it: the event is lost",
+            Self::Bound => "the body ran more often than NMIs were delivered",
+            Self::NoReentry => "the body began again before an earlier run of it had ended",
+            Self::Context => "the interrupted code did not get its registers back as they were",
+            Self::Memory => "memory that is nobody's scratch is not as it was without NMIs",
+            Self::Provenance => "an iret consumed a frame that nobody delivered or declared",
+            Self::Stack => "RSP left the declared stacks",
+            Self::Gs => "the body ran on another GS base than the kernel's, or the interrupted one was not put back",
+            Self::Cr3 => "the body ran on another CR3 than a kernel's, or the entry's was not put back",
+            Self::AtRest => {
+                "after the outermost return something is left behind: a blocked NMI, a flag or a poisoned word"
+            }
+            Self::Flagged => "the word that says \"an NMI is executing\" is set where no outermost NMI is live",
+            Self::View => "the body was shown another context than the one that the outermost NMI interrupted",
+            Self::Privilege => {
+                "kernel privilege was kept at a user's RIP, or a user's frame took the path of nested NMIs"
+            }
+            Self::Traps => "the interrupted code took other #DB or #GP traps than it does without NMIs",
+            Self::Progress => "nothing is left to arrive, and the run goes round for ever",
+            Self::NoFault => "entry or exit code took a fault that it does not declare, or the CPU shut down",
+            Self::Atomicity => "a return that failed did not leave mask, latch and frame as the model says",
+            Self::Coverage => "a boundary was left uncovered",
+            Self::BodyEnvironment => "the body began with a flag, a stack or a page table that it may not rely on",
+        }
     }
 
     /// Its number, from 1.

@@ -39,6 +39,6 @@ pub use lists::{Boundary, BoundaryList, Masked, ScenarioList, SchemeList};
 pub use plain::{plain, plain_lines};
 pub use probe::{Comparison as ProbeComparison, ProbeReport};
 pub use run::{Run, judgement};
-pub use story::{Recorder, Story, rule_name, sentence};
+pub use story::{Recorder, Story, sentence};
 pub use trace::{Step, header as trace_header};
 pub use tracer::Tracer;

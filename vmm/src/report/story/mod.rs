@@ -7,7 +7,7 @@ mod rules;
 use serde::Serialize;
 
 pub use recorder::Recorder;
-pub use rules::{name as rule_name, sentence};
+pub use rules::sentence;
 
 use super::plain::plain;
 use crate::inject::Replay;
@@ -155,7 +155,7 @@ impl Story {
         self.replay = line.to_string();
         self.verdict = verdict.word();
         self.rule = verdict.invariant().map(|i| i.to_string());
-        self.rule_name = verdict.invariant().map(rule_name);
+        self.rule_name = verdict.invariant().map(|rule| rule.name());
         self.ending = sentence(verdict);
         if let Some(last) = self.steps.last_mut() {
             last.notes.push(Note { kind: Kind::End, text: self.ending.clone() });

@@ -46,26 +46,43 @@ pub struct Lazy {
     pub vector: Vec<u32>,
 }
 
+/// A register that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub register: String,
+    /// What it was.
+    pub was: u64,
+    /// What it is.
+    pub is: u64,
+}
+
+impl Difference {
+    /// One that was found.
+    pub fn of(register: impl Into<String>, was: u64, is: u64) -> Option<Self> {
+        Some(Self { register: register.into(), was, is })
+    }
+}
+
 impl Lazy {
-    /// The first register that differs: its name, what it is here and what it is there. Of
-    /// the vector state the first word that differs.
-    pub fn difference(&self, now: &Self) -> Option<(String, u64, u64)> {
+    /// The first register that differs; of the vector state the first word that does.
+    pub fn difference(&self, now: &Self) -> Option<Difference> {
         let debug = |d: &Debug| {
             let [a, b, c, e] = d.addresses;
             [("DR0", a), ("DR1", b), ("DR2", c), ("DR3", e), ("DR6", d.dr6), ("DR7", d.dr7)]
         };
         for ((name, was), (_, is)) in debug(&self.debug).into_iter().zip(debug(&now.debug)) {
             if was != is {
-                return Some((name.into(), was, is));
+                return Difference::of(name, was, is);
             }
         }
         for ((number, was), is) in Msrs::NUMBERS.iter().zip(self.msrs.values).zip(now.msrs.values) {
             if was != is {
-                return Some((format!("MSR {number:#x}"), was, is));
+                return Difference::of(format!("MSR {number:#x}"), was, is);
             }
         }
         if self.xcr0 != now.xcr0 {
-            return Some(("XCR0".into(), self.xcr0, now.xcr0));
+            return Difference::of("XCR0", self.xcr0, now.xcr0);
         }
         if self.vector == now.vector {
             return None;
@@ -73,7 +90,7 @@ impl Lazy {
         let at = self.vector.iter().zip(&now.vector).position(|(a, b)| a != b);
         let at = at.unwrap_or(self.vector.len().min(now.vector.len()));
         let word = |v: &[u32]| v.get(at).copied().map_or(0, u64::from);
-        Some((vector_name(at * 4), word(&self.vector), word(&now.vector)))
+        Difference::of(vector_name(at * 4), word(&self.vector), word(&now.vector))
     }
 }
 
@@ -141,9 +158,9 @@ mod tests {
         assert_eq!(LazyId::of(one.clone()), LazyId::of(one.clone()));
         assert_ne!(LazyId::of(one.clone()), LazyId::of(other.clone()));
         assert_eq!(*LazyId::of(other.clone()).state(), other);
-        assert_eq!(one.difference(&other), Some(("XMM0".into(), 0, 7)));
+        assert_eq!(one.difference(&other), Difference::of("XMM0", 0, 7));
         other.debug.dr7 = 0x402;
-        assert_eq!(one.difference(&other), Some(("DR7".into(), 0x400, 0x402)));
+        assert_eq!(one.difference(&other), Difference::of("DR7", 0x400, 0x402));
         assert_eq!(one.difference(&one), None);
     }
 }

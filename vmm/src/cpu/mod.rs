@@ -40,7 +40,7 @@ mod walk;
 pub use access::is_canonical;
 pub use decode::Condition;
 pub use end::{Delivered, End, NotUnderstood};
-pub use lazy::{Classes, Lazy, LazyId};
+pub use lazy::{Classes, Difference, Lazy, LazyId};
 pub use machine::{Cpu, Debug, Msrs};
 pub use memory::{Access, Kind, Memory, Ram};
 pub use state::{Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags};

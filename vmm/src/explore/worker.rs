@@ -10,7 +10,7 @@ use super::live::{Liveness, Point};
 use super::packed::{Packed, Packer};
 use super::path::{self, Lookout, Reductions};
 use super::states::{Edge, Id, States};
-use crate::cpu::Traced;
+use crate::cpu::{Difference, Traced};
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
 use crate::kvm::VcpuState;
@@ -249,8 +249,8 @@ impl Worker {
             (_, None) if self.packer.hash(&self.session, None) == whole => None,
             (_, None) => {
                 let (model, kvm) = (Context::of(predicted), Context::of(self.session.machine().state()));
-                Some(model.difference(&kvm).map_or(Differs::Elsewhere, |(name, model, kvm)| {
-                    Differs::Says(format!("{name} is {model:#x} by the model, and {kvm:#x} on KVM"))
+                Some(model.difference(&kvm).map_or(Differs::Elsewhere, |Difference { register, was, is }| {
+                    Differs::Says(format!("{register} is {was:#x} by the model, and {is:#x} on KVM"))
                 }))
             }
         }

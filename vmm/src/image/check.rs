@@ -9,6 +9,7 @@ use guest::abi;
 use super::elf::Segment;
 use super::error::Error;
 use super::file::Image;
+use super::vectors::Trap;
 
 /// Checks what needs segments and manifest together.
 pub(super) fn image(image: &Image) -> Result<(), Error> {
@@ -83,7 +84,7 @@ fn code_places(image: &Image) -> Result<(), Error> {
         for addr in &s.repeat {
             check(format!("scheme {}: a place in repeat=", s.name), *addr)?;
         }
-        for (_, addr) in &s.faults {
+        for Trap { rip: addr, .. } in &s.faults {
             check(format!("scheme {}: a place in faults=", s.name), *addr)?;
         }
     }

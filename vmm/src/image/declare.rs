@@ -9,7 +9,7 @@ use super::manifest::{Line, Mode};
 use super::need::Need;
 use super::resolver::{Error, Resolver};
 use super::symbols::Symbols;
-use super::vectors::vector_number;
+use super::vectors::{Trap, vector_number};
 
 /// A way to enter and leave an NMI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Scheme {
     pub prefix: String,
     /// RIPs that the scheme itself writes into frames.
     pub repeat: Vec<u64>,
-    /// Faults that are part of its design: vector, and the instruction that faults.
-    pub faults: Vec<(u8, u64)>,
+    /// Faults that are part of its design.
+    pub faults: Vec<Trap>,
     /// Changes of the interrupted context that are meant.
     pub resumes: Vec<Resumes>,
     /// Its body relies on AC, too, being clear.
@@ -108,9 +108,8 @@ pub struct Scenario {
     pub needs: Vec<Need>,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
-    /// The #DBs and #GPs that each body takes, in order: vector, and the RIP pushed.
-    /// Empty: bodies are not asked.
-    pub traps: Vec<(u8, u64)>,
+    /// The #DBs and #GPs that each body takes, in order. Empty: bodies are not asked.
+    pub traps: Vec<Trap>,
     /// One line about it.
     pub summary: String,
 }
@@ -161,6 +160,15 @@ pub struct Scratch {
     pub scheme: Option<String>,
 }
 
+/// A name that an entry which is linked in may define.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The name.
+    pub name: String,
+    /// The word of the image that takes its address.
+    pub word: u64,
+}
+
 /// Room for an entry that is linked in later (`--entry`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -172,9 +180,8 @@ pub struct Slot {
     pub text: Range<u64>,
     /// For variables that begin as zero.
     pub data: Option<Range<u64>>,
-    /// Names that the entry may define, and the words that take their addresses.
-    /// The first is that of the NMI handler.
-    pub hooks: Vec<(String, u64)>,
+    /// Names that the entry may define. The first is that of the NMI handler.
+    pub hooks: Vec<Hook>,
 }
 
 impl Slot {
@@ -183,7 +190,7 @@ impl Slot {
         line.needed("arg")?;
         let hook = |v: &str| {
             let (name, at) = v.split_once('@').ok_or_else(|| line.bad(v, "is not of the form NAME@SYMBOL"))?;
-            Ok((name.to_owned(), line.addr(at)?))
+            Ok(Hook { name: name.to_owned(), word: line.addr(at)? })
         };
         let hooks: Vec<_> = line.list("hooks").map(hook).collect::<Result<_, _>>()?;
         if hooks.is_empty() {

@@ -11,7 +11,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{Endianness, SectionIndex};
 
-use super::declare::Slot;
+use super::declare::{Hook, Slot};
 use super::elf::{header, wrong_kind};
 use super::error;
 use super::file::Image;
@@ -98,10 +98,10 @@ pub fn link(image: &Image, object: &[u8]) -> Result<Image, Error> {
         }
     }
     let symbols = object.defined(image)?;
-    for (i, (hook, word)) in slot.hooks.iter().enumerate() {
-        match symbols.iter().find(|s| s.name == *hook && s.global) {
-            Some(s) => write(&mut bytes, image, *word, &s.addr.to_le_bytes()).ok_or_else(|| no_room(hook))?,
-            None if i == 0 => return Err(Error::NoEntry(hook.clone())),
+    for (i, Hook { name, word }) in slot.hooks.iter().enumerate() {
+        match symbols.iter().find(|s| s.name == *name && s.global) {
+            Some(s) => write(&mut bytes, image, *word, &s.addr.to_le_bytes()).ok_or_else(|| no_room(name))?,
+            None if i == 0 => return Err(Error::NoEntry(name.clone())),
             None => {}
         }
     }
@@ -130,7 +130,7 @@ fn declare(lines: &mut Vec<Line>, slot: &Slot) -> Result<(), Error> {
         if line.pairs.insert("arg".into(), slot.arg.clone()).is_some() {
             return Err(Error::Manifest("arg= is the slot's, not the entry's".into()));
         }
-        line.pairs.entry("entry".into()).or_insert_with(|| slot.hooks[0].0.clone());
+        line.pairs.entry("entry".into()).or_insert_with(|| slot.hooks[0].name.clone());
         line.pairs.entry("mode".into()).or_insert_with(|| slot.mode.name().to_owned());
     }
     Ok(())

@@ -27,3 +27,4 @@ pub use guest::Guest;
 pub use manifest::Mode;
 pub use names::{Names, PlaceError};
 pub use need::Need;
+pub use vectors::Trap;

@@ -7,7 +7,7 @@ use guest::abi;
 
 use super::manifest::{Line, Mode};
 use super::symbols::Symbols;
-use super::vectors::vector_number;
+use super::vectors::{Trap, vector_number};
 
 /// A declaration that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -148,11 +148,11 @@ impl Resolver<'_> {
     }
 
     /// `gp@SYMBOL`: a vector's mnemonic and the instruction that raises it.
-    pub(super) fn fault(&self, value: &str) -> Result<(u8, u64), Error> {
+    pub(super) fn fault(&self, value: &str) -> Result<Trap, Error> {
         let (vector, at) = value.split_once('@').ok_or_else(|| self.bad(value, "is not of the form gp@SYMBOL"))?;
         let vector =
             vector_number(vector).ok_or_else(|| self.bad(value, "names no exception (de, db, ud, gp, pf, …)"))?;
-        Ok((vector, self.addr(at)?))
+        Ok(Trap { vector, rip: self.addr(at)? })
     }
 
     /// `SYMBOL[+0xOFF][:BYTES]`; without BYTES the symbol's size, or 8.

@@ -1,5 +1,7 @@
 //! Exceptions by number and by name.
 
+use super::names::Names;
+
 /// The mnemonics of SDM vol. 3, table 6-1, with their vectors.
 pub const VECTORS: [(&str, u8); 16] = [
     ("de", 0),
@@ -36,4 +38,20 @@ pub fn vector_name(vector: u8) -> String {
 /// Whether the CPU pushes an error code with this exception (SDM vol. 3, 6.13).
 pub const fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21)
+}
+
+/// An exception at an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// Its vector.
+    pub vector: u8,
+    /// The RIP that it pushes: for a fault that of the instruction, for a #DB that of the next.
+    pub rip: u64,
+}
+
+impl Trap {
+    /// `#GP at exit_iret`.
+    pub fn show(&self, names: &Names) -> String {
+        format!("{} at {}", vector_name(self.vector), names.show(self.rip))
+    }
 }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::cpu::Traced;
+use crate::image::Trap;
 use crate::machine::{Checkpoint, Engine, Machine};
-use crate::oracle::{Ghost, Oracle, Rules, Trap, Verdict};
+use crate::oracle::{Ghost, Oracle, Rules, Verdict};
 
 /// A session's whole state, to come back to.
 #[derive(Clone)]

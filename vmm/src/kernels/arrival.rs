@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::check;
+use super::check::{self, Mutation};
 use super::entry::EntryPath;
 use super::error::LabError;
 use super::footprint::Footprint;
@@ -142,7 +142,7 @@ impl Arrival {
         pc.set_silent(false);
         pc.restore(home)?;
         for mutation in mutations {
-            let (addr, bytes) = check::mutation(mutation, &pc.symbols)?;
+            let Mutation { addr, bytes } = check::mutation(mutation, &pc.symbols)?;
             let written = pc.write_kernel("the place", addr, &bytes);
             written.map_err(|e| LabError::Mutation(format!("{mutation:?}: {e}")))?;
         }

@@ -103,20 +103,30 @@ impl Campaign {
     }
 }
 
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// It is what the campaign says.
+    pub as_expected: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
 impl CampaignRun {
     /// Whether defects showed where they must, and nowhere where none may.
-    pub fn judge(&self, defects: &[String]) -> (bool, String) {
+    pub fn judge(&self, defects: &[String]) -> Judged {
         let at =
             |want: &str| defects.iter().any(|d| d == want || d.split_once('+').is_some_and(|(label, _)| label == want));
         let missing: Vec<&str> = self.defects_at.iter().map(String::as_str).filter(|want| !at(want)).collect();
-        match (self.defects_at.is_empty(), defects.len()) {
+        let (as_expected, why) = match (self.defects_at.is_empty(), defects.len()) {
             (true, 0) => (true, "no defect".into()),
             (true, n) => (false, format!("{n} defects, the first at {}", defects[0])),
             (false, n) if missing.is_empty() => {
                 (true, format!("{n} defects, at {} among them", self.defects_at.join(", ")))
             }
             (false, n) => (false, format!("{n} defects, but none at {}", missing.join(", "))),
-        }
+        };
+        Judged { as_expected, why }
     }
 }
 
@@ -129,8 +139,8 @@ mod tests {
         let text = "name = 'x'\nkernel = '$CACHE/vmlinux'\n[[run]]\nabout = 'a'\ndefects-at = ['nmi_restore']\n";
         let campaign = Campaign::parse(text).unwrap();
         assert!(campaign.kernel().ends_with("nmi-lab/linux/vmlinux"));
-        assert!(!campaign.runs[0].judge(&[]).0);
-        assert!(campaign.runs[0].judge(&["nmi_restore+0x25".into()]).0);
+        assert!(!campaign.runs[0].judge(&[]).as_expected);
+        assert!(campaign.runs[0].judge(&["nmi_restore+0x25".into()]).as_expected);
         assert!(Campaign::parse("name = 'x'\nkernel = 'k'\n[[run]]\nabout = 'a'\nsites = []\n").is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::error::LabError;
 use super::lab::Lab;
-use super::pc::{Limit, Stop};
+use super::pc::{Change, Limit, Stop};
 use super::site::Site;
 use crate::inject::{Event, Gear, Kind};
 use crate::machine::Raise;
@@ -79,7 +79,7 @@ impl Lab {
 
     /// The words that a schedule leaves changed when execution is back at the site, which it
     /// must come to.
-    pub(super) fn written_by(&mut self, events: &[Event]) -> Result<Vec<(u64, u64)>, LabError> {
+    pub(super) fn written_by(&mut self, events: &[Event]) -> Result<Vec<Change>, LabError> {
         let mut run = Run::new(self, events, Gear::Jump)?;
         loop {
             match run.advance()? {

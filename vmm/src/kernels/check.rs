@@ -29,8 +29,16 @@ pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
     Ok(())
 }
 
-/// The address and the bytes of a mutation, `label+off=90 90` or without spaces.
-pub fn mutation(text: &str, symbols: &KernelSymbols) -> Result<(u64, Vec<u8>), LabError> {
+/// A change of a kernel's code.
+pub struct Mutation {
+    /// Where.
+    pub addr: u64,
+    /// What stands there then.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads a mutation: `label+off=90 90`, or without spaces.
+pub fn mutation(text: &str, symbols: &KernelSymbols) -> Result<Mutation, LabError> {
     let bad = |why: &str| LabError::Mutation(format!("{text:?}: {why}; a mutation is written label+0x10=9090"));
     let (place, hex) = text.split_once('=').ok_or_else(|| bad("no ="))?;
     let digits: String = hex.chars().filter(|c| !c.is_whitespace()).collect();
@@ -41,5 +49,5 @@ pub fn mutation(text: &str, symbols: &KernelSymbols) -> Result<(u64, Vec<u8>), L
     let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(pair).collect();
     let bytes = bytes.ok_or_else(|| bad("bytes are hexadecimal"))?;
     let addr = resolve(place, symbols).map_err(|e| bad(&e.to_string()))?;
-    Ok((addr, bytes))
+    Ok(Mutation { addr, bytes })
 }

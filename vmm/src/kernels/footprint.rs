@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::pc::{Error, KERNEL_MAP, Pc};
+use super::pc::{Change, Error, KERNEL_MAP, Pc};
 
 const PAGE: u64 = 4096;
 /// No stack of an exception is longer: 4 KiB, or 8 with KASAN.
@@ -43,8 +43,9 @@ impl Footprint {
     }
 
     /// Adds words that were changed without a defect.
-    pub fn add(&mut self, changes: &[(u64, u64)]) {
-        self.words.extend(changes.iter().map(|(at, _)| at).filter(|at| !self.stacks.contains(&(*at & !(PAGE - 1)))));
+    pub fn add(&mut self, changes: &[Change]) {
+        self.words
+            .extend(changes.iter().map(|change| change.at).filter(|at| !self.stacks.contains(&(*at & !(PAGE - 1)))));
     }
 
     /// Whether a change there is one that handling an NMI makes.

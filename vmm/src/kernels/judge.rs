@@ -10,10 +10,10 @@ use super::case::Run;
 use super::error::LabError;
 use super::footprint::name;
 use super::kernel::Vital;
-use super::pc::Stop;
+use super::pc::{Change, Stop};
 use super::reference::{comparable, whole};
 use super::site::Site;
-use crate::cpu::rflags;
+use crate::cpu::{Difference, rflags};
 use crate::oracle::{Context, Invariant, Verdict, wrong_checksum};
 
 /// CPU time that the user program has to show that it lives.
@@ -75,7 +75,7 @@ impl Run<'_> {
             None => lab.reference.lazy.difference(&comparable(lab.pc.lazy()?)),
             some => some,
         };
-        Ok(differs.map(|(register, was, is)| {
+        Ok(differs.map(|Difference { register, was, is }| {
             let detail = format!("the interrupted context differs: {register} was {was:#x}, and is {is:#x}");
             Verdict::breaks(Invariant::Context, detail)
         }))
@@ -102,8 +102,8 @@ impl Run<'_> {
     fn wrong_memory(&mut self) -> Result<Option<Verdict>, LabError> {
         let lab = &mut *self.lab;
         let changes = lab.pc.changes(&mut lab.snapshot)?;
-        let wrong = changes.iter().find(|(at, _)| !lab.reference.footprint.allows(*at));
-        Ok(wrong.map(|(at, was)| {
+        let wrong = changes.iter().find(|change| !lab.reference.footprint.allows(change.at));
+        Ok(wrong.map(|Change { at, was }| {
             let is = lab.pc.ram_word(*at);
             let stack = lab.on_interrupted_stack(*at);
             let place = if stack { "the interrupted stack".to_owned() } else { name(&lab.pc, *at) };

@@ -30,7 +30,7 @@ mod table;
 pub use arrival::Start;
 pub use bench::{Bench, bench};
 pub use cache::kernel_cache;
-pub use campaign::{Campaign, CampaignRun, Part};
+pub use campaign::{Campaign, CampaignRun, Judged, Part};
 pub use case::Outcome;
 pub use entry::{Boundary, EntryPath};
 pub use error::LabError;

@@ -92,7 +92,7 @@ impl Machine {
         scenario: &Scenario,
         knobs: Knobs,
     ) -> Result<Self, Error> {
-        if host.quirks().tf.wrong && scenario.traps.iter().any(|(vector, _)| *vector == needs::DB) {
+        if host.quirks().tf.wrong && scenario.traps.iter().any(|trap| trap.vector == needs::DB) {
             return Err(Error::Limit(needs::no_truth("tf-hlt-stop")));
         }
         let image = &guest.image;

@@ -2,7 +2,7 @@
 
 use guest::abi;
 
-use crate::cpu::{LazyId, Regs, Segment, Sregs};
+use crate::cpu::{Difference, LazyId, Regs, Segment, Sregs};
 use crate::kvm::VcpuState;
 
 /// Every register that an NMI must give back: the whole state of the CPU but its events.
@@ -65,8 +65,8 @@ impl Context {
         self.sregs.gs.base
     }
 
-    /// The first register that differs: its name, what it was here, what it is there.
-    pub fn difference(&self, now: &Self) -> Option<(String, u64, u64)> {
+    /// The first register that differs.
+    pub fn difference(&self, now: &Self) -> Option<Difference> {
         if self == now {
             return None;
         }
@@ -74,14 +74,14 @@ impl Context {
         let others = registers(&now.regs).into_iter().chain(system(&now.sregs, now.kernel_gs));
         let plain = words.zip(others).find(|((_, was), (_, is))| was != is);
         if let Some(((name, was), (_, is))) = plain {
-            return Some((name.to_owned(), was, is));
+            return Difference::of(name, was, is);
         }
         hidden(&self.sregs, &now.sregs).or_else(|| self.lazy_difference(now))
     }
 
     /// The first difference in the lazy state. DR6 is left out: the CPU sets its bits at every
     /// #DB and never clears them (SDM vol. 3, 19.2.3), so a body that takes a trap leaves them.
-    fn lazy_difference(&self, now: &Self) -> Option<(String, u64, u64)> {
+    fn lazy_difference(&self, now: &Self) -> Option<Difference> {
         if self.lazy == now.lazy {
             return None;
         }
@@ -90,8 +90,8 @@ impl Context {
         was.difference(&is)
     }
 
-    /// The first register that the entry code's [`abi::Regs`] shows otherwise.
-    pub fn difference_in_view(&self, view: &abi::Regs) -> Option<(&'static str, u64, u64)> {
+    /// The first register that the entry code's [`abi::Regs`] shows otherwise: that is what it `is`.
+    pub fn difference_in_view(&self, view: &abi::Regs) -> Option<Difference> {
         let abi::Frame { rip, cs, rflags, rsp, ss } = view.frame;
         let shown = [
             view.rax, view.rbx, view.rcx, view.rdx, view.rsi, view.rdi, rsp, view.rbp, view.r8, view.r9, view.r10,
@@ -101,7 +101,7 @@ impl Context {
         let was = registers(&self.regs).into_iter().chain([("CS", frame.cs), ("SS", frame.ss)]);
         was.zip(shown.into_iter().chain([cs, ss]))
             .find(|((_, was), is)| was != is)
-            .map(|((name, was), is)| (name, was, is))
+            .and_then(|((name, was), is)| Difference::of(name, was, is))
     }
 
     /// The five words that an interruption of this context pushes.
@@ -180,7 +180,7 @@ fn system(s: &Sregs, kernel_gs: u64) -> [(&'static str, u64); 22] {
 }
 
 /// The first segment register whose hidden part differs.
-fn hidden(was: &Sregs, is: &Sregs) -> Option<(String, u64, u64)> {
+fn hidden(was: &Sregs, is: &Sregs) -> Option<Difference> {
     let all = |s: &Sregs| {
         [
             ("CS", s.cs),
@@ -200,11 +200,11 @@ fn hidden(was: &Sregs, is: &Sregs) -> Option<(String, u64, u64)> {
             .iter()
             .fold(0, |v, bit| v << 4 | u64::from(*bit))
     };
-    Some(match () {
-        () if was.base != is.base => (format!("{name} base"), was.base, is.base),
-        () if was.limit != is.limit => (format!("{name} limit"), was.limit.into(), is.limit.into()),
-        () => (format!("{name} attributes"), attributes(&was), attributes(&is)),
-    })
+    match () {
+        () if was.base != is.base => Difference::of(format!("{name} base"), was.base, is.base),
+        () if was.limit != is.limit => Difference::of(format!("{name} limit"), was.limit.into(), is.limit.into()),
+        () => Difference::of(format!("{name} attributes"), attributes(&was), attributes(&is)),
+    }
 }
 
 #[cfg(test)]
@@ -221,7 +221,7 @@ mod tests {
         let (none, left) = (Segment::default(), Segment { base: 7, limit: 9, type_: 3, ..Segment::default() });
         let flat = Segment { selector: 0x10, limit: !0, ..Segment::default() };
         assert_eq!(with(none, none).difference(&with(left, none)), None);
-        assert_eq!(with(none, none).difference(&with(none, left)).map(|d| d.0), Some("FS base".to_owned()));
+        assert_eq!(with(none, none).difference(&with(none, left)).map(|d| d.register), Some("FS base".to_owned()));
         assert!(with(flat, none).difference(&with(Segment { limit: 1, ..flat }, none)).is_some());
     }
 }

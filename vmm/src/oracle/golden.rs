@@ -1,7 +1,6 @@
 //! The run without NMIs that every other run is compared with.
 
-use crate::image::Names;
-use crate::image::vectors::vector_name;
+use crate::image::Trap;
 
 /// Execution stood at a boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +13,6 @@ pub struct Visit {
     pub blocked: bool,
     /// Whether the boundary lies in the shadow of a `mov ss` or `sti`.
     pub shadow: bool,
-}
-
-/// A #DB or #GP in the interrupted code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trap {
-    /// Its vector.
-    pub vector: u8,
-    /// The RIP it pushed.
-    pub rip: u64,
-}
-
-impl Trap {
-    pub(super) fn show(&self, names: &Names) -> String {
-        format!("{} at {}", vector_name(self.vector), names.show(self.rip))
-    }
 }
 
 /// The golden run of one scheme and scenario.

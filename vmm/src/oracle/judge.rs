@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::ghost::Ghost;
-use super::golden::Trap;
 use super::invariant::Invariant;
 use super::rules::Rules;
 use super::verdict::Verdict;
+use crate::image::Trap;
 
 /// Watches one run.
 pub struct Oracle {

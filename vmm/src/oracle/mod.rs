@@ -25,7 +25,7 @@ pub use context::Context;
 pub use expect::{Expectation, ExpectationError};
 pub use frames::{Frames, Live};
 pub use ghost::Ghost;
-pub use golden::{Golden, Trap, Visit};
+pub use golden::{Golden, Visit};
 pub use invariant::{Invariant, UnknownInvariant};
 pub use judge::Oracle;
 pub use rules::Rules;

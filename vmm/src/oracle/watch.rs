@@ -5,12 +5,11 @@ use guest::abi::Frame;
 
 use super::context::Context;
 use super::frames::Live;
-use super::golden::Trap;
 use super::judge::Oracle;
 use super::rules::memory::Since;
 use super::verdict::Verdict;
-use crate::image::Mode;
 use crate::image::vectors::has_error_code;
+use crate::image::{Mode, Trap};
 use crate::machine::Machine;
 
 impl Oracle {
@@ -65,10 +64,10 @@ impl Oracle {
         let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let Some(words) = frame_at(machine, addr) else { return self.frame_is_unmapped(vector, addr) };
         self.ghost.frames.push(Live { addr, words, vector });
-        if self.rules.scheme.faults.contains(&(vector, words.rip)) {
+        let (trap, compared) = (Trap { vector, rip: words.rip }, matches!(vector, 1 | 13));
+        if self.rules.scheme.faults.contains(&trap) {
             return;
         }
-        let (trap, compared) = (Trap { vector, rip: words.rip }, matches!(vector, 1 | 13));
         match (self.ghost.outer, self.ghost.bodies) {
             (None, _) if compared => self.check_trap(trap),
             (Some(_), 0) if !(from_iret && self.rules.scenario.faults.contains(&vector)) => {

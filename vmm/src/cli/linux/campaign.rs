@@ -8,7 +8,7 @@ use super::sweep::{How, Said, ending, header};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::out::Out;
-use crate::kernels::{Campaign, Document, RunJudgement};
+use crate::kernels::{Campaign, Document, Judged, RunJudgement};
 use crate::report::Kind;
 
 /// Runs a campaign file: one boot, and each run from there.
@@ -44,10 +44,11 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
         }
         let mutations = [&kernel.mutate[..], &run.mutate[..]].concat();
         let whole = document.complete;
-        let (ok, why) = match how.site(lab, (&mutations, site), &run.parts, &mut document, &mut said, out)? {
-            Ok(defects) => run.judge(&defects),
-            Err(why) => (false, why),
-        };
+        let Judged { as_expected: ok, why } =
+            match how.site(lab, (&mutations, site), &run.parts, &mut document, &mut said, out)? {
+                Ok(defects) => run.judge(&defects),
+                Err(why) => Judged { as_expected: false, why },
+            };
         let done = !whole || document.complete;
         as_expected &= ok;
         let word = match (done, ok) {

@@ -37,6 +37,6 @@ pub use hooks::{Hooks, Skip};
 pub use machine::Pc;
 pub use program::Program;
 pub use saved::{About, Header, Saved};
-pub use snapshot::Snapshot;
+pub use snapshot::{Change, Snapshot};
 pub use stop::Stop;
 pub use symbols::{KERNEL_MAP, KernelSymbols};

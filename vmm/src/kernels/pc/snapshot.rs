@@ -45,6 +45,15 @@ impl Snapshot {
     }
 }
 
+/// A word of memory that is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its guest-physical address.
+    pub at: u64,
+    /// What it was.
+    pub was: u64,
+}
+
 impl Pc {
     /// Copies the machine, its RAM into `room`; device time stands still from here on.
     pub fn snapshot(&mut self, mut room: Vec<u8>) -> Result<Snapshot, Error> {
@@ -70,9 +79,9 @@ impl Pc {
     }
 
     /// The words of memory that the guest has changed since the machine was put back to
-    /// `since`, by guest-physical address, each with what it was. What the VMM wrote itself
+    /// `since`, by guest-physical address. What the VMM wrote itself
     /// is not among them.
-    pub fn changes(&mut self, since: &mut Snapshot) -> Result<Vec<(u64, u64)>, Error> {
+    pub fn changes(&mut self, since: &mut Snapshot) -> Result<Vec<Change>, Error> {
         self.vm.take_dirty_pages(&mut since.dirty)?;
         since.dirty.sort_unstable();
         since.dirty.dedup();
@@ -85,7 +94,7 @@ impl Pc {
             }
             for (i, (was, is)) in was.as_chunks::<8>().0.iter().zip(is.as_chunks::<8>().0).enumerate() {
                 if was != is {
-                    out.push((page + 8 * i as u64, u64::from_le_bytes(*was)));
+                    out.push(Change { at: page + 8 * i as u64, was: u64::from_le_bytes(*was) });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::outcome::Delivery;
 use super::selector::Segments;
-use super::state::Pv;
+use super::state::{KernelSide, Pv};
 use crate::cpu::rflags;
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemoryMut;
@@ -65,11 +65,11 @@ impl Pv {
     /// the kernel's; 16-byte aligned.
     fn bounce(&mut self, to: u64, whose: &str, state: &mut VcpuState, mem: &mut GuestMemoryMut) -> Result<(), String> {
         let (cr3, top) = match self.kernel {
-            Some((root, ..)) => (root, self.kernel_sp),
+            Some(KernelSide { root, .. }) => (root, self.kernel_sp),
             None => (state.sregs.cr3, state.regs.rsp),
         };
         let segments = match self.kernel {
-            Some((_, cs, ss)) => {
+            Some(KernelSide { cs, ss, .. }) => {
                 let mut in_kernel = *state;
                 in_kernel.sregs.cr3 = cr3;
                 let segments = Segments::load(&in_kernel, &mem.shared(), cs.into(), ss.into());

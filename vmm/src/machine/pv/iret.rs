@@ -4,7 +4,7 @@ use guest::abi::{self, Frame, IretContext};
 
 use super::outcome::{Outcome, Refusal};
 use super::selector::Segments;
-use super::state::Pv;
+use super::state::{KernelSide, Pv};
 use crate::cpu::{is_canonical, rflags};
 use crate::kvm::VcpuState;
 use crate::machine::memory::GuestMemory;
@@ -40,8 +40,8 @@ impl Pv {
         let context_at = state.regs.rsp.wrapping_add(32);
         let c = &r.context;
         if r.to_user {
-            let kernel = (state.sregs.cr3, state.sregs.cs.selector, state.sregs.ss.selector);
-            self.kernel = Some(kernel);
+            let sregs = &state.sregs;
+            self.kernel = Some(KernelSide { root: sregs.cr3, cs: sregs.cs.selector, ss: sregs.ss.selector });
             state.sregs.cr3 = self.user_root;
             self.swap_gs(state);
         }

@@ -28,8 +28,19 @@ pub struct Pv {
     pub other_gs: u64,
     /// IA32_STAR, as it was when FRED was switched on: the selectors of both rings.
     pub star: u64,
-    /// In user mode without FRED: the kernel's root, code and stack selector, to come back to.
-    pub kernel: Option<(u64, u16, u16)>,
+    /// In user mode without FRED: what to come back to.
+    pub kernel: Option<KernelSide>,
+}
+
+/// A kernel that waits while its user code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KernelSide {
+    /// CR3.
+    pub root: u64,
+    /// Selector of its code segment.
+    pub cs: u16,
+    /// Selector of its stack segment.
+    pub ss: u16,
 }
 
 /// The registered handlers' addresses, 0 before registration.

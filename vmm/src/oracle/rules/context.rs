@@ -1,6 +1,7 @@
 //! Context (I6): what was interrupted goes on with every register as it was; RIP may be
 //! another where the scheme declares that (`resumes=`).
 
+use crate::cpu::Difference;
 use crate::oracle::{Context, Invariant, Oracle};
 
 impl Oracle {
@@ -8,11 +9,11 @@ impl Oracle {
     pub(in crate::oracle) fn check_context(&mut self, outer: &Context, now: &Context) {
         let meant = self.rules.may_resume(outer.rip(), now.rip());
         let expected = if meant { outer.at(now.rip()) } else { *outer };
-        let Some((name, was, is)) = expected.difference(now) else { return };
+        let Some(Difference { register, was, is }) = expected.difference(now) else { return };
         self.breaks(Invariant::Context, |r| {
-            let show = |v: u64| if name == "RIP" { r.names().show(v) } else { format!("{v:#x}") };
+            let show = |v: u64| if register == "RIP" { r.names().show(v) } else { format!("{v:#x}") };
             let at = r.names().show(outer.rip());
-            format!("{name} was {} at the interruption of {at}, and is {} at resume", show(was), show(is))
+            format!("{register} was {} at the interruption of {at}, and is {} at resume", show(was), show(is))
         });
     }
 

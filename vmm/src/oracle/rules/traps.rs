@@ -1,7 +1,8 @@
 //! Traps (I16): the interrupted code takes the #DBs and #GPs of the golden run, and a body
 //! those that the scenario says.
 
-use crate::oracle::{Invariant, Oracle, Trap};
+use crate::image::Trap;
+use crate::oracle::{Invariant, Oracle};
 
 impl Oracle {
     /// The interrupted code took a #DB or a #GP.
@@ -36,8 +37,7 @@ impl Oracle {
         if declared.is_empty() {
             return;
         }
-        let expected = declared.get(usize::from(self.ghost.body_traps));
-        let expected = expected.map(|&(vector, rip)| Trap { vector, rip });
+        let expected = declared.get(usize::from(self.ghost.body_traps)).copied();
         self.ghost.body_traps = self.ghost.body_traps.saturating_add(1);
         if expected != Some(trap) {
             self.breaks(Invariant::Traps, |r| {

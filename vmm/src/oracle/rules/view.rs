@@ -2,6 +2,7 @@
 
 use guest::abi::{Frame, Regs};
 
+use crate::cpu::Difference;
 use crate::machine::Machine;
 use crate::oracle::{Context, Invariant, Oracle};
 
@@ -14,10 +15,10 @@ impl Oracle {
         // An NMI that is taken for a first one while the last one's exit is still to be
         // done may be shown what it interrupted itself, which is no lie.
         let own = self.ghost.frames.nested() == Some(&view.frame);
-        if let Some((name, was, shown)) = outer.difference_in_view(&view).filter(|_| !own) {
+        if let Some(Difference { register, was, is }) = outer.difference_in_view(&view).filter(|_| !own) {
             self.breaks(Invariant::View, |r| {
-                let show = |v: u64| if name == "RIP" { r.names().show(v) } else { format!("{v:#x}") };
-                format!("the body is shown {name} {}; the interrupted context has {}", show(shown), show(was))
+                let show = |v: u64| if register == "RIP" { r.names().show(v) } else { format!("{v:#x}") };
+                format!("the body is shown {register} {}; the interrupted context has {}", show(is), show(was))
             });
         }
     }

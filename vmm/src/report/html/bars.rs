@@ -28,24 +28,35 @@ struct Bars<'a> {
     height: u64,
 }
 
-/// One bar for each name: `None` where there is no number, with the reason as its text. Bars of
-/// mode pv have another colour.
-pub fn bars(title: &str, rows: &[(String, bool, Option<f64>, String)]) -> Part {
-    let most = rows.iter().filter_map(|(_, _, n, _)| *n).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let bar = |(i, (name, pv, number, text)): (usize, &(String, bool, Option<f64>, String))| Bar {
-        name: plain(name).into_owned(),
-        text: plain(text).into_owned(),
-        class: if *pv { "f2" } else { "f1" },
-        width: number.map_or(0, |n| (n / most * MOST as f64).round() as u64),
+/// What one bar shows.
+pub struct Figure {
+    /// Whose number it is.
+    pub name: String,
+    /// It is of mode pv, whose bars have a colour of their own.
+    pub pv: bool,
+    /// The number; `None` where there is none.
+    pub number: Option<f64>,
+    /// The number in words, or why there is none.
+    pub text: String,
+}
+
+/// One bar for each figure, the longest for the greatest number.
+pub fn bars(title: &str, figures: &[Figure]) -> Part {
+    let most = figures.iter().filter_map(|f| f.number).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let bar = |(i, f): (usize, &Figure)| Bar {
+        name: plain(&f.name).into_owned(),
+        text: plain(&f.text).into_owned(),
+        class: if f.pv { "f2" } else { "f1" },
+        width: f.number.map_or(0, |n| (n / most * MOST as f64).round() as u64),
         y: 4 + ROW * i as u64,
     };
-    let spoken = rows.iter().map(|(name, _, _, text)| format!("{} {}", plain(name), plain(text)));
+    let spoken = figures.iter().map(|f| format!("{} {}", plain(&f.name), plain(&f.text)));
     Part::of(&Bars {
         title,
         spoken: spoken.collect::<Vec<_>>().join(", "),
-        bars: rows.iter().enumerate().map(bar).collect(),
+        bars: figures.iter().enumerate().map(bar).collect(),
         left: LEFT,
         width: LEFT + MOST + 200,
-        height: 8 + ROW * rows.len() as u64,
+        height: 8 + ROW * figures.len() as u64,
     })
 }

@@ -1,6 +1,6 @@
 //! Schemes side by side: bars, and the table with all numbers.
 
-use super::bars::bars;
+use super::bars::{self, bars};
 use super::table::{Cell, table};
 use super::{Mood, Part};
 use crate::compare::{Comparison, Judged, Row, Span};
@@ -50,7 +50,7 @@ pub fn compare(c: &Comparison) -> Vec<Part> {
         for (title, figure) in FIGURES {
             let bar = |r: &Row| {
                 let (number, text) = figure(r);
-                (r.scheme.clone(), r.mode == Mode::Pv, number, text)
+                bars::Figure { name: r.scheme.clone(), pv: r.mode == Mode::Pv, number, text }
             };
             parts.push(bars(title, &rows.iter().map(bar).collect::<Vec<_>>()));
         }
@@ -59,7 +59,8 @@ pub fn compare(c: &Comparison) -> Vec<Part> {
             let pv = |scheme: &str| rows.iter().any(|r| r.scheme == scheme && r.mode == Mode::Pv);
             let bar = |t: &&crate::compare::Timing| {
                 let micros = t.median_ns as f64 / 1000.0;
-                (t.scheme.clone(), pv(&t.scheme), Some(micros), format!("{micros:.1} µs"))
+                let text = format!("{micros:.1} µs");
+                bars::Figure { name: t.scheme.clone(), pv: pv(&t.scheme), number: Some(micros), text }
             };
             parts.push(bars("time of one NMI on this host, median", &timings.iter().map(bar).collect::<Vec<_>>()));
         }

@@ -8,23 +8,23 @@ pub enum Error {
     /// A file cannot be read.
     #[error("cannot read {}: {why}", path.display())]
     Read {
-        /// Which.
+        /// The file or folder, as it was given.
         path: PathBuf,
-        /// Why not.
+        /// What was said instead.
         why: std::io::Error,
     },
     /// A file cannot be written.
     #[error("cannot write {}: {why}", path.display())]
     Write {
-        /// Which.
+        /// The file or folder, as it was given.
         path: PathBuf,
-        /// Why not.
+        /// What was said instead.
         why: std::io::Error,
     },
     /// The campaign file says something that cannot be.
     #[error("{path}:{line}: {why}")]
     File {
-        /// The file.
+        /// The file's name.
         path: String,
         /// The line, from 1.
         line: usize,
@@ -34,7 +34,7 @@ pub enum Error {
     /// A result folder that cannot be used.
     #[error("{}: {why}", dir.display())]
     Results {
-        /// The folder.
+        /// The result folder.
         dir: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -42,23 +42,23 @@ pub enum Error {
     /// A scheme and scenario could not be run.
     #[error("{scheme} / {scenario}: {why}")]
     Machine {
-        /// The scheme.
+        /// The scheme's name.
         scheme: String,
-        /// The scenario.
+        /// The scenario's name.
         scenario: String,
-        /// Why not.
+        /// What was said instead.
         why: crate::machine::Error,
     },
     /// A schedule of the campaign cannot be carried out.
     #[error("{path}: schedules: {scheme} / {scenario}: {why}")]
     Schedule {
-        /// The file.
+        /// The file's name.
         path: String,
-        /// The scheme.
+        /// The scheme's name.
         scheme: String,
-        /// The scenario.
+        /// The scenario's name.
         scenario: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }

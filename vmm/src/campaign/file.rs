@@ -16,7 +16,7 @@ use crate::oracle::Expectation;
 /// Something that was written at a line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located<T> {
-    /// What.
+    /// What was read.
     pub value: T,
     /// The line, from 1.
     pub line: usize,
@@ -36,13 +36,13 @@ pub enum Names {
 pub struct Campaign {
     /// The file's path, for messages.
     pub path: String,
-    /// Its name.
+    /// Its name, by which others refer to it.
     pub name: String,
     /// What it is for.
     pub about: String,
-    /// Schemes.
+    /// Patterns of schemes' names.
     pub schemes: Names,
-    /// Scenarios.
+    /// Patterns of scenarios' names.
     pub scenarios: Names,
     /// Modes; all where empty.
     pub modes: Vec<Mode>,
@@ -61,7 +61,7 @@ pub struct Campaign {
 /// An expected verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The scheme.
+    /// The scheme's name.
     pub scheme: Located<String>,
     /// The scenario, or a pattern with `*`.
     pub scenario: Located<String>,

@@ -11,7 +11,7 @@ use toml::Value;
 pub enum Generate {
     /// Up to so many NMIs in a run, each at every boundary that follows the last.
     Depth(usize),
-    /// These.
+    /// The schedules that the file lists.
     Schedules(Vec<String>),
     /// Drawn at random.
     Random(Random),

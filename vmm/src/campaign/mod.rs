@@ -35,7 +35,7 @@ use worker::UnitResult;
 
 /// How a campaign is run.
 pub struct Options<'a> {
-    /// Threads.
+    /// How many threads run cases.
     pub jobs: usize,
     /// The part of the units that is run.
     pub shard: Shard,
@@ -61,7 +61,7 @@ pub trait Watcher {
 
 /// Results, and how long they took.
 pub struct Outcome {
-    /// The results.
+    /// What was there, or was run since.
     pub results: Results,
     /// Whether all units asked for were run.
     pub finished: bool,
@@ -72,9 +72,9 @@ pub struct Outcome {
 /// How long a scheme and scenario took.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Timing {
-    /// Scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// Scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// Cases run now; those of an earlier, resumed run are not among them.
     pub cases: u64,

@@ -18,9 +18,9 @@ use crate::oracle::Expectation;
 
 /// One scheme and scenario of a campaign.
 pub struct Cell {
-    /// Which.
+    /// The scheme and scenario, as the image declares them.
     pub target: Target,
-    /// The verdict expected.
+    /// What the campaign says that its verdict is.
     pub expected: Expectation,
     /// Number of its first unit.
     pub first_unit: u64,

@@ -54,13 +54,13 @@ pub struct Header {
 /// A scheme and scenario of the campaign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellHeader {
-    /// The scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// The scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// Who owns the NMI mask.
     pub mode: Mode,
-    /// The verdict expected.
+    /// What the campaign says that its verdict is.
     pub expected: Expectation,
     first_unit: u64,
     /// Units of work that it is divided into.
@@ -164,7 +164,7 @@ fn program() -> String {
 pub struct Results {
     /// What they are about.
     pub header: Header,
-    /// By unit.
+    /// The tallies of finished units, by the unit's number.
     pub units: BTreeMap<u64, Tally>,
     /// Units that were stopped before their end; what they found counts, but they are
     /// run again.
@@ -210,7 +210,7 @@ impl Results {
 /// What came of one scheme and scenario.
 #[derive(Clone, Debug)]
 pub struct RowResult<'a> {
-    /// Which.
+    /// The scheme and scenario.
     pub cell: &'a CellHeader,
     /// All of its cases together.
     pub tally: Tally,

@@ -49,7 +49,7 @@ struct Read {
 
 /// An open result folder, what is there, and what of it is damaged.
 pub struct Opened {
-    /// The folder.
+    /// The result folder, opened to write to.
     pub store: Store,
     /// Units that need not be run again.
     pub units: BTreeMap<u64, Tally>,
@@ -141,7 +141,7 @@ pub fn write(dir: &Path, results: &Results) -> Result<(), Error> {
 
 /// What several folders hold together.
 pub struct Merged {
-    /// The results.
+    /// What was there, or was run since.
     pub results: Results,
     /// What is damaged in the folders, in words, and so left out.
     pub damaged: Vec<String>,

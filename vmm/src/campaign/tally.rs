@@ -29,7 +29,7 @@ pub struct Found {
     pub cases: u64,
     /// Of the witness.
     pub rank: Rank,
-    /// The witness.
+    /// The schedule with the lowest rank that shows it.
     pub schedule: String,
     /// What the witness's verdict says.
     pub detail: String,
@@ -47,9 +47,9 @@ pub struct Disagreement {
 /// What came of a set of cases.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
-    /// Cases run.
+    /// How many cases were run.
     pub cases: u64,
-    /// By verdict.
+    /// How many cases came to each verdict.
     pub counts: BTreeMap<Word, u64>,
     /// Each kind of failure, sorted by kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

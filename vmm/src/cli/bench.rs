@@ -35,7 +35,7 @@ pub struct Bench {
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// Which kernel.
+    /// The kernel to measure on.
     #[command(flatten)]
     pub kernel: super::linux::KernelArgs,
 }

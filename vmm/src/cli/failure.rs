@@ -40,7 +40,7 @@ pub enum Failure {
     /// The image.
     #[error("image {name}: {why}")]
     Image {
-        /// Which.
+        /// The name, as it was given.
         name: String,
         /// What is wrong with it.
         why: String,
@@ -51,7 +51,7 @@ pub enum Failure {
     /// A file that was to be read.
     #[error("{name}: {why}")]
     Input {
-        /// Which.
+        /// The name, as it was given.
         name: String,
         /// What is wrong with it.
         why: String,
@@ -71,9 +71,9 @@ pub enum Failure {
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {
-        /// What.
+        /// What was written to.
         what: String,
-        /// Why not.
+        /// What was said instead.
         why: std::io::Error,
     },
 }

@@ -14,7 +14,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Opens it.
+    /// Standard output, buffered.
     pub fn new() -> Self {
         Self { to: BufWriter::new(io::stdout()), closed: false }
     }

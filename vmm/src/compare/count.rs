@@ -12,7 +12,7 @@ use crate::oracle::Invariant;
 /// The smallest and the largest value seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Span {
-    /// Smallest.
+    /// The smallest.
     pub min: u64,
     /// Largest.
     pub max: u64,

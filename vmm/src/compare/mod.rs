@@ -45,7 +45,7 @@ pub struct Judged {
     pub verdict: String,
     /// The rule that is broken.
     pub invariant: Option<String>,
-    /// How.
+    /// What was seen, in one line.
     pub detail: Option<String>,
     /// A shortest schedule that shows it.
     pub schedule: Option<String>,
@@ -56,13 +56,13 @@ pub struct Judged {
 /// One scheme in one scenario. The same on every host whose KVM is exact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// Scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// Scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// Who owns the mask.
     pub mode: Mode,
-    /// Costs.
+    /// What an NMI costs: instructions, exits, bytes.
     pub counts: Counts,
     /// Bytes of per-CPU state outside stacks.
     pub per_cpu: u64,
@@ -75,9 +75,9 @@ pub struct Row {
 /// What an NMI takes in time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timing {
-    /// Scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// Scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// NMIs that were timed.
     pub nmis: u64,

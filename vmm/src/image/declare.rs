@@ -145,7 +145,7 @@ impl Scenario {
 /// A declared stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// Its name.
+    /// Its name, by which others refer to it.
     pub name: String,
     /// From its lowest byte to its top; an empty stack's RSP is `end`.
     pub range: Range<u64>,

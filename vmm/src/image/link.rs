@@ -39,9 +39,9 @@ pub enum Error {
     /// A section that cannot be placed.
     #[error("section {name}: {why}")]
     Section {
-        /// Which.
+        /// The name, as it was given.
         name: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// A relocation that cannot be carried out.
@@ -51,7 +51,7 @@ pub enum Error {
         section: String,
         /// Where in it.
         offset: u64,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// The object's own notes.

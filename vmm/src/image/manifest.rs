@@ -56,7 +56,7 @@ pub enum Error {
     DuplicateKey {
         /// Line number from 1.
         line: usize,
-        /// The key.
+        /// The key, as the manifest writes it.
         key: String,
     },
 }

@@ -9,7 +9,7 @@ pub enum PlaceError {
     /// No such label.
     #[error("no label {name:?} in this scheme or image{}", near(.known))]
     Unknown {
-        /// The name.
+        /// The name, as it was given.
         name: String,
         /// Names that would fit.
         known: Vec<String>,
@@ -20,7 +20,7 @@ pub enum PlaceError {
     /// Not in executable code, or not where an instruction begins.
     #[error("{place} is not where an instruction of the image begins{hint}")]
     NotABoundary {
-        /// The place.
+        /// The place, as it was given.
         place: String,
         /// The boundaries around it.
         hint: String,

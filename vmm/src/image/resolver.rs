@@ -27,15 +27,15 @@ pub enum Error {
     /// An unknown key.
     #[error("manifest: {of}: unknown key {key:?}")]
     UnknownKey {
-        /// The declaration.
+        /// The declaration: its keyword and its name.
         of: String,
-        /// The key.
+        /// The key, as the manifest writes it.
         key: String,
     },
     /// Something needed is missing.
     #[error("manifest: {of} needs {what}")]
     Missing {
-        /// The declaration.
+        /// The declaration: its keyword and its name.
         of: String,
         /// What it lacks.
         what: &'static str,
@@ -43,9 +43,9 @@ pub enum Error {
     /// A value that cannot be read.
     #[error("manifest: {of}: {value:?} {why}")]
     Value {
-        /// The declaration.
+        /// The declaration: its keyword and its name.
         of: String,
-        /// The value.
+        /// The value, as the manifest writes it.
         value: String,
         /// What is wrong with it.
         why: &'static str,

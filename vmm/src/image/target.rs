@@ -18,7 +18,7 @@ pub enum TargetError {
     /// No such scheme.
     #[error("no scheme {name:?}{hint}")]
     Scheme {
-        /// As written.
+        /// The name, as it was given.
         name: String,
         /// What there is.
         hint: String,
@@ -26,7 +26,7 @@ pub enum TargetError {
     /// No such scenario.
     #[error("no scenario {name:?}{hint}")]
     Scenario {
-        /// As written.
+        /// The name, as it was given.
         name: String,
         /// What there is.
         hint: String,
@@ -34,7 +34,7 @@ pub enum TargetError {
     /// The scheme has another mode.
     #[error("scheme {scheme} runs in mode {has}, not {wanted}{hint}")]
     Mode {
-        /// The scheme.
+        /// The scheme's name.
         scheme: String,
         /// Its mode.
         has: Mode,
@@ -48,9 +48,9 @@ pub enum TargetError {
         "scenario {scenario} runs user code or needs the CPU's own iret, and scheme {scheme} (mode {mode}) does not"
     )]
     Ring3 {
-        /// The scheme.
+        /// The scheme's name.
         scheme: String,
-        /// The scenario.
+        /// The scenario's name.
         scenario: String,
         /// The scheme's mode.
         mode: Mode,

@@ -18,9 +18,9 @@ pub struct Kind {
     pub kernel_gs: bool,
     /// The declared stack that RSP points into, by its place in the manifest's order.
     pub stack: Option<u8>,
-    /// B.
+    /// NMIs are blocked (B).
     pub blocked: bool,
-    /// P.
+    /// An NMI is latched (P).
     pub pending: bool,
 }
 

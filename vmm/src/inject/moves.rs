@@ -28,7 +28,7 @@ impl Session {
         self.machine.pending() && !self.machine.blocked() && !self.machine.in_shadow()
     }
 
-    /// Delivers it.
+    /// Delivers the latched NMI.
     pub fn deliver(&mut self, raise: Raise) -> Result<(), Error> {
         if std::mem::take(&mut self.late) {
             let iret = self.return_ahead();

@@ -7,9 +7,9 @@ use crate::machine::hv_bug::HvBug;
 /// `SCHEME/SCENARIO/MODE@IMAGE [knob=…] SCHEDULE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// Scheme name.
+    /// The scheme's name.
     pub scheme: String,
-    /// Scenario name.
+    /// The scenario's name.
     pub scenario: String,
     /// Who owns the mask.
     pub mode: Mode,
@@ -30,13 +30,13 @@ pub enum ReplayError {
     /// A knob that is not known.
     #[error("unknown model knob {0:?}; expected faulting-iret=unblocks, faulting-iret=keeps or hv-bug=NAME")]
     Knob(String),
-    /// Another image.
+    /// The line was printed for another image.
     #[error(
         "this line is about guest image {wanted}, and this one is {found}: labels and offsets may mean something \
          else here. Name the image with --guest or --entry, use the program that printed the line, or run the campaign again"
     )]
     OtherImage {
-        /// The line's.
+        /// The hash in the line.
         wanted: String,
         /// The one at hand.
         found: String,

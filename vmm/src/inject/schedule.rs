@@ -30,7 +30,7 @@ pub struct Schedule(pub Vec<Event>);
 /// A schedule that cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ScheduleError {
-    /// No `@`.
+    /// An event without a place.
     #[error("{0:?}: an event is written nmi@PLACE or unmask@PLACE, as in nmi@exit_iret#1")]
     Form(String),
     /// An unknown event.

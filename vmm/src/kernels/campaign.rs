@@ -56,7 +56,7 @@ pub struct CampaignRun {
     /// Where the first NMI arrives.
     #[serde(default = "sites")]
     pub sites: Vec<String>,
-    /// Which sweeps.
+    /// Which NMI of each sweep goes from boundary to boundary.
     #[serde(default = "parts")]
     pub parts: Vec<Part>,
     /// Changes to the kernel's code.

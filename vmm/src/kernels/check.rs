@@ -31,7 +31,7 @@ pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
 
 /// A change of a kernel's code.
 pub struct Mutation {
-    /// Where.
+    /// The virtual address of its first byte.
     pub addr: u64,
     /// What stands there then.
     pub bytes: Vec<u8>,

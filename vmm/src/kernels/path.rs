@@ -34,7 +34,7 @@ pub struct Visit {
 /// The boundaries from the first NMI's delivery until the interrupted code goes on.
 #[derive(Clone, Debug, Default)]
 pub struct Path {
-    /// In order.
+    /// The boundaries in the order they were come to.
     pub visits: Vec<Visit>,
     /// Of these, where each delivered NMI's handler begins.
     pub deliveries: Vec<usize>,

@@ -63,7 +63,7 @@ pub struct RunJudgement {
     /// Whether they did, and nowhere else where none may; `null` while cases are
     /// missing.
     pub as_expected: Option<bool>,
-    /// In words.
+    /// What was found, in words.
     pub why: String,
 }
 
@@ -87,7 +87,7 @@ pub struct SweepInfo {
     pub part: Part,
     /// `masked` or `unmasked`: how it found NMIs.
     pub nmis: &'static str,
-    /// Numbers.
+    /// How many cases came to what.
     #[serde(flatten)]
     pub stats: SweepStats,
     /// What NMIs here may write outside their stacks, by name: what the kernel as it came up
@@ -104,9 +104,9 @@ pub struct CaseRow {
     pub schedule: String,
     /// `pass`, `violation`, …
     pub verdict: &'static str,
-    /// The invariant broken.
+    /// The invariant broken, as `I5`.
     pub invariant: Option<String>,
-    /// How.
+    /// What was seen, in one line.
     pub detail: Option<String>,
     /// NMIs that arrived.
     pub arrived: u32,

@@ -45,9 +45,9 @@ impl std::fmt::Display for Kind {
 pub struct Row {
     /// Where the last NMI arrived.
     pub at: At,
-    /// How.
+    /// Whether NMIs are blocked where it arrives.
     pub kind: Kind,
-    /// All events.
+    /// Every event of the case, in order.
     pub events: Vec<Event>,
     /// What came of it.
     pub outcome: Outcome,
@@ -83,7 +83,7 @@ impl Row {
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SweepStats {
-    /// Cases run.
+    /// How many cases were run.
     pub cases: u64,
     /// Cases that show a defect.
     pub defects: u64,

@@ -14,7 +14,7 @@ struct Line {
     agrees: bool,
 }
 
-/// Rows, gathered.
+/// The rows of a sweep, gathered by what was found.
 #[derive(Default)]
 pub struct Table {
     lines: Vec<Line>,

@@ -11,13 +11,13 @@ use super::{Error, Exit, Vm};
 /// What `KVM_SET_GUEST_DEBUG` is to watch for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Debug {
-    /// Nothing.
+    /// Nothing stops the guest.
     Off,
     /// The end of the next instruction.
     Step,
     /// The instruction at this linear address, by DR0.
     Breakpoint(u64),
-    /// INT3.
+    /// INT3 of the guest exits.
     Int3,
 }
 

@@ -66,7 +66,7 @@ pub struct DeepValues {
 }
 
 impl DeepState {
-    /// Its values.
+    /// Its values, to be written to a file.
     pub fn values(&self) -> DeepValues {
         let (f, d) = (&self.fpu, &self.debug);
         DeepValues {

@@ -7,7 +7,7 @@ use crate::cpu::{self, Access, LazyId, Model, NotUnderstood, Traced};
 /// Who executes instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// KVM.
+    /// KVM executes them.
     #[default]
     Kvm,
     /// The model of the CPU.
@@ -17,7 +17,7 @@ pub enum Engine {
 /// What was accessed since it was last asked for.
 #[derive(Debug, Default)]
 pub struct Accesses {
-    /// In order.
+    /// Every access, in the order they were made.
     pub list: Vec<Access>,
     /// Where something was read that is not in the list: everything may have been.
     pub all: bool,
@@ -36,7 +36,7 @@ impl Accesses {
 pub struct Unknown {
     /// Its address.
     pub at: u64,
-    /// Why not.
+    /// What the model does not know about it.
     pub why: NotUnderstood,
 }
 

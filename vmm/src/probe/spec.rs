@@ -16,7 +16,7 @@ pub struct Probe {
     pub source: &'static str,
     /// What the lab does about it.
     pub lab: &'static str,
-    /// Measures it.
+    /// Runs the small guest, and says what this host did.
     pub measure: fn(&Host) -> Result<Answer, Fail>,
 }
 

@@ -23,7 +23,7 @@ pub struct CoverageRow {
     pub injected: u64,
     /// Those where an arrival would only be latched.
     pub latched: u64,
-    /// The rest.
+    /// Neither injected nor latched.
     pub open: u64,
 }
 

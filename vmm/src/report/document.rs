@@ -53,7 +53,7 @@ pub struct Document {
 /// What was run.
 #[derive(Clone, Debug, Serialize)]
 pub struct CampaignInfo {
-    /// Its name.
+    /// Its name, by which others refer to it.
     pub name: String,
     /// What it is for.
     pub about: String,
@@ -73,11 +73,11 @@ pub struct Units {
 /// How many rows are as expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// As expected.
+    /// Rows whose verdict is as expected.
     pub expected: usize,
-    /// Not so.
+    /// Rows whose verdict is another.
     pub unexpected: usize,
-    /// Not known yet.
+    /// Rows whose verdict more cases could change.
     pub open: usize,
     /// Not to be known here: this host lacks what the scenario needs.
     pub host_limit: usize,
@@ -94,13 +94,13 @@ pub struct Summary {
 /// One scheme and scenario.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// Scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// Who owns the NMI mask.
     pub mode: Mode,
-    /// Cases run.
+    /// How many cases were run.
     pub cases: u64,
     /// `pass`, `violation`, `livelock`, `shutdown` or `host-limit`: of the failure with the
     /// shortest schedule, where there is one; `no-cases` where nothing was run.
@@ -110,7 +110,7 @@ pub struct Row {
     /// Whether the verdict is as expected; not known while more cases could change it, nor
     /// where this host cannot show the scenario.
     pub as_expected: Option<bool>,
-    /// The invariant broken.
+    /// The invariant broken, as `I5`.
     pub invariant: Option<String>,
     /// How, in one line.
     pub detail: Option<String>,
@@ -139,7 +139,7 @@ pub struct Row {
 pub struct FailureRow {
     /// The verdict's word.
     pub verdict: &'static str,
-    /// The invariant broken.
+    /// The invariant broken, as `I5`.
     pub invariant: Option<String>,
     /// How, in the case that the schedule shows.
     pub detail: String,
@@ -310,7 +310,7 @@ impl FailureRow {
 }
 
 impl Summary {
-    /// Counts rows.
+    /// Counts the rows by whether they are as expected.
     pub fn of(rows: &[Row]) -> Self {
         let count = |what: Option<bool>| rows.iter().filter(|r| r.as_expected == what).count();
         let empty = rows.iter().filter(|r| r.no_cases()).count();

@@ -20,7 +20,7 @@ pub struct Found {
     pub verdict: String,
     /// The rule that is broken.
     pub invariant: Option<String>,
-    /// How.
+    /// What was seen, in one line.
     pub detail: String,
     /// A shortest schedule.
     pub schedule: String,
@@ -44,11 +44,11 @@ pub struct Exploration {
     pub host: HostId,
     /// Hash of the guest image.
     pub image: String,
-    /// Scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// Scenario.
+    /// The scenario's name.
     pub scenario: String,
-    /// Mode.
+    /// Who owns the NMI mask: `native` or `pv`.
     pub mode: String,
     /// `pass`, `violation`, `livelock`, `shutdown`; `open` where nothing was found but
     /// the search is not closed.

@@ -4,7 +4,7 @@
 use super::format::Format;
 use super::{html::Html, json::Json, junit::Junit, ktap::Ktap, terminal::Text};
 
-/// All formats.
+/// All formats, in the order that help lists them.
 pub static FORMATS: [&dyn Format; 5] = [&Text, &Json, &Junit, &Ktap, &Html];
 
 /// The format of this name.

@@ -128,7 +128,7 @@ pub enum Masked {
     No,
     /// At every visit.
     Yes,
-    /// At some.
+    /// At some visits, and not at others.
     Both,
 }
 
@@ -137,9 +137,9 @@ pub enum Masked {
 pub struct BoundaryList {
     /// The image's hash.
     pub image: String,
-    /// The scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// The scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// Who owns the mask.
     pub mode: Mode,

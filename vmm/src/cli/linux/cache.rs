@@ -26,7 +26,7 @@ pub enum What {
     Clear,
 }
 
-/// Does it.
+/// Carries out the command.
 pub fn run(what: What, out: &mut Out) -> Result<Ending, Failure> {
     match what {
         What::Clear => {

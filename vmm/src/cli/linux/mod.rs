@@ -20,7 +20,7 @@ pub use boundaries::boundaries;
 pub use kernel::{KernelArgs, Plan};
 use sweep::{How, Said, ending, header};
 
-/// Does it.
+/// Carries out the command.
 pub fn run(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
     if let Some(cache::Command::Cache { what }) = args.command {
         return cache::run(what, out);

@@ -105,7 +105,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Nothing yet.
+    /// For results that go to these outputs.
     pub fn new(outputs: Outputs) -> Self {
         Self { outputs, text: String::new() }
     }

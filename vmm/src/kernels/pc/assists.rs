@@ -34,7 +34,7 @@ pub(super) enum Native {
     /// None was seen yet.
     #[default]
     Unknown,
-    /// It does.
+    /// It does so by itself.
     Complete,
     /// It does not, and is completed here.
     Assisted,

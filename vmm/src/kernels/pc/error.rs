@@ -10,7 +10,7 @@ pub enum Error {
     /// A file cannot be read.
     #[error("{path}: {why}")]
     File {
-        /// Which.
+        /// The file or folder, as it was given.
         path: PathBuf,
         /// What the host says.
         why: std::io::Error,

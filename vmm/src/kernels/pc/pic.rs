@@ -69,7 +69,7 @@ impl Chip {
     }
 }
 
-/// The pair.
+/// Both controllers, the second on line 2 of the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pics {
     first: Chip,

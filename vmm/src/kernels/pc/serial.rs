@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use vm_superio::serial::SerialState;
 
-/// Writes it.
+/// Writes the state of the serial line.
 pub fn serialize<S: Serializer>(state: &SerialState, to: S) -> Result<S::Ok, S::Error> {
     let s = state;
     let registers = [
@@ -20,7 +20,7 @@ pub fn serialize<S: Serializer>(state: &SerialState, to: S) -> Result<S::Ok, S::
     (registers, &s.in_buffer).serialize(to)
 }
 
-/// Reads it.
+/// Reads it back.
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SerialState, D::Error> {
     let (registers, in_buffer): ([u8; 9], Vec<u8>) = Deserialize::deserialize(from)?;
     let [low, high, enable, identification, line_control, modem_control, line_status, modem_status, scratch] =

@@ -31,7 +31,7 @@ pub struct Refusal {
     pub vector: u8,
     /// Its error code, 0 where it has none.
     pub error: u16,
-    /// Why.
+    /// Why it is raised, in a few words.
     pub why: &'static str,
 }
 

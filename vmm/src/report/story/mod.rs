@@ -16,9 +16,9 @@ use crate::oracle::Verdict;
 /// A run, step by step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Story {
-    /// The scheme.
+    /// The scheme's name.
     pub scheme: String,
-    /// The scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// Who owns the NMI mask.
     pub mode: String,
@@ -79,7 +79,7 @@ pub struct Step {
     pub writes: Vec<Write>,
     /// The slots of the frame that the next iretq consumes, its lowest word first.
     pub consumes: Vec<usize>,
-    /// RSP itself.
+    /// RSP, from which the depth is counted.
     #[serde(skip)]
     pub stack_pointer: u64,
 }
@@ -109,7 +109,7 @@ pub enum Kind {
     Body,
     /// A frame that is still needed was overwritten.
     Overwritten,
-    /// The end.
+    /// The run ended.
     End,
 }
 

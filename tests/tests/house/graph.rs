@@ -78,7 +78,7 @@ fn resolve(tree: &Tree, from: usize, path: &[String], depth: usize) -> Option<Ta
         name => match named(tree, from, name, !rest.is_empty(), depth) {
             Some(target) => target,
             None => match &tree.library {
-                Some((library, root)) if library == name && rest.len() > 0 => Target::Module(*root),
+                Some((library, root)) if library == name && !rest.is_empty() => Target::Module(*root),
                 _ => return None,
             },
         },

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use kvm_bindings::{KVM_MEM_READONLY, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_userspace_memory_region};
+use kvm_bindings::{
+    KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags};
 
 use super::{Error, Host, Vm};
@@ -11,6 +13,13 @@ use super::{Error, Host, Vm};
 /// for any other by itself.
 const KNOWN_TO_KVM: [(u32, u32); 5] =
     [(0, 0x3000), (0x4000_0000, 0x1000), (0x4b56_4d00, 0x100), (0xc000_0000, 0x3000), (0xc001_0000, 0x3000)];
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// Slots whose written pages KVM logs: number, and guest-physical addresses.
+#[derive(Debug, Default)]
+pub struct WriteLog(Vec<(u32, Range<u64>)>);
 
 impl Host {
     /// Whether a guest's WRMSR can be made to exit (`KVM_CAP_X86_MSR_FILTER` with
@@ -26,22 +35,63 @@ impl Vm {
     ///
     /// KVM's own page walks do not set accessed and dirty bits in read-only memory.
     pub fn write_only_to(&mut self, writable: &[Range<u64>]) -> Result<(), Error> {
+        self.lay_slots(writable, KVM_MEM_READONLY).map(|_| ())
+    }
+
+    /// From now on it is logged which pages outside `writable` (ascending, page-aligned, apart)
+    /// the guest's CPU writes.
+    pub fn log_writes_outside(&mut self, writable: &[Range<u64>]) -> Result<WriteLog, Error> {
+        // A page that was told stays told, and costs no second exit (KVM API, 7.18). Without this
+        // a page is told each time, which is as right.
+        let once = kvm_enable_cap {
+            cap: kvm_bindings::KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+            args: [kvm_bindings::KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE.into(), 0, 0, 0],
+            ..Default::default()
+        };
+        if self.fd.check_extension_raw(kvm_bindings::KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.into()) > 0 {
+            self.fd.enable_cap(&once).map_err(Error::ioctl("KVM_ENABLE_CAP(MANUAL_DIRTY_LOG_PROTECT2)"))?;
+        }
+        Ok(WriteLog(self.lay_slots(writable, KVM_MEM_LOG_DIRTY_PAGES)?))
+    }
+
+    /// Adds to `pages` those that were written, once each.
+    pub fn read_write_log(&self, log: &WriteLog, pages: &mut Vec<u64>) -> Result<(), Error> {
+        for (slot, range) in &log.0 {
+            let bytes = (range.end - range.start) as usize;
+            let bitmap = self.fd.get_dirty_log(*slot, bytes).map_err(Error::ioctl("KVM_GET_DIRTY_LOG"))?;
+            for (word, at) in bitmap.iter().zip((range.start..).step_by(64 * PAGE as usize)) {
+                for bit in (0..64).filter(|bit| word >> bit & 1 != 0) {
+                    let page = at + bit * PAGE;
+                    if !pages.contains(&page) {
+                        pages.push(page);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays RAM out in slots: those of `writable`, and with `flags` what is between. Returns the
+    /// latter.
+    fn lay_slots(&mut self, writable: &[Range<u64>], flags: u32) -> Result<Vec<(u32, Range<u64>)>, Error> {
         // A slot's flag cannot be changed in place: it goes, and its parts come.
         self.set_slot(0, 0..0, 0)?;
-        let (mut from, mut slot) = (0, 0);
-        for range in writable {
-            for (part, flags) in [(from..range.start, KVM_MEM_READONLY), (range.clone(), 0)] {
-                if !part.is_empty() {
-                    self.set_slot(slot, part, flags)?;
-                    slot += 1;
+        let (mut from, mut slot, mut between) = (0, 0, Vec::new());
+        let end = self.ram.len();
+        for range in writable.iter().cloned().chain([end..end]) {
+            for (part, flags) in [(from..range.start, flags), (range.clone(), 0)] {
+                if part.is_empty() {
+                    continue;
                 }
+                self.set_slot(slot, part.clone(), flags)?;
+                if flags != 0 {
+                    between.push((slot, part));
+                }
+                slot += 1;
             }
             from = range.end;
         }
-        if from < self.ram.len() {
-            self.set_slot(slot, from..self.ram.len(), KVM_MEM_READONLY)?;
-        }
-        Ok(())
+        Ok(between)
     }
 
     fn set_slot(&mut self, slot: u32, range: Range<u64>, flags: u32) -> Result<(), Error> {

@@ -26,6 +26,7 @@ pub use debug::Debug;
 pub use deep::{DeepState, DeepValues};
 pub use error::Error;
 pub use exit::Exit;
+pub use guard::WriteLog;
 pub use host::Host;
 pub use quirks::{Quirks, TrapFlag};
 pub use state::VcpuState;

@@ -8,6 +8,7 @@ use super::error::Error;
 use super::idt::Idt;
 use super::lab::Machine;
 use super::predictor::Predictor;
+use super::tables::{self, Unprotected};
 use super::undefined;
 use crate::cpu;
 use crate::image::{Code, Image};
@@ -18,12 +19,13 @@ impl Machine {
     /// carried traps, and code is decoded as boot has left it.
     pub(super) fn close(&mut self, host: &Host) -> Result<(), Error> {
         let writable = stretches(&self.pages);
-        if undefined::walks_read_only_tables(host)? {
+        let cr3 = self.state().sregs.cr3;
+        tables::prepare(self.vm.ram_mut(), cr3, &self.pages);
+        if tables::can_be_read_only(host)? {
             self.vm.write_only_to(&writable)?;
         } else {
-            log::info!(
-                "this host cannot protect memory outside the writable segments: only a search by the model sees writes to it"
-            );
+            let log = self.vm.log_writes_outside(&writable)?;
+            self.unprotected = Some(Unprotected::new(&self.vm, log));
         }
         let faulting_iret_unblocks = self.knobs.faulting_iret_unblocks;
         let knobs = cpu::Knobs { faulting_iret_unblocks, undefined: undefined::measure(host)? };

@@ -14,6 +14,7 @@ use super::needs;
 use super::predictor::Predictor;
 use super::pv::Pv;
 use super::stop::Stop;
+use super::tables::Unprotected;
 use super::transport::{self, Transport};
 use crate::cpu::{msr, rflags};
 use crate::image::Guest;
@@ -73,6 +74,8 @@ pub struct Machine {
     pub(super) pages: Vec<u64>,
     /// Whether the scenario has user code, and where its system calls go.
     pub(super) user: Option<UserMode>,
+    /// Memory that this host cannot protect.
+    pub(super) unprotected: Option<Unprotected>,
     /// The model of the CPU, which may execute in KVM's place.
     pub(super) predictor: Predictor,
     /// [`Machine::read_time`].
@@ -123,6 +126,7 @@ impl Machine {
             transport,
             pages,
             user: None,
+            unprotected: None,
             predictor: Predictor::default(),
             read_time: None,
             time_reads: 0,
@@ -160,7 +164,14 @@ impl Machine {
 
     /// Runs the vCPU once and says why it stopped, with no patched stops.
     pub(super) fn resume(&mut self) -> Result<Stop, Error> {
-        Ok(match self.vm.run()? {
+        let exit = self.vm.run()?;
+        if let Some(unprotected) = &mut self.unprotected
+            && let Some(paddr) =
+                unprotected.check(&mut self.vm, |at| self.patches.iter().any(|(paddr, ..)| *paddr as u64 == at))?
+        {
+            return Err(self.wrote_unseen(paddr));
+        }
+        Ok(match exit {
             Exit::Hlt => {
                 let state = self.vm.state_mut();
                 state.regs.rip = state.regs.rip.wrapping_sub(1);

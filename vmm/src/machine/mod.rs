@@ -23,6 +23,7 @@ mod ready;
 mod seen;
 mod step;
 mod stop;
+mod tables;
 mod timed;
 mod traced;
 mod transport;

@@ -1,5 +1,5 @@
 //! What this host leaves in flags that the architecture calls undefined: measured once, by
-//! executing a shift and a multiplication; and whether it walks page tables that are read-only.
+//! executing a shift and a multiplication.
 
 use std::sync::OnceLock;
 
@@ -29,28 +29,6 @@ pub(super) fn measure(host: &Host) -> Result<Undefined, Error> {
     let product = flags_after(&mut vm, PRODUCT, FACTOR)?;
     let measured = Undefined { shift_sets_af: shifted & rflags::AF != 0, product_keeps: product & rflags::SF == 0 };
     Ok(*MEASURED.get_or_init(|| measured))
-}
-
-/// A page that may be written, and a HLT.
-const WRITABLE: std::ops::Range<u64> = 0x10_0000..0x10_1000;
-const HALT: u8 = 0xf4;
-
-static TABLES_READ_ONLY: OnceLock<bool> = OnceLock::new();
-
-/// Whether a guest runs with its page tables in read-only memory. With AMD's nested paging
-/// (kvm_amd) the CPU's walks of them count as writes, and each ends in an exit: there, memory
-/// outside the writable segments is not protected, and only the model of the CPU notices a write.
-pub(super) fn walks_read_only_tables(host: &Host) -> Result<bool, Error> {
-    if let Some(known) = TABLES_READ_ONLY.get() {
-        return Ok(*known);
-    }
-    let mut vm = Vm::new(host, MEASURING_RAM)?;
-    boot::flat(&mut vm, &[])?;
-    vm.write_only_to(&[WRITABLE])?;
-    vm.ram_mut()[OWN_CODE as usize] = HALT;
-    vm.state_mut().regs = crate::cpu::Regs { rip: OWN_CODE, rflags: rflags::FIXED, ..Default::default() };
-    let runs = vm.run()? == Exit::Hlt;
-    Ok(*TABLES_READ_ONLY.get_or_init(|| runs))
 }
 
 /// RFLAGS after `code` with RAX and all flags clear.

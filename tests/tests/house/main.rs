@@ -32,6 +32,16 @@ fn the_vmm_keeps_its_order() {
     assert_none(&found);
 }
 
+#[test]
+fn the_guest_has_no_cycle() {
+    let tree = Tree::read("guest", &sources("guest"));
+    let graph = Graph::new(&tree);
+    assert!(tree.files.len() > 50 && graph.edges.len() > 100, "{} files", tree.files.len());
+    let mut found = rules::cycles(&tree, &graph);
+    found.extend(rules::lengths(&tree));
+    assert_none(&found);
+}
+
 /// A made-up crate, whose files are given with their texts.
 fn made_up(files: &[(&str, &str)]) -> (Tree, Graph) {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! `mainline:repeat`, `0xffffffff80101234`.
 
 use super::Guest;
+use super::vectors::{Trap, vector_name};
 
 /// A place that cannot be resolved.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -124,5 +125,12 @@ impl<'a> Names<'a> {
             (Some(b), Some(a)) => format!("; next to it are {} and {}", self.show(b), self.show(a)),
             _ => String::new(),
         }
+    }
+}
+
+impl Trap {
+    /// `#GP at exit_iret`.
+    pub fn show(&self, names: &Names) -> String {
+        format!("{} at {}", vector_name(self.vector), names.show(self.rip))
     }
 }

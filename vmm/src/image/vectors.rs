@@ -1,7 +1,5 @@
 //! Exceptions by number and by name.
 
-use super::names::Names;
-
 /// The mnemonics of SDM vol. 3, table 6-1, with their vectors.
 pub const VECTORS: [(&str, u8); 16] = [
     ("de", 0),
@@ -47,11 +45,4 @@ pub struct Trap {
     pub vector: u8,
     /// The RIP that it pushes: for a fault that of the instruction, for a #DB that of the next.
     pub rip: u64,
-}
-
-impl Trap {
-    /// `#GP at exit_iret`.
-    pub fn show(&self, names: &Names) -> String {
-        format!("{} at {}", vector_name(self.vector), names.show(self.rip))
-    }
 }

@@ -16,6 +16,7 @@ pub mod descriptor;
 mod end;
 mod exec;
 mod far;
+mod fetch;
 #[cfg(test)]
 mod fixture;
 mod flags;

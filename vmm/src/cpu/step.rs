@@ -1,13 +1,11 @@
 //! One step of the CPU: an instruction, or an event.
 
-use super::access::{Want, is_canonical};
-use super::control::{CR0_AM, CR0_PE, CR0_PG, CR4_LA57, CR4_UNKNOWN, EFER_LMA};
-use super::decode::{Cache, Code, Decoded, Op, decode};
+use super::decode::{Cache, Decoded, Op};
 use super::deliver::{Event, Source};
-use super::end::{End, Fault, NotUnderstood, Run, Stop, gp, mode, plain, ud, vector};
+use super::end::{End, Fault, NotUnderstood, Run, Stop, plain, vector};
 use super::exec::Exec;
 use super::memory::Memory;
-use super::rflags::{AC, CF, DF, RF, TF};
+use super::rflags::{CF, DF, RF, TF};
 use super::trace::{Provenance, Register};
 use super::value::Val;
 use super::{Cpu, Knobs, SHADOW_MOV_SS};
@@ -180,112 +178,6 @@ impl<'a, M: Memory, P: Provenance> Exec<'a, M, P> {
         self.cpu.regs.rip = self.next.v;
         self.p.set_register(Register::Rip, self.next.w);
         if stepped { self.single_step() } else { End::Next }
-    }
-
-    /// Refuses what the model does not know of the CPU's mode.
-    #[inline]
-    fn check_mode(&mut self) -> Run<()> {
-        let s = &self.cpu.sregs;
-        if s.cr0 & (CR0_PE | CR0_PG) != CR0_PE | CR0_PG || s.efer & EFER_LMA == 0 {
-            return Err(mode("the CPU outside of IA-32e mode"));
-        }
-        if s.cs.l == 0 {
-            return Err(mode("compatibility mode"));
-        }
-        if s.cr4 & (CR4_UNKNOWN | CR4_LA57) != 0 {
-            return Err(mode("a feature that CR4 enables"));
-        }
-        if self.cpu.debug.dr7 & 0x20ff != 0 {
-            return Err(mode("an armed breakpoint"));
-        }
-        match self.cpu.cpl() {
-            0 => Ok(()),
-            3 if s.cr0 & CR0_AM == 0 => Ok(()),
-            3 => {
-                self.p.look_flags(AC);
-                if self.cpu.regs.rflags & AC != 0 { Err(mode("alignment checking")) } else { Ok(()) }
-            }
-            _ => Err(mode("CPL 1 or 2")),
-        }
-    }
-
-    /// Fetches and decodes the instruction at RIP.
-    #[inline]
-    fn fetch<'c>(&mut self, cache: &'c mut Cache) -> Run<&'c Decoded> {
-        self.check_mode()?;
-        let rip = self.cpu.regs.rip;
-        if !is_canonical(rip) {
-            return Err(gp());
-        }
-        let want = Want::fetch(self.cpu.cpl());
-        let paddr = self.walk(rip, want)?;
-        // The borrow checker wants the entry looked up again where it is returned.
-        let cached = cache.get(rip, paddr).map(|(d, bytes)| (usize::from(d.len), bytes));
-        if let Some((len, bytes)) = cached
-            && self.mem.peek(paddr, len) == Some(bytes)
-        {
-            self.executed(paddr, len);
-        } else {
-            self.decode(cache, rip, paddr, want)?;
-        }
-        cache.get(rip, paddr).map(|(d, _)| d).ok_or(NotUnderstood::Undecodable.into())
-    }
-
-    fn executed(&mut self, paddr: u64, len: usize) {
-        self.mem.fetched(paddr, len);
-        let head = self.p.memory(paddr, len.min(8));
-        self.p.look(&head, u64::MAX);
-        if len > 8 {
-            let tail = self.p.memory(paddr + 8, len - 8);
-            self.p.look(&tail, u64::MAX);
-        }
-    }
-
-    /// Decodes, with the next page's bytes where the instruction goes on there.
-    #[cold]
-    fn decode(&mut self, cache: &mut Cache, rip: u64, paddr: u64, want: Want) -> Run<()> {
-        let here = (4096 - (rip & 0xfff) as usize).min(15);
-        let low = self.mem.peek(paddr, here).ok_or(NotUnderstood::Memory(paddr))?;
-        let mut code = decode(low.to_le_bytes().get(..here).unwrap_or_default(), rip);
-        let mut bytes = low;
-        let mut rest = None;
-        if let (Code::Longer, true) = (code, here < 15) {
-            let next = rip.wrapping_add(here as u64);
-            if !is_canonical(next) {
-                return Err(gp());
-            }
-            let at = self.walk(next, want)?;
-            let high = self.mem.peek(at, 15 - here).ok_or(NotUnderstood::Memory(at))?;
-            bytes |= high << (8 * here);
-            code = decode(bytes.to_le_bytes().get(..15).unwrap_or_default(), rip);
-            rest = Some(at);
-        }
-        let decoded = match code {
-            Code::Instruction(d) => d,
-            Code::Invalid | Code::Longer | Code::Unknown => {
-                // Any of them may be what makes it none.
-                self.executed(paddr, here);
-                if let Some(at) = rest {
-                    self.executed(at, 15 - here);
-                }
-                let invalid = matches!(code, Code::Invalid);
-                return Err(if invalid { ud() } else { NotUnderstood::Undecodable.into() });
-            }
-        };
-        let len = usize::from(decoded.len);
-        match rest {
-            None => {
-                self.executed(paddr, len);
-                cache.put(rip, paddr, bytes & ((1 << (8 * len)) - 1), decoded);
-            }
-            Some(at) => {
-                self.executed(paddr, here);
-                self.executed(at, len - here);
-                // No page has these bytes in a row: the entry is never taken again.
-                cache.put(rip, paddr, u128::MAX, decoded);
-            }
-        }
-        Ok(())
     }
 
     /// Executes an instruction. `shadow` is what held events back before it.

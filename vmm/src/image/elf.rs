@@ -7,7 +7,7 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, 
 use object::{Endianness, SectionIndex};
 
 use super::error::Error;
-use super::symbols::Raw;
+use super::symbols::Symbol;
 
 /// A loadable part of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl<'a> Elf<'a> {
     }
 
     /// All names of addresses.
-    pub fn symbols(&self) -> Result<Vec<Raw>, Error> {
+    pub fn symbols(&self) -> Result<Vec<Symbol>, Error> {
         let e = self.endian;
         let sections = self.sections()?;
         let table = sections.symbols(e, self.bytes, elf::SHT_SYMTAB).map_err(broken)?;
@@ -113,7 +113,7 @@ impl<'a> Elf<'a> {
             let code = sections
                 .section(SectionIndex(shndx.0.into()))
                 .is_ok_and(|s| s.sh_flags(e).0 & elf::SHF_EXECINSTR.0 != 0);
-            names.push((name, symbol.st_value(e), symbol.st_size(e), code));
+            names.push(Symbol { name, addr: symbol.st_value(e), size: symbol.st_size(e), code });
         }
         Ok(names)
     }

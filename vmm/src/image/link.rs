@@ -17,6 +17,7 @@ use super::error;
 use super::file::Image;
 use super::manifest::{self, Line, Mode};
 use super::read::Added;
+use super::symbols::Symbol;
 
 /// Why an object cannot be linked.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +106,8 @@ pub fn link(image: &Image, object: &[u8]) -> Result<Image, Error> {
             None => {}
         }
     }
-    let symbols = symbols.into_iter().map(|s| (s.name, s.addr, s.size, s.code)).collect();
+    let symbols =
+        symbols.into_iter().map(|s| Symbol { name: s.name, addr: s.addr, size: s.size, code: s.code }).collect();
     Ok(Image::assemble(bytes.into(), Added { symbols, lines, dwarf })?)
 }
 

@@ -10,13 +10,13 @@ use super::elf::Elf;
 use super::error::Error;
 use super::file::{BUILTIN, Image};
 use super::manifest::{self, Line};
-use super::symbols::{Raw, Symbols};
+use super::symbols::{Symbol, Symbols};
 
 /// What is added to an ELF file when it is read: an entry that was linked into it.
 #[derive(Debug, Default)]
 pub(super) struct Added {
     /// Its names, which win over the file's.
-    pub symbols: Vec<Raw>,
+    pub symbols: Vec<Symbol>,
     /// Its part of the manifest.
     pub lines: Vec<Line>,
     /// Its DWARF sections, relocated, by name.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// A symbol of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {
-    /// The name a user writes: demangled, without a hash.
+    /// The name: in [`Symbols`] as a user writes it, demangled and without a hash.
     pub name: String,
     /// Virtual address.
     pub addr: u64,
@@ -14,9 +14,6 @@ pub struct Symbol {
     /// Whether it names code.
     pub code: bool,
 }
-
-/// A symbol as a file has it: `(name, address, size, is code)`.
-pub type Raw = (String, u64, u64, bool);
 
 /// The demangled name, without what separates words in a schedule: `<u32 as Display>::fmt`
 /// becomes `<u32_as_Display>::fmt`.
@@ -32,13 +29,10 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Takes raw symbols; names are demangled.
-    pub fn new(raw: Vec<Raw>) -> Self {
-        let mut sorted: Vec<Symbol> = raw
-            .into_iter()
-            .filter(|(name, ..)| !name.is_empty())
-            .map(|(name, addr, size, code)| Symbol { name: readable(&name), addr, size, code })
-            .collect();
+    /// Takes symbols as a file has them; names are demangled.
+    pub fn new(raw: Vec<Symbol>) -> Self {
+        let mut sorted: Vec<Symbol> =
+            raw.into_iter().filter(|s| !s.name.is_empty()).map(|s| Symbol { name: readable(&s.name), ..s }).collect();
         sorted.sort_by(|a, b| (a.addr, &a.name).cmp(&(b.addr, &b.name)));
         sorted.dedup();
         let mut by_name = BTreeMap::new();
@@ -49,7 +43,7 @@ impl Symbols {
     }
 
     /// These and `own`, whose names win over those here.
-    pub fn with(self, own: Vec<Raw>) -> Self {
+    pub fn with(self, own: Vec<Symbol>) -> Self {
         let own = Self::new(own);
         let wins: BTreeMap<String, u64> =
             own.by_name.iter().map(|(name, i)| (name.clone(), own.sorted[*i].addr)).collect();
@@ -99,10 +93,11 @@ mod tests {
 
     #[test]
     fn the_nearest_symbol_prefers_the_schemes_own() {
+        let symbol = |name: &str, addr, code| Symbol { name: name.into(), addr, size: 0, code };
         let symbols = Symbols::new(vec![
-            ("a.first".into(), 0x10, 0, true),
-            ("b.first".into(), 0x10, 0, true),
-            ("data".into(), 0x12, 0, false),
+            symbol("a.first", 0x10, true),
+            symbol("b.first", 0x10, true),
+            symbol("data", 0x12, false),
         ]);
         assert_eq!(symbols.nearest_code(0x13, "b.").unwrap().name, "b.first");
         assert_eq!(symbols.nearest_code(0x13, "").unwrap().name, "a.first");

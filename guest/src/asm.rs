@@ -1,5 +1,8 @@
 //! Assembler that entry code, fault handlers and scenarios share.
 
+/// A function that only the CPU may call.
+pub type Handler = unsafe extern "C" fn();
+
 /// Assembler: the shared macros of `macros.s` and `faults.s`, then `$text` in section
 /// `.text.entry`, with named constants.
 macro_rules! entry_asm {
@@ -32,6 +35,6 @@ macro_rules! handler {
             #[link_name = $name]
             fn labelled();
         }
-        labelled as $crate::arch::fault::Handler
+        labelled as $crate::asm::Handler
     }};
 }

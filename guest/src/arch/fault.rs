@@ -6,8 +6,7 @@
 //! another way has a set of handlers of its own (`faults.s`), which it defines in its file;
 //! the set of those that return by hypercall is here, since several schemes have it.
 
-/// A function that only the CPU may call.
-pub type Handler = unsafe extern "C" fn();
+use crate::asm::Handler;
 
 /// A set of fault handlers, which differs from the others in how they return. Each stops at a
 /// HLT where the fault is not one that it is for.

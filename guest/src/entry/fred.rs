@@ -43,8 +43,9 @@ use core::mem::offset_of;
 use guest::abi;
 
 use super::Scheme;
-use crate::arch::fault::{Handler, Handlers, handlers};
+use crate::arch::fault::{Handlers, handlers};
 use crate::arch::{fred_user, percpu, stacks, vector};
+use crate::asm::Handler;
 use crate::hyper;
 
 lab_note!(

@@ -1,9 +1,9 @@
 //! The gates that a scheme asks for.
 
 use super::{Scheme, custom};
-use crate::arch::fault::Handler;
 use crate::arch::idt::Gate;
 use crate::arch::{gdt, vector};
+use crate::asm::Handler;
 
 /// Where `vector` leads with `scheme`. What it does not handle has a HLT of its own.
 pub fn gate(scheme: &Scheme, vector: u8) -> Gate {

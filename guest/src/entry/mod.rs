@@ -3,8 +3,9 @@
 
 use guest::abi;
 
-use crate::arch::fault::{self, Handler, Handlers};
+use crate::arch::fault::{self, Handlers};
 use crate::arch::{gdt, pv_user};
+use crate::asm::Handler;
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
 

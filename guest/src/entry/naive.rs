@@ -14,7 +14,7 @@
 //! about; Linux had it until 3.3 (commit 3f3c8b8c4).
 
 use super::Scheme;
-use crate::arch::fault::Handler;
+use crate::asm::Handler;
 
 lab_note!(
     "scheme naive mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive. "

@@ -22,7 +22,8 @@
 //! (do_iret ends with async_exception_cleanup) and x86_64/entry.S.
 
 use super::Scheme;
-use crate::arch::fault::{self, Handler};
+use crate::arch::fault;
+use crate::asm::Handler;
 use crate::hyper;
 
 lab_note!(

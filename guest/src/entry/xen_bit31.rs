@@ -28,7 +28,8 @@
 //! frame and the call.
 
 use super::Scheme;
-use crate::arch::fault::{Handler, handlers};
+use crate::arch::fault::handlers;
+use crate::asm::Handler;
 use crate::hyper;
 
 /// The guest's own mark in a saved EFLAGS word: this return ends an NMI.

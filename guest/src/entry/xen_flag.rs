@@ -25,7 +25,8 @@
 use guest::abi;
 
 use super::Scheme;
-use crate::arch::fault::{self, Handler};
+use crate::arch::fault;
+use crate::asm::Handler;
 use crate::hyper;
 
 lab_note!(

@@ -25,7 +25,8 @@ impl Graph {
     pub fn new(tree: &Tree) -> Graph {
         let mut edges: BTreeMap<(usize, usize), Uses> = BTreeMap::new();
         for mention in &tree.mentions {
-            let Some(Target::Item(module, name)) = resolve(tree, mention.module, &mention.path, 0) else { continue };
+            let found = resolve(tree, mention.module, &mention.path, 0).or_else(|| by_order(tree, mention));
+            let Some(Target::Item(module, name)) = found else { continue };
             let (from, to) = (tree.modules[mention.module].file, tree.modules[module].file);
             if from == to || (mention.kind == Kind::ReExport && inside(tree, module, mention)) {
                 continue;
@@ -56,6 +57,13 @@ impl Graph {
         }
         reached
     }
+}
+
+/// A macro that is known by its name alone, since its definition came before.
+fn by_order(tree: &Tree, mention: &Mention) -> Option<Target> {
+    let [name] = &mention.path[..] else { return None };
+    let module = tree.macros.get(name).filter(|_| mention.kind == Kind::Macro)?;
+    Some(Target::Item(*module, name.clone()))
 }
 
 /// Whether `module` is below the one that mentions it.

@@ -83,7 +83,7 @@ fn an_arrow_against_the_order_is_found() {
 /// Each pair of files uses each other, and only one way of saying it leads back.
 #[test]
 fn every_way_to_use_another_file_closes_a_cycle() {
-    let a = "pub struct A; pub fn a() {} use super::b::B; fn f(_: B) {}";
+    let a = "macro_rules! made { () => {} } pub struct A; pub fn a() {} use super::b::B; fn f(_: B) {}";
     let ways = [
         ("an import", "use super::a::A; pub struct B; fn g(_: A) {}"),
         ("a path in code", "pub struct B; fn g() { crate::room::a::a() }"),
@@ -94,6 +94,7 @@ fn every_way_to_use_another_file_closes_a_cycle() {
         ("a renamed module", "use super::a as other; pub struct B; fn g(_: other::A) {}"),
         ("a macro's arguments", "pub struct B; fn g() { assert!(true, \"{:?}\", super::a::a()) }"),
         ("a macro's definition", "pub struct B; macro_rules! m { () => { $crate::room::a::a() } }"),
+        ("a macro that came before", "pub struct B; fn g() { made!() }"),
         ("an attribute", "pub struct B; #[arg(value_parser = super::a::a)] fn g() {}"),
         (
             "a macro of another crate, in a nested module",

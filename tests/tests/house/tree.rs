@@ -19,6 +19,8 @@ pub struct Mention {
 pub enum Kind {
     /// In code: an expression, a type, a macro's arguments.
     Code,
+    /// The name of a macro that is called. It needs no path where its definition came before.
+    Macro,
     /// A `use` for this file alone.
     Import,
     /// A `pub use`, of any width: the name can be found through this module.
@@ -67,6 +69,8 @@ pub struct Tree {
     pub files: Vec<File>,
     pub modules: Vec<Module>,
     pub mentions: Vec<Mention>,
+    /// The modules that define macros, by the macros' names.
+    pub macros: BTreeMap<String, usize>,
     /// The root of the library, by the name that its own binary calls it.
     pub library: Option<(String, usize)>,
 }
@@ -76,7 +80,8 @@ impl Tree {
     /// name where one cannot be read or parsed, and where a file belongs to no module: what is
     /// not parsed is not checked.
     pub fn read(name: &str, src: &Path) -> Tree {
-        let mut tree = Tree { files: vec![], modules: vec![], mentions: vec![], library: None };
+        let mut tree =
+            Tree { files: vec![], modules: vec![], mentions: vec![], macros: BTreeMap::new(), library: None };
         for root in ["lib.rs", "main.rs"] {
             if src.join(root).exists() {
                 let module = tree.module(None);
@@ -238,7 +243,12 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
             syn::Item::TraitAlias(i) => self.define(&i.ident),
             syn::Item::Type(i) => self.define(&i.ident),
             syn::Item::Union(i) => self.define(&i.ident),
-            syn::Item::Macro(i) => i.ident.iter().for_each(|name| self.define(name)),
+            syn::Item::Macro(i) => {
+                for name in &i.ident {
+                    self.define(name);
+                    self.tree.macros.insert(name.to_string(), self.module);
+                }
+            }
             _ => {}
         }
         visit::visit_item(self, item);
@@ -271,7 +281,9 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
     }
 
     fn visit_macro(&mut self, mac: &'ast syn::Macro) {
-        self.visit_path(&mac.path);
+        let line = mac.path.segments[0].ident.span().start().line;
+        let path = mac.path.segments.iter().map(|s| s.ident.to_string()).collect();
+        self.mention(path, line, Kind::Macro);
         self.tokens(mac.tokens.clone());
     }
 

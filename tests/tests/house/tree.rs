@@ -244,7 +244,7 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
             syn::Item::Type(i) => self.define(&i.ident),
             syn::Item::Union(i) => self.define(&i.ident),
             syn::Item::Macro(i) => {
-                for name in &i.ident {
+                if let Some(name) = &i.ident {
                     self.define(name);
                     self.tree.macros.insert(name.to_string(), self.module);
                 }

@@ -72,7 +72,7 @@ fn expectations_decide_the_exit_code() {
 #[test]
 fn points_pairs_and_depth_nest() {
     let with = |generate: &str| {
-        let text = SMALL.replace("\"pairs\"", generate).replace("first_every = 60", "first_every = 100");
+        let text = SMALL.replace("\"pairs\"", generate).replace("first_every = 120", "first_every = 100");
         campaign(&text, &["--json"]).json()
     };
     let cases = |d: &Value| d["summary"]["cases"].as_u64().unwrap();
@@ -87,7 +87,7 @@ fn points_pairs_and_depth_nest() {
 
 #[test]
 fn a_window_restricts_where_later_nmis_arrive() {
-    let text = SMALL.replace("first_every = 60", "first_every = 60\naround = [\"exit_iret\"]");
+    let text = SMALL.replace("first_every = 120", "first_every = 60\naround = [\"exit_iret\"]");
     let json = campaign(&text, &["--json"]).exits(1).json();
     let naive = &json["rows"][1];
     let schedule = naive["schedule"].as_str().unwrap();
@@ -100,7 +100,7 @@ fn a_window_restricts_where_later_nmis_arrive() {
 fn random_schedules_are_the_same_for_the_same_seed() {
     let with = |seed: u64| {
         let generate = format!("{{ random = {{ count = 200, seed = {seed}, max_nmis = 3 }} }}");
-        let text = SMALL.replace("\"pairs\"", &generate).replace("[window]\nfirst_every = 60\n", "");
+        let text = SMALL.replace("\"pairs\"", &generate).replace("[window]\nfirst_every = 120\n", "");
         campaign(&text.replace("violation(I5)", "violation"), &["--json"])
     };
     let (one, two) = (with(1).exits(0), with(2).exits(0));

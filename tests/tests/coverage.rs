@@ -101,7 +101,7 @@ fn points_inject_at_every_boundary_of_the_golden_run() {
     // One NMI shows the boundaries behind the body's fault, where NMIs are unblocked,
     // and injects at none of them; two do.
     let [one, two] =
-        ["'points'", "'pairs'"].map(|how| row(&about("eager-sync", "ud-fault", how))["open"].as_u64().unwrap());
+        ["'points'", "'pairs'"].map(|how| row(&about("eager-sync", "short-ud-fault", how))["open"].as_u64().unwrap());
     assert!(one > 0 && two < one, "{one} {two}");
 }
 

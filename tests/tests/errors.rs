@@ -110,8 +110,8 @@ fn a_bad_campaign_exits_65_with_its_line() {
     with("\"pairs\"", "{ random = { count = 3 } }").says(&[".toml:5:", "seed"]);
     with("[window]", "modes = [\"pv\"]\n[window]").says(&[".toml:3:", "naive runs in mode native"]);
     with("[window]", "modes = [\"real\"]\n[window]").says(&["native", "pv"]);
-    with("first_every = 60", "around = [\"zz*\"]").says(&["no label fits \"zz*\"", "exit_iret"]);
-    with("first_every = 60", "first_evry = 60").says(&["first_evry", "first_every"]);
+    with("first_every = 120", "around = [\"zz*\"]").says(&["no label fits \"zz*\"", "exit_iret"]);
+    with("first_every = 120", "first_evry = 60").says(&["first_evry", "first_every"]);
     let all = format!("I1 to I{}", vmm::oracle::Invariant::ALL.len());
     with("violation(I5)", "violation(I55)").says(&[".toml:11:", &all]);
     with("[expect.naive]", "[expect.niave]").says(&[".toml:10:", "did you mean naive?"]);
@@ -122,7 +122,7 @@ fn a_bad_campaign_exits_65_with_its_line() {
 fn a_schedule_of_a_campaign_that_does_not_fit_exits_65() {
     let with = |schedule: &str| {
         let generate = format!("{{ schedules = [\"{schedule}\"] }}");
-        campaign(&SMALL.replace("\"pairs\"", &generate).replace("[window]\nfirst_every = 60\n", ""), &[]).exits(65)
+        campaign(&SMALL.replace("\"pairs\"", &generate).replace("[window]\nfirst_every = 120\n", ""), &[]).exits(65)
     };
     with("nmi@nowhere").says(&[".toml:5:", "no label \"nowhere\""]);
     with("nmi@exit_iret#9").says(&["never stands at exit_iret"]);

@@ -32,15 +32,25 @@ fn a_search_closes_and_is_checked_in_every_gear() {
 }
 
 /// The whole work: every pattern of NMIs over some 250 contexts, each with its nested ones.
-#[test]
-fn the_long_work_closes_too() {
-    for scheme in ["mainline", "nmi-safe-return", "fred"] {
+fn the_long_work_closes(schemes: &[&str]) {
+    for scheme in schemes {
         let (code, found) = explore(scheme, "vmalloc-fault", &[]);
         assert_eq!((code, &found["verdict"], &found["closed"]), (0, &"pass".into(), &true.into()), "{scheme}: {found}");
         let episodes = |key: &str| found["episodes"][key].as_u64().unwrap();
         assert!(episodes("all") > 1000 && episodes("searched") * 2 < episodes("all"), "{scheme}: {found}");
         assert_eq!(found["disagreements"], 0, "{scheme}");
     }
+}
+
+#[test]
+fn the_long_work_closes_too() {
+    the_long_work_closes(&["nmi-safe-return", "fred"]);
+}
+
+#[test]
+#[ignore = "long: the step 'Long tests' of .ci/run"]
+fn the_long_work_closes_where_nmis_nest() {
+    the_long_work_closes(&["mainline"]);
 }
 
 /// What is searched once for all contexts that are alike shows the same as a search of each.
@@ -113,9 +123,9 @@ fn what_needs_three_nmis_is_found() {
     assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 3, "{violation}");
 }
 
-#[test]
-fn user_code_is_covered_as_a_kind_of_its_own() {
-    let (code, found) = explore("mainline", "user", &[]);
+#[track_caller]
+fn covers_user_code(scheme: &str) {
+    let (code, found) = explore(scheme, "user", &[]);
     assert_eq!((code, &found["closed"]), (0, &true.into()), "{found}");
     let kinds = found["coverage"].as_array().unwrap();
     let injected = |cpl: u64, gs: &str, rsp: &str| {
@@ -126,6 +136,17 @@ fn user_code_is_covered_as_a_kind_of_its_own() {
         assert!(injected(cpl, gs, rsp) > 0, "CPL{cpl}, {gs} GS, {rsp} stack: {kinds:?}");
     }
     assert!(kinds.iter().all(|k| k["cpl"] == 0 || k["gs"] == "user"), "user code never has the kernel's GS: {kinds:?}");
+}
+
+#[test]
+fn user_code_is_covered_as_a_kind_of_its_own() {
+    covers_user_code("linus-2010-fixed");
+}
+
+#[test]
+#[ignore = "long: the step 'Long tests' of .ci/run"]
+fn user_code_is_covered_by_a_search_of_millions_of_states() {
+    covers_user_code("mainline");
 }
 
 #[test]

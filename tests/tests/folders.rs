@@ -58,17 +58,18 @@ fn shards_merge_in_any_order_to_the_bytes_of_an_undivided_run() {
 #[test]
 fn a_run_that_is_killed_goes_on_where_it_was() {
     // Long enough to be killed in its midst.
-    let (dir, file) = campaign_file(&SMALL.replace("first_every = 60", "first_every = 10"));
+    let (dir, file) = campaign_file(&SMALL.replace("first_every = 120", "first_every = 30"));
     let whole = dir.path().join("whole");
     run(&file, &whole, &[]).exits(0);
+    let quarter = fs::metadata(whole.join("units.jsonl")).unwrap().len() / 4;
     let killed = dir.path().join("killed");
     let units = killed.join("units.jsonl");
     for round in 1..4 {
         let args = ["campaign", file.to_str().unwrap(), "--out", killed.to_str().unwrap()];
         let mut child = command().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begin = Instant::now();
-        while fs::metadata(&units).map_or(0, |m| m.len()) < round * 20_000 && begin.elapsed() < Duration::from_secs(20)
-        {
+        while fs::metadata(&units).map_or(0, |m| m.len()) < round * quarter {
+            assert!(begin.elapsed() < Duration::from_secs(60), "a quarter of the units takes longer than all");
             std::thread::sleep(Duration::from_millis(5));
         }
         child.kill().unwrap();
@@ -90,11 +91,11 @@ fn results_of_something_else_are_refused_or_thrown_away() {
     let out = dir.path().join("out");
     run(&file, &out, &["--shard", "0/2"]).exits(0);
     run(&file, &out, &["--shard", "1/2"]).exits(65).says(&["shard 0/2", "1/2", "--fresh"]);
-    fs::write(&file, SMALL.replace("60", "90")).unwrap();
+    fs::write(&file, SMALL.replace("120", "90")).unwrap();
     run(&file, &out, &["--shard", "0/2"]).exits(65).says(&["generates other schedules", "--fresh"]);
     run(&file, &out, &["--fresh"]).exits(0);
     // What is expected may change: the results are the same.
-    fs::write(&file, SMALL.replace("60", "90").replace("(I5)", "(I6)")).unwrap();
+    fs::write(&file, SMALL.replace("120", "90").replace("(I5)", "(I6)")).unwrap();
     run(&file, &out, &[]).exits(1);
     // Another host or image, as the folder tells it.
     let header = fs::read_to_string(out.join("campaign.json")).unwrap();
@@ -130,7 +131,7 @@ fn merging_what_does_not_belong_together_is_refused() {
     let (dir, file) = campaign_file(SMALL);
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     run(&file, &a, &["--shard", "0/40"]).exits(0);
-    fs::write(&file, SMALL.replace("60", "90")).unwrap();
+    fs::write(&file, SMALL.replace("120", "90")).unwrap();
     run(&file, &b, &["--shard", "1/40"]).exits(0);
     let merge = vmm(&["merge", a.to_str().unwrap(), b.to_str().unwrap()]).exits(65);
     merge.says(&["generates other schedules"]);

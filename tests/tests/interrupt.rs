@@ -8,7 +8,7 @@ use common::{SMALL, campaign_file, command, vmm};
 
 #[test]
 fn an_interrupted_campaign_reports_what_it_found_and_goes_on_later() {
-    let (dir, file) = campaign_file(&SMALL.replace("first_every = 60", "first_every = 1"));
+    let (dir, file) = campaign_file(&SMALL.replace("first_every = 120", "first_every = 1"));
     let out = dir.path().join("out");
     let args = ["campaign", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--json"];
     let child = command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -38,7 +38,7 @@ fn an_interrupted_campaign_reports_what_it_found_and_goes_on_later() {
 #[test]
 fn a_second_interrupt_ends_at_once() {
     // Two interrupts while the program is still at the beginning of a long campaign.
-    let (_dir, file) = campaign_file(&SMALL.replace("first_every = 60", "first_every = 1"));
+    let (_dir, file) = campaign_file(&SMALL.replace("first_every = 120", "first_every = 1"));
     let mut child = command()
         .args(["campaign", file.to_str().unwrap()])
         .stdout(Stdio::null())

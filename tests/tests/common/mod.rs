@@ -80,7 +80,7 @@ scenarios = ["quiet", "vmalloc-fault"]
 generate = "pairs"
 
 [window]
-first_every = 60
+first_every = 120
 
 [expect.naive]
 vmalloc-fault = "violation(I5)"

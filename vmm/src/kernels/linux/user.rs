@@ -19,8 +19,15 @@ const BASE: u64 = 0x40_0000;
 /// ELF header and one program header.
 const HEADERS: usize = 64 + 56;
 
+/// A line of the program: its bytes, and what they mean.
+type Line = (&'static [u8], &'static str);
+
+/// The program. The targets of its jumps count from its beginning; that of the one jump of
+/// [`CHECKSUM`], from its own.
+static PARTS: [&[Line]; 5] = [BEGIN, CHECKSUM, SHOW_MARK, CHECKSUM, SHOW_SUM];
+
 #[rustfmt::skip]
-const CODE: &[(&[u8], &str)] = &[
+const BEGIN: &[Line] = &[
     (&[0xb8, 0xac, 0x00, 0x00, 0x00], "mov $0xac, %eax"),
     (&[0xbf, 0x03, 0x00, 0x00, 0x00], "mov $3, %edi"),
     (&[0x0f, 0x05], "syscall"),
@@ -59,8 +66,13 @@ const CODE: &[(&[u8], &str)] = &[
     (&[0x9c], "pushf"),
     (&[0x81, 0x0c, 0x24, 0x00, 0x04, 0x04, 0x00], "orl $0x40400, (%rsp)"),
     (&[0x9d], "popf"),
+];
+
+/// One half of a round.
+#[rustfmt::skip]
+static CHECKSUM: &[Line] = &[
     (&[0xb9, 0x40, 0x00, 0x00, 0x00], "mov $0x40, %ecx"),
-    // first:
+    // next:
     (&[0x48, 0x01, 0xc8], "add %rcx, %rax"),
     (&[0x48, 0x0f, 0xaf, 0xc3], "imul %rbx, %rax"),
     (&[0x48, 0xc1, 0xc0, 0x0d], "rol $0xd, %rax"),
@@ -74,25 +86,17 @@ const CODE: &[(&[u8], &str)] = &[
     (&[0x4d, 0x31, 0xd6], "xor %r10, %r14"),
     (&[0x4d, 0x01, 0xf7], "add %r14, %r15"),
     (&[0xff, 0xc9], "dec %ecx"),
-    (&[0x75, 0xd7], "jne 0x0000000000000086"),
+    (&[0x75, 0xd7], "jne 0x0000000000000005"),
+];
+
+#[rustfmt::skip]
+const SHOW_MARK: &[Line] = &[
     (&[0xba, 0xe1, 0x04, 0x00, 0x00], "mov $0x4e1, %edx"),
     (&[0xee], "out %al, %dx"),
-    (&[0xb9, 0x40, 0x00, 0x00, 0x00], "mov $0x40, %ecx"),
-    // second:
-    (&[0x48, 0x01, 0xc8], "add %rcx, %rax"),
-    (&[0x48, 0x0f, 0xaf, 0xc3], "imul %rbx, %rax"),
-    (&[0x48, 0xc1, 0xc0, 0x0d], "rol $0xd, %rax"),
-    (&[0x48, 0x31, 0xc5], "xor %rax, %rbp"),
-    (&[0x48, 0x01, 0xee], "add %rbp, %rsi"),
-    (&[0x48, 0x8d, 0x3c, 0x7e], "lea (%rsi,%rdi,2), %rdi"),
-    (&[0x49, 0x31, 0xf8], "xor %rdi, %r8"),
-    (&[0x41, 0x50], "push %r8"),
-    (&[0x41, 0x59], "pop %r9"),
-    (&[0x4d, 0x01, 0xca], "add %r9, %r10"),
-    (&[0x4d, 0x31, 0xd6], "xor %r10, %r14"),
-    (&[0x4d, 0x01, 0xf7], "add %r14, %r15"),
-    (&[0xff, 0xc9], "dec %ecx"),
-    (&[0x75, 0xd7], "jne 0x00000000000000ba"),
+];
+
+#[rustfmt::skip]
+const SHOW_SUM: &[Line] = &[
     (&[0x9c], "pushf"),
     (&[0x81, 0x24, 0x24, 0xff, 0xfb, 0xfb, 0xff], "andl $0xfffbfbff, (%rsp)"),
     (&[0x9d], "popf"),
@@ -144,9 +148,13 @@ pub fn checksum() -> u32 {
     (sum ^ sum >> 32) as u32
 }
 
+fn lines() -> impl Iterator<Item = &'static Line> {
+    PARTS.iter().flat_map(|part| part.iter())
+}
+
 /// The program as a static ELF file of one segment.
 pub fn elf() -> Vec<u8> {
-    let code: Vec<u8> = CODE.iter().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
+    let code: Vec<u8> = lines().flat_map(|(bytes, _)| bytes.iter().copied()).collect();
     let len = (HEADERS + code.len()) as u64;
     let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let half = |out: &mut Vec<u8>, words: &[u16]| words.iter().for_each(|w| out.extend(w.to_le_bytes()));
@@ -166,12 +174,16 @@ mod tests {
 
     #[test]
     fn the_bytes_are_what_the_text_says() {
-        let mut ip = 0u64;
-        for (bytes, text) in CODE {
-            let d = crate::image::Code::decode(64, bytes, ip).unwrap();
-            assert_eq!(d.insn.len(), bytes.len(), "{text}");
-            assert_eq!(d.text(), *text);
-            ip += bytes.len() as u64;
+        let mut at = 0u64;
+        for part in PARTS {
+            let mut ip = if std::ptr::eq(part, CHECKSUM) { 0 } else { at };
+            for (bytes, text) in part {
+                let d = crate::image::Code::decode(64, bytes, ip).unwrap();
+                assert_eq!(d.insn.len(), bytes.len(), "{text}");
+                assert_eq!(d.text(), *text);
+                ip += bytes.len() as u64;
+                at += bytes.len() as u64;
+            }
         }
     }
 

@@ -78,7 +78,7 @@ impl Vm {
         self.set_slot(0, 0..0, 0)?;
         let (mut from, mut slot, mut between) = (0, 0, Vec::new());
         let end = self.ram.len();
-        for range in writable.iter().cloned().chain([end..end]) {
+        for range in writable.iter().cloned().chain(std::iter::once(end..end)) {
             for (part, flags) in [(from..range.start, flags), (range.clone(), 0)] {
                 if part.is_empty() {
                     continue;

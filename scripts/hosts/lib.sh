@@ -394,7 +394,8 @@ write_disk() {
         for variable in "${extra_env[@]}"; do
             printf 'export %s=%s\n' "${variable%%=*}" "$(quoted "${variable#*=}")"
         done
-        printf 'program() { exec %s' "$(quoted "/lab/bin/${program##*/}")"
+        # The machine is made for this one run and thrown away: a sandbox inside it would guard nothing.
+        printf 'program() { exec %s --no-sandbox' "$(quoted "/lab/bin/${program##*/}")"
         for argument in "${vmm_args[@]}"; do printf ' %s' "$(quoted "$argument")"; done
         printf '; }\n'
     } >"$run/tree/lab/run"

@@ -52,6 +52,8 @@ pub struct Bench {
     pub scenario: String,
     /// One KVM_RUN to a HLT and back, registers in and out by sync regs.
     pub kvm_run_ns: u64,
+    /// What the sandbox adds to each call to KVM; `None` where there is none.
+    pub sandbox_ns: Option<u64>,
     /// One instruction by patched successors.
     pub single_step_ns: u64,
     /// A whole case, its NMI in the middle of the work, from *ready*: armed.
@@ -90,6 +92,7 @@ pub fn bench(
     guest: &Arc<Guest>,
     (scheme, scenario): (&Scheme, &Scenario),
     knobs: Knobs,
+    sandbox_ns: Option<u64>,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Bench, Error> {
     tell("KVM_RUN");
@@ -143,6 +146,7 @@ pub fn bench(
         scheme: scheme.name.clone(),
         scenario: scenario.name.clone(),
         kvm_run_ns,
+        sandbox_ns,
         single_step_ns: median(steps),
         arm_ns,
         step_ns,
@@ -247,6 +251,9 @@ impl std::fmt::Display for Bench {
             writeln!(f, "{name:<38} {:>9.2} µs  [{ratio:.2}]", ns as f64 / 1000.0)
         };
         row("one KVM_RUN to a HLT and back", self.kvm_run_ns)?;
+        if let Some(ns) = self.sandbox_ns {
+            row("  of it the sandbox", ns)?;
+        }
         row("one instruction, stepped", self.single_step_ns)?;
         row("a case, armed", self.arm_ns)?;
         row("a case, stepped", self.step_ns)?;

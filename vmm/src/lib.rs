@@ -28,3 +28,4 @@ pub mod machine;
 pub mod oracle;
 pub mod probe;
 pub mod report;
+pub mod sandbox;

@@ -25,10 +25,10 @@ Exits 0 if no host disagrees, else 1.";
 pub struct Args {
     /// Results of one host each
     #[arg(value_name = "FILE", num_args = 2.., required = true)]
-    files: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
     /// How to show it.
     #[command(flatten)]
-    output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// Carries out the command.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
+use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
 use crate::bench;
@@ -41,22 +42,23 @@ pub struct Bench {
 }
 
 /// Carries out `vmm bench`.
-pub fn run(args: &Bench, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn run(args: &Bench, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::TELLS)?;
     if args.linux {
-        return linux(args, out);
+        return linux(args, opened, out);
     }
     let target = Target::find(&guest.image.declared, &args.scheme, &args.scenario, None)?;
-    let host = super::host::open()?;
+    let sandbox_ns = opened.cost_ns();
+    let host = opened.host()?;
     let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
     let mut tell = |what: &str| log::info!("measuring: {what}");
-    let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), knobs, &mut tell)?;
+    let measured = bench::bench(&host, guest, (&target.scheme, &target.scenario), knobs, sandbox_ns, &mut tell)?;
     outputs.write(&measured, out)?;
     Ok(Ending::Expected)
 }
 
 /// Cases on a real kernel.
-fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
+fn linux(args: &Bench, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let mut kernel = args.kernel.clone();
     if kernel.kernel.is_none() {
         let file = crate::kernels::kernel_cache().join("vmlinux");
@@ -66,7 +68,7 @@ fn linux(args: &Bench, out: &mut Out) -> Result<Ending, Failure> {
         }
         kernel.kernel = Some(file);
     }
-    let mut booted = kernel.boot(&super::linux::Plan::default(), &AtomicBool::new(false))?;
+    let mut booted = kernel.boot(&super::linux::Plan::default(), opened, &AtomicBool::new(false))?;
     let measured = crate::kernels::bench(&mut booted.lab, booted.info)?;
     args.output.outputs(Kind::TELLS)?.write(&measured, out)?;
     Ok(Ending::Expected)

@@ -9,6 +9,7 @@ use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::host::cpus;
 use super::interrupt::on_interrupt;
+use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::{OutputArgs, Outputs};
 use super::progress::Bar;
@@ -78,11 +79,11 @@ pub struct Shown {
 }
 
 /// Carries out `vmm campaign`.
-pub fn campaign(args: &Campaign, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let mut campaign = campaign::read(&args.file)?;
     campaign.knobs.transport = args.guest.transport;
-    let host = super::host::open()?;
+    let host = opened.host()?;
     let stop = on_interrupt();
     let options = Options {
         jobs: args.jobs.map_or_else(cpus, usize::from),

@@ -34,6 +34,9 @@ pub struct Common {
     /// Say more on stderr: -v, -vv, -vvv
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Common options")]
     pub verbose: u8,
+    /// Do without the sandbox, on a kernel that has no Landlock or seccomp
+    #[arg(long, global = true, help_heading = "Common options")]
+    pub no_sandbox: bool,
 }
 
 /// The commands.

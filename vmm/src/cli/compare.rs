@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
+use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::OutputArgs;
 use crate::compare::{self, Options, compare};
@@ -59,12 +60,12 @@ pub struct Compare {
 }
 
 /// Carries out `vmm compare`.
-pub fn run(args: &Compare, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn run(args: &Compare, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::SHOWS)?;
     let targets = targets(args, &guest.image.declared)?;
     let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
     let options = Options { max_states: args.max_states, rounds: args.rounds, knobs };
-    let host = super::host::open()?;
+    let host = opened.host()?;
     let stop = on_interrupt();
     let bar = bar();
     let result = compare(&host, guest, &targets, &options, &stop, &mut |what| bar.set_message(what.to_owned()));

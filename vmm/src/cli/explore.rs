@@ -11,6 +11,7 @@ use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::host::cpus;
 use super::interrupt::on_interrupt;
+use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
 use super::run::story_of;
@@ -92,7 +93,7 @@ fn bytes(text: &str) -> Result<usize, String> {
 const MOST_STORIES: usize = 6;
 
 /// Carries out `vmm explore`.
-pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Reports::JUDGES)?;
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
@@ -116,7 +117,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, 
         cross_check: args.cross_check,
         graph: args.graph.is_some(),
     };
-    let host = super::host::open()?;
+    let host = opened.host()?;
     let stop = on_interrupt();
     let bar = bar();
     let began = Instant::now();

@@ -68,6 +68,9 @@ pub enum Failure {
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
     Linux(#[from] crate::kernels::LabError),
+    /// The process could not be confined.
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
     /// Output could not be written.
     #[error("cannot write {what}: {why}")]
     Write {
@@ -94,7 +97,7 @@ impl Failure {
             | Failure::Replay(_)
             | Failure::Image { .. }
             | Failure::Input { .. } => 65,
-            Failure::Inexact(_) => 69,
+            Failure::Inexact(_) | Failure::Sandbox(_) => 69,
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),

@@ -9,15 +9,16 @@ use crate::host_id::HostId;
 use crate::kvm::Host;
 use crate::probe::{Facts, Probe, Report, child, kept, probes};
 
-/// Opens the host, and measures it unless that was done since the last boot.
-pub fn open() -> Result<Host, Failure> {
+/// Opens the host, and measures it unless that was done since the last boot; `bare`: without a
+/// sandbox.
+pub fn open(bare: bool) -> Result<Host, Failure> {
     let host = Host::open()?;
     let place = kept::place(host.id());
     let report = match place.as_deref().and_then(kept::read) {
         Some(report) => report,
         None => {
             whisper("measuring what this KVM does with NMIs (once after a boot) …");
-            let report = measure(&probes().collect::<Vec<_>>())?;
+            let report = measure(&probes().collect::<Vec<_>>(), bare)?;
             if let Some(place) = place {
                 keep(&place, &report);
             }
@@ -32,12 +33,12 @@ pub fn open() -> Result<Host, Failure> {
 }
 
 /// Makes `chosen`, in processes of their own: one that hangs costs its own row.
-pub fn measure(chosen: &[&Probe]) -> Result<Report, Failure> {
+pub fn measure(chosen: &[&Probe], bare: bool) -> Result<Report, Failure> {
     let failed = |why| Failure::Input { name: "this program, to run itself".into(), why: format!("{why}") };
     let program = std::env::current_exe().map_err(failed)?;
     let command = || {
         let mut command = Command::new(&program);
-        command.args(["probe", "--rows"]);
+        command.args(bare.then_some("--no-sandbox")).args(["probe", "--rows"]);
         command
     };
     let rows = child::measure(command, chosen, child::LIMIT).map_err(failed)?;
@@ -59,5 +60,8 @@ fn wrong(report: &Report, ids: &[&str]) -> String {
 
 /// Threads to use where nobody says how many.
 pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    // Asks the control groups, whose files are out of reach later: confining begins with this.
+    static CPUS: std::sync::LazyLock<usize> =
+        std::sync::LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    *CPUS
 }

@@ -9,6 +9,7 @@ use super::args::{GuestArgs, ImageArgs, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::guest::load;
 use super::help;
+use super::opened::Opened;
 use super::out::Out;
 use super::output::{OutputArgs, Outputs};
 use crate::image::Guest;
@@ -70,7 +71,7 @@ pub enum List {
 }
 
 /// Carries out the command.
-pub fn list(what: &List, out: &mut Out) -> Result<Ending, Failure> {
+pub fn list(what: &List, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     match what {
         List::Schemes { all, image, output } => {
             let guest = load(image)?;
@@ -83,10 +84,17 @@ pub fn list(what: &List, out: &mut Out) -> Result<Ending, Failure> {
         }
         List::Boundaries { target: Some(target), guest: args, path, output, .. } => {
             let guest = load(&args.image)?;
-            boundaries(&guest, (target, target.knobs(args)), path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
+            boundaries(
+                &guest,
+                (target, target.knobs(args)),
+                path.as_deref(),
+                &output.outputs(Reports::TELLS)?,
+                opened,
+                out,
+            )?;
         }
         List::Boundaries { kernel, path, output, .. } => {
-            super::linux::boundaries(kernel, path.as_deref(), &output.outputs(Reports::TELLS)?, out)?;
+            super::linux::boundaries(kernel, path.as_deref(), &output.outputs(Reports::TELLS)?, opened, out)?;
         }
     }
     Ok(Ending::Expected)
@@ -133,11 +141,12 @@ fn boundaries(
     (target, knobs): (&TargetArgs, Knobs),
     path: Option<&str>,
     outputs: &Outputs,
+    opened: Opened,
     out: &mut Out,
 ) -> Result<(), Failure> {
     let found = Target::find(&guest.image.declared, &target.scheme, &target.scenario, target.mode)?;
     let schedule = path.map(|text| Schedule::parse(text, Names::new(guest, &found.scheme.prefix))).transpose()?;
-    let mut session = Session::new(&super::host::open()?, guest, &found.scheme, &found.scenario, knobs)?;
+    let mut session = Session::new(&opened.host()?, guest, &found.scheme, &found.scenario, knobs)?;
     let mut along = |schedule: &Schedule, name: &'static str| {
         let mut collect = Collect { path: name, ..Collect::default() };
         run(&mut session, schedule, Gear::Step, &mut collect).map(|verdict| (collect.seen, verdict))

@@ -6,6 +6,7 @@ mod bench;
 mod campaign;
 mod command;
 mod compare;
+mod confine;
 mod explain;
 mod explore;
 mod failure;
@@ -16,6 +17,7 @@ mod input;
 mod interrupt;
 mod linux;
 mod list;
+mod opened;
 mod out;
 mod output;
 mod probe;
@@ -77,20 +79,21 @@ fn answered(answer: &clap::Error) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
+    let opened = confine::confine(cli)?;
     match &cli.command {
-        Command::List(what) => list::list(what, out),
-        Command::Run(args) => run::run(args, &load(&args.guest.image)?, out),
-        Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, out),
-        Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, out),
-        Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, out),
-        Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, out),
-        Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, out),
-        Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, out),
+        Command::List(what) => list::list(what, opened, out),
+        Command::Run(args) => run::run(args, &load(&args.guest.image)?, opened, out),
+        Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, opened, out),
+        Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, opened, out),
+        Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, opened, out),
+        Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, opened, out),
+        Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, opened, out),
+        Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, opened, out),
         Command::Merge(args) => campaign::merge(args, out),
         Command::Report(args) => campaign::report(args, out),
-        Command::Probe(args) => probe::probe(args, out),
+        Command::Probe(args) => probe::probe(args, opened, out),
         Command::Agree(args) => agree::agree(args, out),
-        Command::Linux(args) => linux::run(args, out),
+        Command::Linux(args) => linux::run(args, opened, out),
     }
 }
 

@@ -66,6 +66,11 @@ fn wanted(text: &str) -> Result<Wanted, String> {
 }
 
 impl OutputArgs {
+    /// The files that results go to.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.format.iter().filter_map(|w| w.file.clone()).chain(self.junit.clone()).collect()
+    }
+
     /// What they ask for, which must be what a command of this kind has.
     pub fn outputs(&self, kind: Kind) -> Result<Outputs, Failure> {
         let mut all = self.format.clone();

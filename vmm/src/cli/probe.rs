@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::failure::{Ending, Failure};
 use super::host;
+use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
 use crate::kvm::Host;
@@ -29,7 +30,7 @@ Exits 0 whatever the host answers.";
 pub struct Args {
     /// How to show it.
     #[command(flatten)]
-    output: OutputArgs,
+    pub output: OutputArgs,
     /// Make only this probe; may be repeated. The fingerprint then covers no other
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
@@ -38,24 +39,24 @@ pub struct Args {
     risky: bool,
     /// Compare reports (of --json) side by side instead; nothing is measured
     #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["only", "risky", "rows"])]
-    compare: Vec<PathBuf>,
+    pub compare: Vec<PathBuf>,
     /// With --compare: print Markdown
     #[arg(long, requires = "compare")]
     markdown: bool,
     /// Make these probes in this process, one row of JSON a line: what the program calls
     /// itself with, so that a probe that hangs costs its own row only
     #[arg(long, value_name = "ID", num_args = 1.., hide = true)]
-    rows: Vec<String>,
+    pub rows: Vec<String>,
 }
 
 /// Carries out the command.
-pub fn probe(args: &Args, out: &mut Out) -> Result<Ending, Failure> {
+pub fn probe(args: &Args, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     if !args.compare.is_empty() {
         compare(args, out)?;
     } else if args.rows.is_empty() {
-        report(args, out)?;
+        report(args, opened.bare, out)?;
     } else {
-        rows(&args.rows, out)?;
+        rows(&args.rows, &opened.host()?, out)?;
     }
     Ok(Ending::Expected)
 }
@@ -65,7 +66,7 @@ fn find(id: &str) -> Result<&'static Probe, Failure> {
     crate::probe::probe(id).ok_or_else(|| Failure::Usage(format!("no probe is called {id}; there are: {}", known())))
 }
 
-fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
+fn report(args: &Args, bare: bool, out: &mut Out) -> Result<(), Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let mut chosen: Vec<&Probe> = match args.only.is_empty() {
         true => probes().collect(),
@@ -76,17 +77,16 @@ fn report(args: &Args, out: &mut Out) -> Result<(), Failure> {
     }
     chosen.dedup_by_key(|p| p.id);
     let host = Host::open()?; // the reason and the cure, where there is no KVM
-    let report = host::measure(&chosen)?;
+    let report = host::measure(&chosen, bare)?;
     if let (true, false, Some(place)) = (args.only.is_empty(), args.risky, kept::place(host.id())) {
         host::keep(&place, &report); // the other commands go by the newest
     }
     outputs.write(&ProbeReport(report), out)
 }
 
-fn rows(ids: &[String], out: &mut Out) -> Result<(), Failure> {
-    let host = Host::open()?;
+fn rows(ids: &[String], host: &Host, out: &mut Out) -> Result<(), Failure> {
     for id in ids {
-        let row = measure(&host, find(id)?);
+        let row = measure(host, find(id)?);
         let line = serde_json::to_string(&row).map_err(|e| Failure::Input { name: id.clone(), why: e.to_string() })?;
         out.line(&line)?;
         out.flush()?;

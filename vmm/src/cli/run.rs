@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
+use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
 use super::values;
@@ -65,19 +66,27 @@ pub struct How {
 }
 
 /// Carries out `vmm run`.
-pub fn run(args: &Run, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn run(args: &Run, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let t = &args.target;
     let target = Target::find(&guest.image.declared, &t.scheme, &t.scenario, t.mode)?;
-    judge(&target, t.knobs(&args.guest), &args.schedule, &args.how, guest, out)
+    judge(&target, t.knobs(&args.guest), &args.schedule, &args.how, guest, opened, out)
 }
 
 /// Carries out `vmm replay`.
-pub fn replay(args: &Replay, guest: &Arc<Guest>, out: &mut Out) -> Result<Ending, Failure> {
+pub fn replay(args: &Replay, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let line = ReplayLine::parse(bare(&args.line.join(" ")))?;
     line.check_image(guest)?;
     let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))
         .map_err(Failure::ReplayTarget)?;
-    judge(&target, Knobs { transport: args.guest.transport, ..line.knobs }, &line.schedule, &args.how, guest, out)
+    judge(
+        &target,
+        Knobs { transport: args.guest.transport, ..line.knobs },
+        &line.schedule,
+        &args.how,
+        guest,
+        opened,
+        out,
+    )
 }
 
 /// A line that was copied with the command before it, or with its quotes.
@@ -92,6 +101,7 @@ fn judge(
     schedule: &str,
     how: &How,
     guest: &Arc<Guest>,
+    opened: Opened,
     out: &mut Out,
 ) -> Result<Ending, Failure> {
     let outputs = how.output.outputs(Kind::JUDGES)?;
@@ -99,7 +109,7 @@ fn judge(
     // A trace is long: it is shown as it is made.
     let live = how.trace && outputs.is_text();
     let schedule = Schedule::parse(schedule, Names::new(guest, &target.scheme.prefix))?;
-    let host = super::host::open()?;
+    let host = opened.host()?;
     let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
     let line = ReplayLine {
         scheme: target.scheme.name.clone(),

@@ -78,6 +78,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|why| Error::File { path: path.to_owned(), why })
 }
 
+/// Writes a machine's bytes over those of a file; one that was cut off is refused when it is read.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    std::fs::write(path, bytes).map_err(|why| Error::File { path: path.to_owned(), why })
+}
+
 /// Writes a machine's bytes to a file, at one stroke: whoever reads it sees all or nothing.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let fail = |why| Error::File { path: path.to_owned(), why };

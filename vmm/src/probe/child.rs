@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::report::Row;
@@ -22,8 +23,13 @@ pub fn measure(command: impl Fn() -> Command, probes: &[&Probe], limit: Duration
         let ids = probes[rows.len()..].iter().map(|p| p.id);
         let mut child =
             command().args(ids).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-        let why = collect(&mut child, limit, probes, &mut rows);
+        let (why, reader) = collect(&mut child, limit, probes, &mut rows);
         let end = finish(&mut child, why.is_some());
+        // Its pipe has ended with the process, unless that is beyond being ended.
+        if end.is_ok() {
+            reader.into_iter().for_each(|thread| drop(thread.join()));
+        }
+        let end = end.unwrap_or_else(|why| why);
         if rows.len() < probes.len() {
             let why = why.unwrap_or_default() + &end;
             rows.push(Row::new(probes[rows.len()], Err(why)));
@@ -33,11 +39,16 @@ pub fn measure(command: impl Fn() -> Command, probes: &[&Probe], limit: Duration
 }
 
 /// Takes rows until all are there (or the process ends), or one takes too long: then
-/// says so.
-fn collect(child: &mut Child, limit: Duration, probes: &[&Probe], rows: &mut Vec<Row>) -> Option<String> {
-    let out = child.stdout.take()?;
+/// says so. Returns the thread that reads what the process writes, too.
+fn collect(
+    child: &mut Child,
+    limit: Duration,
+    probes: &[&Probe],
+    rows: &mut Vec<Row>,
+) -> (Option<String>, Option<JoinHandle<()>>) {
+    let Some(out) = child.stdout.take() else { return (None, None) };
     let (send, lines) = channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
             if send.send(line).is_err() {
                 break;
@@ -50,25 +61,30 @@ fn collect(child: &mut Child, limit: Duration, probes: &[&Probe], rows: &mut Vec
                 Ok(row) if row.id == probes[rows.len()].id => rows.push(row),
                 _ => log::warn!("not the row of {}: {line}", probes[rows.len()].id),
             },
-            Err(RecvTimeoutError::Timeout) => return Some(format!("no answer within {} s; ", limit.as_secs())),
+            Err(RecvTimeoutError::Timeout) => {
+                return (Some(format!("no answer within {} s; ", limit.as_secs())), Some(reader));
+            }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    None
+    (None, Some(reader))
 }
 
-/// Waits for the end of a process, which is killed first where it hangs.
-fn finish(child: &mut Child, hangs: bool) -> String {
+/// Waits for the end of a process, which is killed first where it hangs; says how it ended, or
+/// why it did not.
+fn finish(child: &mut Child, hangs: bool) -> Result<String, String> {
     if hangs && let Err(e) = child.kill() {
-        return format!("it cannot be killed: {e}");
+        return Err(format!("it cannot be killed: {e}"));
     }
     let start = Instant::now();
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return format!("the process ended by {status}"),
-            Ok(None) if start.elapsed() > GOING => return "its process hangs in the kernel and ignores SIGKILL".into(),
+            Ok(Some(status)) => return Ok(format!("the process ended by {status}")),
+            Ok(None) if start.elapsed() > GOING => {
+                return Err("its process hangs in the kernel and ignores SIGKILL".into());
+            }
             Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Err(e) => return e.to_string(),
+            Err(e) => return Err(e.to_string()),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::header;
 use super::kernel::{KernelArgs, Plan};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::on_interrupt;
+use crate::cli::opened::Opened;
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
 use crate::inject::{Event, Kind};
@@ -14,10 +15,16 @@ use crate::report::{Look, Report, columns, plain, write_json};
 
 /// Lists the entry code's boundaries, with the visits of one NMI's path; or those of a
 /// schedule's path, whatever code they are in.
-pub fn boundaries(kernel: &KernelArgs, path: Option<&str>, outputs: &Outputs, out: &mut Out) -> Result<(), Failure> {
+pub fn boundaries(
+    kernel: &KernelArgs,
+    path: Option<&str>,
+    outputs: &Outputs,
+    opened: Opened,
+    out: &mut Out,
+) -> Result<(), Failure> {
     let stop = on_interrupt();
     let plan = Plan { schedule: path.map(str::to_owned), mutations: vec![kernel.mutate.clone()], ..Plan::default() };
-    let booted = kernel.boot(&plan, &stop)?;
+    let booted = kernel.boot(&plan, opened, &stop)?;
     let mut lab = booted.lab;
     let events = match path {
         Some(text) => lab.schedule(text)?.0,

@@ -7,18 +7,20 @@ use super::kernel::{Plan, read};
 use super::sweep::{How, Said, ending, header};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
+use crate::cli::opened::Opened;
 use crate::cli::out::Out;
 use crate::kernels::{Campaign, Document, Judged, RunJudgement};
 use crate::report::Kind;
 
 /// Runs a campaign file: one boot, and each run from there.
-pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Failure> {
+pub fn campaign(args: &Linux, file: &Path, mut opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
     let campaign = Campaign::parse(&text).map_err(|why| Failure::Input { name: file.display().to_string(), why })?;
     let mut kernel = args.kernel.clone();
     if kernel.from.is_none() {
-        kernel.kernel.get_or_insert_with(|| campaign.kernel());
+        let file = kernel.kernel.get_or_insert_with(|| campaign.kernel());
+        opened.reads_only(file)?;
     }
     kernel.ram.get_or_insert(campaign.ram);
     kernel.boot_limit.get_or_insert(campaign.boot_limit);
@@ -29,7 +31,7 @@ pub fn campaign(args: &Linux, file: &Path, out: &mut Out) -> Result<Ending, Fail
         mutations: campaign.runs.iter().map(|run| [&kernel.mutate[..], &run.mutate[..]].concat()).collect(),
         schedule: None,
     };
-    let mut booted = kernel.boot(&plan, &stop)?;
+    let mut booted = kernel.boot(&plan, opened, &stop)?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, lab);

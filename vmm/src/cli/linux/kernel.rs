@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::failure::Failure;
+use crate::cli::opened::Opened;
 use crate::inject::Gear;
 use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
@@ -130,11 +131,11 @@ impl KernelArgs {
 
     /// Has it come up, and goes to where a schedule starts, or to the default site where
     /// `plan` names none. Gives up when `stop` is set.
-    pub fn boot(&self, plan: &Plan, stop: &AtomicBool) -> Result<Booted, Failure> {
+    pub fn boot(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
         // While the kernel boots this is also how often a busy CPU gets its timer's
         // interrupts.
         interrupt_after(Duration::from_millis(20));
-        let host = crate::cli::host::open()?;
+        let host = opened.host()?;
         let (running, file, image) = match &self.from {
             Some(from) => self.resume(&host, from, plan)?,
             None => self.up(&host, plan, stop)?,
@@ -197,7 +198,11 @@ impl KernelArgs {
         let to = self.save.clone().or_else(|| (!self.no_cache).then_some(kept));
         if let Some(to) = to {
             let bytes = running.save(host, about).map_err(LabError::from)?;
-            let written = cache::write(&to, &bytes);
+            let written = match &self.save {
+                // The sandbox lets no file be made beside it.
+                Some(to) => cache::overwrite(to, &bytes),
+                None => cache::write(&to, &bytes),
+            };
             match (written, &self.save) {
                 (Err(why), Some(_)) => return Err(LabError::from(why).into()),
                 // Without a cache it boots each time.

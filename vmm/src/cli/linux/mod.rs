@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
+use super::opened::Opened;
 use super::out::{Out, say};
 use crate::kernels::{CaseRow, Document, Row};
 use crate::report::{Kind, LinuxCase};
@@ -21,23 +22,23 @@ pub use kernel::{KernelArgs, Plan};
 use sweep::{How, Said, ending, header};
 
 /// Carries out the command.
-pub fn run(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
+pub fn run(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     if let Some(cache::Command::Cache { what }) = args.command {
         return cache::run(what, out);
     }
     match &args.what {
-        What { campaign: Some(file), .. } => campaign::campaign(args, file, out),
-        What { schedule: Some(schedule), .. } => one(args, schedule, out),
-        _ => sweeps(args, out),
+        What { campaign: Some(file), .. } => campaign::campaign(args, file, opened, out),
+        What { schedule: Some(schedule), .. } => one(args, schedule, opened, out),
+        _ => sweeps(args, opened, out),
     }
 }
 
-fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
+fn sweeps(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
     let plan = Plan { sites: sites.clone(), mutations: vec![args.kernel.mutate.clone()], schedule: None };
-    let mut booted = args.kernel.boot(&plan, &stop)?;
+    let mut booted = args.kernel.boot(&plan, opened, &stop)?;
     booted.lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, &booted.lab);
     said.line(&format!("{}\n", header(&document)), out)?;
@@ -54,10 +55,10 @@ fn sweeps(args: &Linux, out: &mut Out) -> Result<Ending, Failure> {
     Ok(ending)
 }
 
-fn one(args: &Linux, text: &str, out: &mut Out) -> Result<Ending, Failure> {
+fn one(args: &Linux, text: &str, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let plan = Plan { sites: Vec::new(), mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()) };
-    let mut booted = args.kernel.boot(&plan, &AtomicBool::new(false))?;
+    let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());
     let schedule = lab.schedule(text)?;

@@ -1,0 +1,157 @@
+//! The sandbox of a command: what it needs is opened, or named, before the rest is given up.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::args::{GuestArgs, ImageArgs};
+use super::command::{Cli, Command};
+use super::failure::Failure;
+use super::host;
+use super::linux::KernelArgs;
+use super::list::List;
+use super::opened::{Opened, call_ns};
+use super::output::OutputArgs;
+use crate::kernels::cache::{kernel_cache, machine_cache};
+use crate::kvm::Host;
+use crate::sandbox::{self, Files};
+
+/// Opens what a command needs, and confines the process to that.
+pub fn confine(cli: &Cli) -> Result<Opened, Failure> {
+    let bare = cli.common.no_sandbox;
+    let Some(mut needs) = Needs::of(&cli.command) else {
+        return Ok(Opened { bare, host: None, files: None, call_ns: (0, 0) });
+    };
+    if !bare {
+        sandbox::available()?;
+    }
+    let host = match needs.host {
+        Kvm::No => None,
+        Kvm::Measured => Some(host::open(bare)),
+        Kvm::Bare => Some(Host::open().map_err(Failure::from)),
+    };
+    needs.make()?;
+    let before = call_ns(host.as_ref());
+    if bare {
+        return Ok(Opened { bare, host, files: None, call_ns: (before, before) });
+    }
+    host::cpus();
+    sandbox::enter(&needs.files)?;
+    let after = call_ns(host.as_ref());
+    Ok(Opened { bare, host, files: Some(needs.files), call_ns: (before, after) })
+}
+
+/// Whether a command runs guests.
+#[derive(Clone, Copy, Default)]
+enum Kvm {
+    #[default]
+    No,
+    /// On a host that was measured.
+    Measured,
+    /// To measure it.
+    Bare,
+}
+
+/// What a command needs once it is confined.
+#[derive(Default)]
+struct Needs {
+    host: Kvm,
+    files: Files,
+}
+
+impl Needs {
+    /// Of a command; `None` for one that is not confined, since it runs guests in processes of
+    /// their own, which are.
+    fn of(command: &Command) -> Option<Self> {
+        let mut needs = Self::default();
+        needs.files.read.extend(std::env::current_exe()); // its hash is part of results
+        match command {
+            Command::List(List::Schemes { image, output, .. } | List::Scenarios { image, output }) => {
+                needs.image(image).output(output)
+            }
+            Command::List(List::Boundaries { guest, output, kernel, .. }) => {
+                needs.guest(guest).output(output).kernel(kernel)
+            }
+            Command::Run(args) => needs.guest(&args.guest).output(&args.how.output),
+            Command::Replay(args) => needs.guest(&args.guest).output(&args.how.output),
+            Command::Explain(args) => needs.guest(&args.guest),
+            Command::Campaign(args) => {
+                needs.guest(&args.guest).output(&args.output).reads([&args.file]).folder(args.out.as_ref())
+            }
+            Command::Bench(args) => {
+                needs.guest(&args.guest).output(&args.output).kernel(&args.kernel).reads([kernel_cache()])
+            }
+            Command::Explore(args) => needs.guest(&args.guest).output(&args.output).writes(args.graph.clone()),
+            Command::Compare(args) => needs.guest(&args.guest).output(&args.output),
+            Command::Merge(args) => needs.output(&args.output).reads(&args.dirs).folder(args.out.as_ref()),
+            Command::Report(args) => needs.output(&args.output).reads([&args.dir]),
+            Command::Agree(args) => needs.output(&args.output).reads(&args.files),
+            Command::Probe(args) if !args.rows.is_empty() => needs.on(Kvm::Bare),
+            Command::Probe(args) if !args.compare.is_empty() => needs.output(&args.output).reads(&args.compare),
+            Command::Probe(_) => return None,
+            Command::Linux(args) if args.command.is_some() => needs.folder(Some(&machine_cache())),
+            Command::Linux(args) => {
+                needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel).reads(&args.what.campaign);
+                if args.what.campaign.is_some() && args.kernel.kernel.is_none() && args.kernel.from.is_none() {
+                    needs.reads([Path::new("/")]) // the campaign names the kernel
+                } else {
+                    &mut needs
+                }
+            }
+        };
+        Some(needs)
+    }
+
+    fn on(&mut self, host: Kvm) -> &mut Self {
+        self.host = host;
+        self
+    }
+
+    fn reads(&mut self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> &mut Self {
+        self.files.read.extend(paths.into_iter().map(|path| path.as_ref().to_owned()));
+        self
+    }
+
+    fn writes(&mut self, paths: impl IntoIterator<Item = PathBuf>) -> &mut Self {
+        self.files.write.extend(paths);
+        self
+    }
+
+    fn folder(&mut self, path: Option<&PathBuf>) -> &mut Self {
+        self.files.folders.extend(path.cloned());
+        self
+    }
+
+    fn output(&mut self, output: &OutputArgs) -> &mut Self {
+        self.writes(output.files())
+    }
+
+    fn image(&mut self, image: &ImageArgs) -> &mut Self {
+        self.reads(&image.guest).reads(&image.entry)
+    }
+
+    fn guest(&mut self, guest: &GuestArgs) -> &mut Self {
+        self.on(Kvm::Measured).image(&guest.image)
+    }
+
+    fn kernel(&mut self, kernel: &KernelArgs) -> &mut Self {
+        let cache = Some(machine_cache()).filter(|_| !kernel.no_cache);
+        self.files.folders.extend(cache.filter(|dir| std::fs::create_dir_all(dir).is_ok()));
+        let files = [&kernel.kernel, &kernel.initrd, &kernel.symbols, &kernel.from];
+        self.reads(files.into_iter().flatten()).writes(kernel.save.clone())
+    }
+
+    /// Makes what is to be written, since nothing new can be made elsewhere later.
+    fn make(&mut self) -> Result<(), Failure> {
+        for dir in &self.files.folders {
+            std::fs::create_dir_all(dir).map_err(Failure::writing(dir))?;
+        }
+        for file in &self.files.write {
+            match OpenOptions::new().write(true).create_new(true).open(file) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(Failure::writing(file)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

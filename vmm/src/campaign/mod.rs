@@ -5,10 +5,12 @@
 //! `--shard` to machines; their results can be put together in any order.
 
 mod closure;
+mod disk;
 mod error;
 mod file;
 mod generate;
 mod plan;
+mod records;
 mod results;
 mod shard;
 mod store;
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use disk::{Disk, Output, Real};
 pub use error::Error;
 pub use file::Campaign;
 pub use results::{CellHeader, Header, Results, RowResult};
@@ -43,6 +46,8 @@ pub struct Options<'a> {
     pub out: Option<&'a Path>,
     /// Results of something else in `out` are thrown away.
     pub fresh: bool,
+    /// What writes them.
+    pub disk: &'a dyn Disk,
     /// Set from outside to stop at the next case.
     pub stop: &'a AtomicBool,
 }
@@ -110,7 +115,7 @@ pub fn run(
     let header = Header::new(&plan, host, options.shard);
     let (mut store, units) = match options.out {
         Some(dir) => {
-            let Opened { store, units, damaged } = Store::open(dir, &header, options.fresh)?;
+            let Opened { store, units, damaged } = Store::open(dir, &header, options.fresh, options.disk)?;
             damaged.iter().for_each(|what| watcher.damaged(what));
             (Some(store), units)
         }

@@ -9,36 +9,21 @@
 //! place of older ones.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::disk::{Disk, Output};
 use super::error::Error;
-use super::results::{FORMAT, Header, Results};
+use super::records;
+use super::results::{Header, Results};
 use super::tally::Tally;
 
 const HEADER: &str = "campaign.json";
 const UNITS: &str = "units.jsonl";
 const FINISHED: &str = "finished.json";
 const LOCK: &str = "lock";
-/// What a line begins with: the checksum of the rest.
-const SUM: &str = "{\"sum\":\"";
-
-/// A line of `units.jsonl`.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    unit: u64,
-    #[serde(flatten)]
-    tally: Tally,
-}
-
-/// What `finished.json` says: the checksum of the finished `units.jsonl`.
-#[derive(Serialize, Deserialize)]
-struct Finished {
-    units: String,
-}
+/// What a file is called until it is whole and takes the place of the older one.
+const NEW: &str = "new";
 
 /// What was read of a folder.
 struct Read {
@@ -58,23 +43,24 @@ pub struct Opened {
 }
 
 /// An open result folder.
-pub struct Store {
+pub struct Store<'a> {
     dir: PathBuf,
-    journal: File,
+    disk: &'a dyn Disk,
+    journal: Box<dyn Output>,
     /// Held while the folder is in use.
     _lock: File,
 }
 
-impl Store {
+impl<'a> Store<'a> {
     /// Opens a folder, or makes it. Results of something else are refused, or thrown away
     /// where `fresh`.
-    pub fn open(dir: &Path, header: &Header, fresh: bool) -> Result<Opened, Error> {
+    pub fn open(dir: &Path, header: &Header, fresh: bool, disk: &'a dyn Disk) -> Result<Opened<'a>, Error> {
         let refuse = |why: String| Error::Results { dir: dir.to_owned(), why };
         let foreign = dir.is_dir() && !dir.join(HEADER).exists() && !is_empty(dir)?;
         if foreign {
             return Err(refuse("the folder holds other files, and no results; choose an empty or a new one".into()));
         }
-        fs::create_dir_all(dir).map_err(Error::writing(dir))?;
+        disk.make_dir(dir).map_err(Error::writing(dir))?;
         let lock_path = dir.join(LOCK);
         let lock = File::create(&lock_path).map_err(Error::writing(&lock_path))?;
         if lock.try_lock().is_err() {
@@ -90,49 +76,51 @@ impl Store {
                     "these are results of {what}; choose another folder, or throw them away with --fresh"
                 )));
             }
-            check_sum(dir, &old)?;
             read = read_units(dir, header)?;
-            remove(&dir.join(FINISHED))?;
+            remove(disk, &dir.join(FINISHED))?;
             if !read.damaged.is_empty() {
-                write_units(dir, &read.units)?;
+                write_units(disk, dir, &read.units)?;
             }
-        } else if fresh {
-            remove(&dir.join(FINISHED))?;
-            remove(&dir.join(UNITS))?;
+        } else {
+            // Without a header, units are those of nothing that is known.
+            remove(disk, &dir.join(FINISHED))?;
+            remove(disk, &dir.join(UNITS))?;
+            // A power failure never leaves them beside the header that comes.
+            disk.sync_dir(dir).map_err(Error::writing(dir))?;
         }
-        write_header(dir, header)?;
+        write_header(disk, dir, header)?;
         let path = dir.join(UNITS);
-        let journal = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::writing(&path))?;
-        let store = Self { dir: dir.to_owned(), journal, _lock: lock };
+        let journal = disk.open(&path, false).map_err(Error::writing(&path))?;
+        let store = Self { dir: dir.to_owned(), disk, journal, _lock: lock };
         Ok(Opened { store, units: read.units, damaged: read.damaged })
     }
 
     /// Keeps a unit that was run to its end.
     pub fn add(&mut self, unit: u64, tally: &Tally) -> Result<(), Error> {
-        let mut line = line(unit, tally);
-        line.push('\n');
+        let path = self.dir.join(UNITS);
+        let line = records::line(unit, tally).map_err(|e| Error::writing(&path)(e.into()))? + "\n";
         // One write: a process that is killed leaves at most the last line cut off.
-        self.journal.write_all(line.as_bytes()).map_err(Error::writing(&self.dir.join(UNITS)))
+        self.journal.write(line.as_bytes()).map_err(Error::writing(&path))
     }
 
     /// Everything was run: sorts the lines.
     pub fn finish(self, units: &BTreeMap<u64, Tally>) -> Result<(), Error> {
-        write_units(&self.dir, units)?;
-        write_finished(&self.dir)
+        let bytes = write_units(self.disk, &self.dir, units)?;
+        write_finished(self.disk, &self.dir, &bytes)
     }
 }
 
 /// Writes a whole result folder.
-pub fn write(dir: &Path, results: &Results) -> Result<(), Error> {
+pub fn write(dir: &Path, results: &Results, disk: &dyn Disk) -> Result<(), Error> {
     if dir.is_dir() && !is_empty(dir)? {
         let why = "the folder is not empty; choose an empty or a new one".to_owned();
         return Err(Error::Results { dir: dir.to_owned(), why });
     }
-    fs::create_dir_all(dir).map_err(Error::writing(dir))?;
-    write_header(dir, &results.header)?;
-    write_units(dir, &results.units)?;
+    disk.make_dir(dir).map_err(Error::writing(dir))?;
+    write_header(disk, dir, &results.header)?;
+    let bytes = write_units(disk, dir, &results.units)?;
     if results.complete() {
-        write_finished(dir)?;
+        write_finished(disk, dir, &bytes)?;
     }
     // As `campaign --out` leaves it.
     let lock = dir.join(LOCK);
@@ -153,7 +141,6 @@ pub fn merge(dirs: &[PathBuf]) -> Result<Merged, Error> {
     let mut damaged = Vec::new();
     for dir in dirs {
         let header = read_header(dir)?;
-        check_sum(dir, &header)?;
         let read = read_units(dir, &header)?;
         damaged.extend(read.damaged);
         let units = read.units;
@@ -181,111 +168,64 @@ pub fn merge(dirs: &[PathBuf]) -> Result<Merged, Error> {
     whole.map(|(_, results)| Merged { results, damaged }).ok_or_else(no_dirs)
 }
 
-fn sum(bytes: &[u8]) -> String {
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(bytes))
-}
-
-/// A line without its end: an object whose first key is the checksum of the others.
-fn line(unit: u64, tally: &Tally) -> String {
-    let line = Line { unit, tally: tally.clone() };
-    let text = serde_json::to_string(&line).unwrap_or_else(|e| unreachable!("a tally has string keys only: {e}"));
-    format!("{SUM}{}\",{}", sum(text.as_bytes()), &text[1..])
-}
-
-/// Reads a line, which is as it was written or damaged, and how.
-fn read_line(line: &[u8]) -> Result<Line, String> {
-    const DIGITS: usize = 16;
-    let line = line.strip_suffix(b"\n").ok_or("it is cut off")?;
-    let rest = line.strip_prefix(SUM.as_bytes()).filter(|rest| rest.len() > DIGITS + 2);
-    let (digits, rest) = rest.ok_or("it has no checksum")?.split_at(DIGITS);
-    let rest = rest.strip_prefix(b"\",").ok_or("it has no checksum")?;
-    let text = [b"{", rest].concat();
-    if sum(&text).as_bytes() != digits {
-        return Err("its checksum is another".into());
-    }
-    serde_json::from_slice(&text).map_err(|e| e.to_string())
-}
-
+/// Whether a folder has nothing in it but what a campaign that had just begun left.
 fn is_empty(dir: &Path) -> Result<bool, Error> {
+    let header = Path::new(HEADER).with_extension(NEW);
     let mut names = fs::read_dir(dir).map_err(Error::reading(dir))?.flatten().map(|e| e.file_name());
-    Ok(names.all(|n| n == LOCK))
-}
-
-/// What every version of the header has.
-#[derive(Deserialize)]
-struct Version {
-    format: u32,
+    Ok(names.all(|n| n == LOCK || n == header.as_os_str()))
 }
 
 fn read_header(dir: &Path) -> Result<Header, Error> {
     let path = dir.join(HEADER);
-    let text = fs::read_to_string(&path).map_err(Error::reading(&path))?;
-    let bad = |why: String| Error::Results { dir: dir.to_owned(), why };
-    let not_one = |e: serde_json::Error| bad(format!("{HEADER} is not that of a result folder: {e}"));
-    let Version { format } = serde_json::from_str(&text).map_err(not_one)?;
-    if format != FORMAT {
-        return Err(bad(format!(
-            "these results are in format {format}, and this program reads format {FORMAT}: use the program that wrote \
-             them, or run the campaign again with --fresh"
-        )));
-    }
-    serde_json::from_str(&text).map_err(not_one)
+    let bytes = fs::read(&path).map_err(Error::reading(&path))?;
+    let text = String::from_utf8(bytes).map_err(|e| format!("is no text: {e}"));
+    let bad = |why: String| Error::Results { dir: dir.to_owned(), why: format!("{HEADER} {why}") };
+    text.and_then(|text| records::read_header(&text)).map_err(bad)
 }
 
-/// Refuses a header that is not as it was written.
-fn check_sum(dir: &Path, header: &Header) -> Result<(), Error> {
-    if header.checksum == header.sum() {
-        return Ok(());
-    }
-    let why = format!("{HEADER} is damaged: its checksum is another; run the campaign again with --fresh");
-    Err(Error::Results { dir: dir.to_owned(), why })
-}
-
-fn write_header(dir: &Path, header: &Header) -> Result<(), Error> {
-    let header = header.summed();
-    let mut text =
-        serde_json::to_string_pretty(&header).unwrap_or_else(|e| unreachable!("a header has string keys only: {e}"));
-    text.push('\n');
-    replace(&dir.join(HEADER), text.as_bytes())
+fn write_header(disk: &dyn Disk, dir: &Path, header: &Header) -> Result<(), Error> {
+    let path = dir.join(HEADER);
+    let text = records::header(header).map_err(|e| Error::writing(&path)(e.into()))?;
+    replace(disk, &path, text.as_bytes())
 }
 
 /// Notes the checksum of a `units.jsonl` that is whole.
-fn write_finished(dir: &Path) -> Result<(), Error> {
-    let path = dir.join(UNITS);
-    let units = sum(&fs::read(&path).map_err(Error::reading(&path))?);
+fn write_finished(disk: &dyn Disk, dir: &Path, units: &[u8]) -> Result<(), Error> {
     let path = dir.join(FINISHED);
-    let text = serde_json::to_string(&Finished { units }).map_err(|e| Error::writing(&path)(e.into()))?;
-    replace(&path, format!("{text}\n").as_bytes())
+    let text = records::finished(units).map_err(|e| Error::writing(&path)(e.into()))?;
+    replace(disk, &path, text.as_bytes())
 }
 
-fn write_units(dir: &Path, units: &BTreeMap<u64, Tally>) -> Result<(), Error> {
-    let mut text = BufWriter::new(Vec::new());
+/// Writes the lines of these units, and returns them.
+fn write_units(disk: &dyn Disk, dir: &Path, units: &BTreeMap<u64, Tally>) -> Result<Vec<u8>, Error> {
     let path = dir.join(UNITS);
+    let mut text = String::new();
     for (unit, tally) in units {
-        writeln!(text, "{}", line(*unit, tally)).map_err(Error::writing(&path))?;
+        text += &records::line(*unit, tally).map_err(|e| Error::writing(&path)(e.into()))?;
+        text.push('\n');
     }
-    let bytes = text.into_inner().map_err(|e| Error::writing(&path)(e.into_error()))?;
-    replace(&path, &bytes)
+    replace(disk, &path, text.as_bytes())?;
+    Ok(text.into_bytes())
 }
 
 /// Writes a file such that at any moment, a power failure included, either the old or the
 /// new one is there, whole.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let new = path.with_extension("new");
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let new = path.with_extension(NEW);
     let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let mut file = disk.open(&new, true)?;
+        file.write(bytes)?;
+        file.sync()
     };
     write().map_err(Error::writing(&new))?;
-    fs::rename(&new, path).map_err(Error::writing(path))?;
+    disk.rename(&new, path).map_err(Error::writing(path))?;
     let dir = path.parent().unwrap_or(path);
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::writing(dir))
+    disk.sync_dir(dir).map_err(Error::writing(dir))
 }
 
 /// Removes a file that may not be there.
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
+fn remove(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    match disk.remove(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::writing(path)(e)),
         _ => Ok(()),
     }
@@ -307,7 +247,7 @@ fn read_units(dir: &Path, header: &Header) -> Result<Read, Error> {
     let text = read_file(&path)?.unwrap_or_default();
     for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
         let place = format!("{}:{}", path.display(), number + 1);
-        let line = match read_line(line) {
+        let line = match records::read_line(line) {
             Ok(line) => line,
             Err(why) => {
                 read.damaged.push(format!("{place}: this record is damaged ({why}); its unit is to be run again"));
@@ -326,8 +266,7 @@ fn read_units(dir: &Path, header: &Header) -> Result<Read, Error> {
     }
     let place = dir.join(FINISHED);
     if let Some(bytes) = read_file(&place)? {
-        let finished = serde_json::from_slice::<Finished>(&bytes).map(|f| f.units == sum(&text));
-        match finished {
+        match records::is_finished(&bytes, &text) {
             Ok(true) => {}
             Ok(false) if !read.damaged.is_empty() => {}
             Ok(false) => read.damaged.push(format!("{}: it is not the file that was finished", path.display())),
@@ -335,24 +274,4 @@ fn read_units(dir: &Path, header: &Header) -> Result<Read, Error> {
         }
     }
     Ok(read)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_json_and_any_changed_bit_of_it_is_noticed() {
-        let written = line(7, &Tally { cases: 3, rechecked: 1, ..Tally::default() }) + "\n";
-        assert!(serde_json::from_str::<serde_json::Value>(&written).is_ok_and(|v| v["unit"] == 7));
-        assert!(read_line(written.as_bytes()).is_ok_and(|l| l.unit == 7 && l.tally.cases == 3));
-        for at in 0..written.len() {
-            for bit in 0..8 {
-                let mut bytes = written.clone().into_bytes();
-                bytes[at] ^= 1 << bit;
-                assert!(read_line(&bytes).is_err(), "byte {at}, bit {bit}");
-            }
-            assert!(read_line(&written.as_bytes()[..at]).is_err(), "cut off at {at}");
-        }
-    }
 }

@@ -107,6 +107,23 @@ impl Tally {
         }
     }
 
+    /// So many cases that passed.
+    pub fn passes(cases: u64) -> Self {
+        let mut tally = Self::default();
+        tally.add_passes(cases);
+        tally
+    }
+
+    /// Whether its counts add up, and are so small that no sum over units can overflow: what a
+    /// file says need not have been counted.
+    pub fn is_plausible(&self) -> bool {
+        const MOST_CASES: u64 = 1 << 36;
+        let counted: u128 = self.counts.values().map(|n| u128::from(*n)).sum();
+        let failed: u128 = self.failures.iter().map(|f| u128::from(f.cases)).sum();
+        let cases = u128::from(self.cases);
+        self.cases <= MOST_CASES && counted == cases && failed <= cases && self.rechecked <= MOST_CASES
+    }
+
     /// Adds what another set of cases came to.
     pub fn merge(&mut self, other: &Tally) {
         self.cases += other.cases;

@@ -90,6 +90,7 @@ pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut O
         shard: args.shard.unwrap_or(Shard::WHOLE),
         out: args.out.as_deref(),
         fresh: args.fresh,
+        disk: &campaign::Real,
         stop: &stop,
     };
     let outcome = campaign::run(campaign, guest, &host, &options, &mut Bar::new())?;
@@ -122,7 +123,7 @@ pub fn merge(args: &Merge, out: &mut Out) -> Result<Ending, Failure> {
     let merged = campaign::merge(&args.dirs)?;
     merged.damaged.iter().for_each(say);
     if let Some(dir) = &args.out {
-        campaign::write(dir, &merged.results)?;
+        campaign::write(dir, &merged.results, &campaign::Real)?;
     }
     kept(&merged.results, args.partial, &outputs, out)
 }

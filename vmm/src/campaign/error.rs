@@ -49,6 +49,16 @@ pub enum Error {
         /// What was said instead.
         why: crate::machine::Error,
     },
+    /// A thread could not be started.
+    #[error("thread {number} of {jobs} could not be started ({why}); ask for fewer with --jobs")]
+    Thread {
+        /// Which, from 1.
+        number: usize,
+        /// How many were to be.
+        jobs: usize,
+        /// Why not.
+        why: std::io::Error,
+    },
     /// A schedule of the campaign cannot be carried out.
     #[error("{path}: schedules: {scheme} / {scenario}: {why}")]
     Schedule {

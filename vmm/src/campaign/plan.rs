@@ -16,6 +16,9 @@ use crate::kvm::Host;
 use crate::machine::{self, Knobs};
 use crate::oracle::Expectation;
 
+/// Most random schedules of a campaign, all of which are held in memory, in about 64 bytes each.
+const MOST_DRAWN: u64 = 20_000_000;
+
 /// One scheme and scenario of a campaign.
 pub struct Cell {
     /// The scheme and scenario, as the image declares them.
@@ -75,6 +78,12 @@ impl Plan {
         let mut cells: Vec<Cell> = Vec::new();
         for scheme in schemes {
             for scenario in scenarios.iter().filter(|scenario| fit(scheme, scenario)) {
+                if let Generate::Random(random) = &campaign.generate.value
+                    && random.count.saturating_mul(cells.len() as u64 + 1) > MOST_DRAWN
+                {
+                    let why = format!("generate: random: more than {MOST_DRAWN} schedules in all; lower count");
+                    return Err(campaign.error(campaign.generate.line, why));
+                }
                 let target = Target { scheme: scheme.clone(), scenario: (*scenario).clone() };
                 let expected = resolve.expected(&target);
                 let first_unit = cells.last().map_or(0, |c| c.first_unit + c.units);

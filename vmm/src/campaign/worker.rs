@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use super::closure;
@@ -41,12 +42,17 @@ pub fn run_units(
     let pool = Pool { plan, host, pending, next: &next, stop };
     std::thread::scope(|scope| {
         let (send, receive) = channel();
-        for _ in 0..jobs.min(pending.len()) {
+        let mut failure = None;
+        let jobs = jobs.min(pending.len());
+        for number in 1..=jobs {
             let send = send.clone();
-            scope.spawn(move || pool.work(&send));
+            if let Err(why) = Builder::new().spawn_scoped(scope, move || pool.work(&send)) {
+                stop.store(true, Relaxed);
+                failure = Some(Error::Thread { number, jobs, why });
+                break;
+            }
         }
         drop(send);
-        let mut failure = None;
         for message in receive {
             let ended = message.and_then(|unit| if failure.is_none() { on_unit(unit) } else { Ok(()) });
             if let Err(e) = ended {

@@ -1,7 +1,6 @@
 //! `vmm compare`: schemes side by side.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,6 +11,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::OutputArgs;
+use super::progress::tick;
 use crate::compare::{self, Options, compare};
 use crate::image::Guest;
 use crate::image::declare::Declarations;
@@ -118,7 +118,7 @@ fn bar() -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
         bar.set_style(style);
     }
-    bar.enable_steady_tick(Duration::from_millis(200));
+    tick(&bar);
     bar
 }
 

@@ -35,7 +35,9 @@ pub fn confine(cli: &Cli) -> Result<Opened, Failure> {
     if bare {
         return Ok(Opened { bare, host, files: None, call_ns: (before, before) });
     }
+    // What reads files of the kernel's, and is used later.
     host::cpus();
+    crate::explore::memory::resident();
     sandbox::enter(&needs.files)?;
     let after = call_ns(host.as_ref());
     Ok(Opened { bare, host, files: Some(needs.files), call_ns: (before, after) })

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,6 +14,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
+use super::progress::tick;
 use super::run::story_of;
 use super::values;
 use crate::explore::{Bound, Config, Reductions, Report, explore};
@@ -103,6 +104,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
     let config = Config {
         max_states: args.max_states,
         max_memory: args.max_memory,
+        alone: true,
         jobs: args.jobs.map_or_else(cpus, usize::from),
         reductions: Reductions {
             collapse: !args.stepped,
@@ -173,7 +175,7 @@ fn bar() -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
         bar.set_style(style);
     }
-    bar.enable_steady_tick(Duration::from_millis(200));
+    tick(&bar);
     bar
 }
 

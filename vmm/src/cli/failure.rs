@@ -133,6 +133,7 @@ fn machine_code(e: &machine::Error) -> u8 {
 fn campaign_code(e: &campaign::Error) -> u8 {
     match e {
         campaign::Error::Machine { why, .. } => machine_code(why),
+        campaign::Error::Thread { .. } => 69,
         campaign::Error::Write { .. } => 74,
         _ => 65,
     }

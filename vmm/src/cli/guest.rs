@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::args::ImageArgs;
 use super::failure::Failure;
+use super::input;
 use crate::image::{Guest, Image};
 
 /// The image to test.
 pub fn load(args: &ImageArgs) -> Result<Arc<Guest>, Failure> {
     let read = |path: &std::path::Path| {
         let name = path.display().to_string();
-        match std::fs::read(path) {
+        match input::bytes(path, input::MOST_IMAGE) {
             Ok(bytes) => Ok((name, bytes)),
             Err(e) => Err(Failure::Image { name, why: e.to_string() }),
         }

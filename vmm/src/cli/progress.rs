@@ -7,6 +7,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::out::say;
 use crate::campaign::Watcher;
 
+/// Has a bar drawn several times a second, by a thread, where somebody looks.
+pub fn tick(bar: &ProgressBar) {
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(200));
+    }
+}
+
 /// A progress bar; hidden where nobody looks.
 pub struct Bar {
     bar: ProgressBar,
@@ -31,7 +38,7 @@ impl Watcher for Bar {
         self.bar.set_length(units);
         self.bar.set_position(done);
         self.bar.reset_eta();
-        self.bar.enable_steady_tick(Duration::from_millis(200));
+        tick(&self.bar);
         if done > 0 {
             self.bar.println(format!("vmm: {done} of {units} units were run before; going on from there"));
         }

@@ -14,6 +14,8 @@ pub struct Config {
     pub max_states: usize,
     /// Give up beyond so many bytes for states and frontier.
     pub max_memory: usize,
+    /// The process has nothing else to do, and `max_memory` is the most that all of it may take.
+    pub alone: bool,
     /// Threads, each with a VM of its own.
     pub jobs: usize,
     /// How states follow one another.
@@ -44,6 +46,7 @@ impl Default for Config {
         Self {
             max_states: 20_000_000,
             max_memory: 4 << 30,
+            alone: false,
             jobs: 1,
             reductions: Reductions::default(),
             keep_going: false,

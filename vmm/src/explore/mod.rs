@@ -22,6 +22,7 @@ mod confirm;
 mod dot;
 mod episodes;
 mod live;
+pub mod memory;
 mod packed;
 mod path;
 mod progress;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::Builder;
 
 use super::config::{Bound, Config, Error, Report};
+use super::memory;
 use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
@@ -139,10 +141,19 @@ impl Search {
             Some(Bound::Interrupted)
         } else if self.states.len() > self.config.max_states {
             Some(Bound::States)
-        } else if self.states.bytes() + self.frontier_bytes > self.config.max_memory {
+        } else if self.memory() > self.config.max_memory {
             Some(Bound::Memory)
         } else {
             None
+        }
+    }
+
+    /// Bytes that the search takes, or will as soon as it goes on.
+    fn memory(&self) -> usize {
+        let counted = self.states.bytes() + self.frontier_bytes;
+        match self.config.alone {
+            true => counted.max(memory::resident() + self.states.growth()),
+            false => counted,
         }
     }
 
@@ -165,9 +176,12 @@ impl Search {
         }
         std::thread::scope(|scope| {
             let parts = wave.chunks(share).zip(workers);
-            let threads: Vec<_> = parts.map(|(part, worker)| scope.spawn(move || work(worker, part))).collect();
+            let start = |(part, worker)| Builder::new().spawn_scoped(scope, move || work(worker, part));
+            let threads: Vec<_> = parts.map(start).collect();
             let mut out = Vec::with_capacity(wave.len() * 2);
             for thread in threads {
+                let thread = thread
+                    .map_err(|why| crate::machine::Error::Host(format!("a thread could not be started: {why}")))?;
                 match thread.join() {
                     Ok(part) => out.extend(part?),
                     Err(panic) => std::panic::resume_unwind(panic),

@@ -169,6 +169,17 @@ impl States {
         Next::State(at) // round and round
     }
 
+    /// Bytes that the set takes in addition while it grows, where it does so within the next few
+    /// states: a table and a list move to twice their room.
+    pub fn growth(&self) -> usize {
+        const FEW: usize = 1 << 15;
+        let grows = |len: usize, capacity: usize| len + FEW > capacity;
+        let table = self.ids.capacity() * 8 / 7 * (size_of::<(u128, Id)>() + 1);
+        let list = self.nodes.capacity() * size_of::<Node>();
+        2 * table * usize::from(grows(self.ids.len(), self.ids.capacity()))
+            + 2 * list * usize::from(grows(self.nodes.len(), self.nodes.capacity()))
+    }
+
     /// Bytes of memory that the set takes.
     pub fn bytes(&self) -> usize {
         // A control byte and the pair for each slot; the table holds a power of two.

@@ -1,5 +1,7 @@
 //! Machines that have come up, kept in files, so that a kernel boots once.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::pc::{Error, Header, Saved};
@@ -75,7 +77,15 @@ fn files() -> Result<Vec<PathBuf>, Error> {
 
 /// A file's bytes.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|why| Error::File { path: path.to_owned(), why })
+    /// A machine's RAM is smaller, even if it does not pack at all.
+    const MOST: u64 = 4 << 30;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));
+    let fits = read.and_then(|_| match bytes.len() as u64 > MOST {
+        true => Err(std::io::Error::other(format!("it has more than {} GiB", MOST >> 30))),
+        false => Ok(()),
+    });
+    fits.map(|()| bytes).map_err(|why| Error::File { path: path.to_owned(), why })
 }
 
 /// Writes a machine's bytes over those of a file; one that was cut off is refused when it is read.

@@ -30,6 +30,9 @@ pub enum Error {
         /// What mmap said.
         why: String,
     },
+    /// The watchdog over runs of guests could not be started.
+    #[error("no watchdog, without which no guest is run: {0}")]
+    Watchdog(String),
     /// An ioctl failed.
     #[error("{call}: {errno}")]
     Ioctl {

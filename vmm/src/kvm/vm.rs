@@ -63,7 +63,7 @@ impl Vm {
             kernel_gs: 0,
             lazy: LazyId::default(),
         };
-        let (watch, kernel_gs) = (Watch::new(), KernelGs::default());
+        let (watch, kernel_gs) = (Watch::new()?, KernelGs::default());
         let no_event_nmi = host.quirks().no_event_nmi;
         let nmi_raised = false;
         Ok(Self {

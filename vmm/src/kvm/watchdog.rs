@@ -7,8 +7,10 @@
 //! before KVM_RUN is entered has no effect.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Once, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
+
+use super::Error;
 
 /// What the watchdog knows of one vCPU.
 #[derive(Default)]
@@ -22,7 +24,7 @@ pub struct Watch {
 const TICK: Duration = Duration::from_millis(10);
 static LIMIT_TICKS: AtomicU64 = AtomicU64::new(30);
 static WATCHES: Mutex<Vec<Weak<Watch>>> = Mutex::new(Vec::new());
-static START: Once = Once::new();
+static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
 
 /// Sets how long one run may last, for all vCPUs of this process (300 ms unless
 /// told). What is interrupted is judged by stepping, so that a slow machine
@@ -33,14 +35,15 @@ pub fn interrupt_after(limit: Duration) {
 }
 
 impl Watch {
-    /// A new vCPU's watch; starts the watchdog with the first one.
-    pub fn new() -> Arc<Self> {
-        START.call_once(start);
+    /// A new vCPU's watch; starts the watchdog with the first one. Without a watchdog no guest
+    /// runs, since one that does not end would never be left.
+    pub fn new() -> Result<Arc<Self>, Error> {
+        STARTED.get_or_init(start).clone().map_err(Error::Watchdog)?;
         let watch = Arc::new(Watch::default());
         let mut all = WATCHES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         all.retain(|w| w.strong_count() > 0);
         all.push(Arc::downgrade(&watch));
-        watch
+        Ok(watch)
     }
 
     /// Brackets one KVM_RUN.
@@ -67,15 +70,11 @@ fn thread_id() -> i32 {
 
 extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-fn start() {
-    if let Err(e) = vmm_sys_util::signal::register_signal_handler(signal(), ignore) {
-        log::error!("no watchdog: the signal handler was refused: {e}");
-        return;
-    }
+fn start() -> Result<(), String> {
+    vmm_sys_util::signal::register_signal_handler(signal(), ignore)
+        .map_err(|e| format!("its signal's handler was refused: {e}"))?;
     let spawned = std::thread::Builder::new().name("watchdog".into()).spawn(watch_all);
-    if let Err(e) = spawned {
-        log::error!("no watchdog: its thread was refused: {e}");
-    }
+    spawned.map(drop).map_err(|e| format!("its thread was refused: {e}"))
 }
 
 fn watch_all() {

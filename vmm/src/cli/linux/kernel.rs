@@ -9,7 +9,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::failure::Failure;
+use crate::cli::input;
 use crate::cli::opened::Opened;
+use crate::cli::progress::tick;
 use crate::inject::Gear;
 use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
@@ -276,7 +278,7 @@ fn bad(file: &Path, why: Error) -> Failure {
 
 /// A file's bytes.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let read = std::fs::read(path).map_err(|why| Error::File { path: path.to_owned(), why });
+    let read = input::bytes(path, input::MOST_KERNEL).map_err(|why| Error::File { path: path.to_owned(), why });
     Ok(read.map_err(LabError::from)?)
 }
 
@@ -286,7 +288,7 @@ pub fn bar(template: &str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.enable_steady_tick(Duration::from_millis(200));
+    tick(&bar);
     bar
 }
 

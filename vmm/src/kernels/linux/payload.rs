@@ -58,38 +58,48 @@ fn word(file: &[u8], at: usize) -> Result<usize, Error> {
     Ok(word as usize)
 }
 
+/// Most bytes that a payload may unpack to: a kernel with all of its debugging information has less.
+const MOST: usize = 1 << 30;
+/// Most memory that an xz or lzma decoder may take; kernels are packed with 32 MiB at most.
+const DECODER_KIB: u32 = 256 << 10;
+
 fn unpack(packed: &[u8]) -> Result<Vec<u8>, Error> {
     let bad = |how: &str, why: String| Error::Image(format!("its {how} payload does not unpack: {why}"));
-    let mut out = Vec::new();
-    match packed {
-        [0x7f, b'E', b'L', b'F', ..] => out.extend_from_slice(packed),
-        [0x1f, 0x8b, ..] => {
-            let done = flate2::read::GzDecoder::new(packed).read_to_end(&mut out);
-            done.map_err(|e| bad("gzip", e.to_string()))?;
+    let all = |how: &'static str, from: &mut dyn Read| {
+        let mut out = Vec::new();
+        from.take(MOST as u64 + 1).read_to_end(&mut out).map_err(|e| bad(how, e.to_string()))?;
+        match out.len() > MOST {
+            true => Err(bad(how, too_large())),
+            false => Ok(out),
         }
+    };
+    // What follows an xz or lzma stream is its unpacked size, which is no part of it.
+    let stream = &packed[..packed.len().saturating_sub(4)];
+    match packed {
+        [0x7f, b'E', b'L', b'F', ..] => Ok(packed.to_vec()),
+        [0x1f, 0x8b, ..] => all("gzip", &mut flate2::read::GzDecoder::new(packed)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let mut decoder =
-                ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| bad("zstd", e.to_string()))?;
-            decoder.read_to_end(&mut out).map_err(|e| bad("zstd", e.to_string()))?;
+            let decoder = ruzstd::decoding::StreamingDecoder::new(packed);
+            all("zstd", &mut decoder.map_err(|e| bad("zstd", e.to_string()))?)
         }
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            // What follows the stream is its unpacked size, which the decoder would
-            // take for garbage: its error is one only where nothing was unpacked.
-            let done = lzma_rs::xz_decompress(&mut &packed[..packed.len() - 4], &mut out);
-            done.map_err(|e| bad("xz", format!("{e:?}")))?;
+            all("xz", &mut lzma_rust2::XzReader::new_mem_limit(stream, false, DECODER_KIB))
         }
         [0x5d, 0, 0, _, ..] => {
-            let done = lzma_rs::lzma_decompress(&mut &packed[..packed.len() - 4], &mut out);
-            done.map_err(|e| bad("lzma", format!("{e:?}")))?;
+            let decoder = lzma_rust2::LzmaReader::new_mem_limit(stream, DECODER_KIB, None);
+            all("lzma", &mut decoder.map_err(|e| bad("lzma", e.to_string()))?)
         }
-        [0x02, 0x21, 0x4c, 0x18, rest @ ..] => out = lz4_legacy(rest).map_err(|e| bad("LZ4", e))?,
+        [0x02, 0x21, 0x4c, 0x18, rest @ ..] => lz4_legacy(rest).map_err(|e| bad("LZ4", e)),
         [a, b, c, d, ..] => {
             let magic = format!("{a:02x} {b:02x} {c:02x} {d:02x}");
-            return Err(Error::Image(format!("its payload is packed in a way not known here (it begins {magic})")));
+            Err(Error::Image(format!("its payload is packed in a way not known here (it begins {magic})")))
         }
-        _ => return Err(Error::Image("its payload is empty".into())),
+        _ => Err(Error::Image("its payload is empty".into())),
     }
-    Ok(out)
+}
+
+fn too_large() -> String {
+    format!("it is larger than {} MiB, which no kernel is", MOST >> 20)
 }
 
 /// LZ4's legacy frame: blocks of at most 8 MiB, each behind its length. The kernel's
@@ -104,6 +114,9 @@ fn lz4_legacy(mut rest: &[u8]) -> Result<Vec<u8>, String> {
         }
         let block = tail.get(..len).ok_or("a block is cut short")?;
         out.extend(lz4_flex::block::decompress(block, BLOCK).map_err(|e| e.to_string())?);
+        if out.len() > MOST {
+            return Err(too_large());
+        }
         rest = &tail[len..];
     }
     Ok(out)

@@ -19,6 +19,10 @@ const MAGIC: &[u8; 8] = b"NMI-PC\0\x01";
 const PAGE: usize = 4096;
 /// Pages that are packed together.
 const CHUNK: usize = 256;
+/// Most bytes of RAM, as for a kernel that boots.
+const MOST_RAM: u64 = 3072 << 20;
+/// Most bytes of a header, unpacked: kernels have a few hundred thousand symbols.
+const MOST_HEADER: usize = 512 << 20;
 
 /// What a file says of the machine besides RAM.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -157,6 +161,12 @@ fn put(out: &mut Vec<u8>, part: &[u8]) {
     out.extend(part);
 }
 
+/// Unpacks a part that says itself how large it is, which is `most` bytes at most.
+fn unpack(part: &[u8], most: usize) -> Option<Vec<u8>> {
+    let (size, packed) = lz4_flex::block::uncompressed_size(part).ok().filter(|(size, _)| *size <= most)?;
+    lz4_flex::block::decompress(packed, size).ok()
+}
+
 /// Takes a part from the front, behind its length.
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, tail) = rest.split_first_chunk::<8>()?;
@@ -171,10 +181,11 @@ impl Saved {
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
         let (header, mut rest) = parts(bytes)?;
         let damaged = || Error::Saved("it is damaged: its pages do not unpack".into());
-        let mut ram = vec![0; usize::try_from(header.ram_bytes).map_err(|_| damaged())?];
+        let bytes = Some(header.ram_bytes).filter(|bytes| *bytes <= MOST_RAM).and_then(|b| usize::try_from(b).ok());
+        let mut ram = vec![0; bytes.ok_or_else(damaged)?];
         while !rest.is_empty() {
             let raw = take(&mut rest).ok_or_else(damaged)?;
-            let raw = lz4_flex::block::decompress_size_prepended(raw).map_err(|_| damaged())?;
+            let raw = unpack(raw, CHUNK * (PAGE + 4)).ok_or_else(damaged)?;
             let (pages, content) = raw.split_at(raw.len() / (PAGE + 4) * 4);
             for (page, content) in pages.as_chunks::<4>().0.iter().zip(content.chunks(PAGE)) {
                 let at = u32::from_le_bytes(*page) as usize * PAGE;
@@ -202,7 +213,7 @@ fn parts(bytes: &[u8]) -> Result<(Header, &[u8]), Error> {
         return Err(bad("it is damaged: its checksum is another"));
     }
     let mut rest = &body[MAGIC.len()..];
-    let header = take(&mut rest).and_then(|h| lz4_flex::block::decompress_size_prepended(h).ok());
+    let header = take(&mut rest).and_then(|h| unpack(h, MOST_HEADER));
     let header = header.ok_or_else(|| bad("it is damaged: its header does not unpack"))?;
     let header = serde_json::from_slice(&header).map_err(|e| bad(&format!("its header is not as expected: {e}")))?;
     Ok((header, rest))

@@ -1,1 +1,4 @@
-//! whole-program tests live in `tests/`.
+//! What the tests of the whole program share, which are in `tests/`.
+
+pub mod elf;
+pub mod fuzz;

@@ -5,8 +5,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::elf::{CODE, DATA, END, HANG, HLT, READY, Segment, Tiny, UD2};
 use common::{Done, vmm};
+use tests::elf::{CODE, DATA, END, HANG, HLT, READY, Segment, Tiny, UD2};
 
 fn with(bytes: &[u8], args: &[&str]) -> Done {
     let dir = tempfile::tempdir().unwrap();

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::elf::{END, READY, Tiny};
 use common::gcc;
 use proptest::prelude::*;
+use tests::elf::{END, READY, Tiny};
 use vmm::image::file::BUILTIN;
 use vmm::image::{Guest, Image, link, manifest};
 use vmm::kvm::{Host, Vm};

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::elf::{CODE, END, HANG, READY, Tiny};
 use common::{Done, vmm};
+use tests::elf::{CODE, END, HANG, READY, Tiny};
 
 /// Clears the screen, sets the title, colours, and pretends; with a C1 control as UTF-8 has it.
 const MESSAGE: &str = "\u{1b}[2J\u{1b}]0;pwned\u{7}\u{1b}[31mpass\r\n  verdict pass\nverdict   pass\nok 1 all \

@@ -204,11 +204,11 @@ fn what_is_no_kernel_is_told_in_one_line() {
     image[0x206..0x208].copy_from_slice(&0x20fu16.to_le_bytes());
     image[0x24c..0x250].copy_from_slice(&0x1000u32.to_le_bytes());
     refused(&file("cut-payload", &image), &["beyond the file's end"]);
-    let tiny = common::elf::Tiny::new(&[common::elf::HLT]);
+    let tiny = tests::elf::Tiny::new(&[tests::elf::HLT]);
     refused(&file("no-symbols", &tiny.bytes()), &["CONFIG_KALLSYMS is off", "--symbols"]);
-    refused(&file("class", &common::elf::Tiny { class: 1, ..tiny.clone() }.bytes()), &["ELF"]);
-    refused(&file("arm", &common::elf::Tiny { machine: 183, ..tiny.clone() }.bytes()), &["Aarch64"]);
-    refused(&file("shared", &common::elf::Tiny { kind: 3, ..tiny }.bytes()), &["not a kernel"]);
+    refused(&file("class", &tests::elf::Tiny { class: 1, ..tiny.clone() }.bytes()), &["ELF"]);
+    refused(&file("arm", &tests::elf::Tiny { machine: 183, ..tiny.clone() }.bytes()), &["Aarch64"]);
+    refused(&file("shared", &tests::elf::Tiny { kind: 3, ..tiny }.bytes()), &["not a kernel"]);
     vmm(&["linux", "--sweep"]).exits(2).says(&["--kernel"]);
     vmm(&["linux", "--kernel", "x"]).exits(2);
     let campaign = file("campaign.toml", b"name = 'x'\nkernel = 'k'\nrum = 1\n");

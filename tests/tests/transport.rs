@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::elf::{END, HLT, READY, Tiny};
 use common::vmm;
+use tests::elf::{END, HLT, READY, Tiny};
 
 const RUN: [&str; 7] = ["run", "--scheme", "xen-flag", "--scenario", "short-ud-fault", "--schedule", ""];
 

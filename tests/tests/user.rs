@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::elf::{END, HLT, READY, Tiny};
 use common::{campaign, vmm};
+use tests::elf::{END, HLT, READY, Tiny};
 
 fn targets() -> [&'static str; 4] {
     ["--scheme", "mainline", "--scenario", "user"]

@@ -1,7 +1,6 @@
 //! Runs the program and looks at what it did.
 #![allow(dead_code)] // each test file uses a part of this
 
-pub mod elf;
 pub mod gcc;
 
 use std::path::{Path, PathBuf};

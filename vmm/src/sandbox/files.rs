@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AddRuleError, AddRulesError, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+    PathFdError, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
 };
 
 use super::Error;
@@ -50,7 +50,11 @@ pub(super) fn restrict(files: &Files) -> Result<(), Error> {
 }
 
 fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, Error> {
-    let Ok(there) = PathFd::new(path) else { return Ok(rules) };
+    let there = match PathFd::new(path) {
+        Ok(there) => there,
+        Err(PathFdError::OpenCall { source, .. }) if is_scarcity(&source) => return Err(Error::Rules(source)),
+        Err(_) => return Ok(rules),
+    };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(WANTED) };
     // An error takes the rules with it.
     let spare = rules.try_clone().map_err(Error::Rules)?;
@@ -64,4 +68,9 @@ fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Resu
         }
         other => Ok(other?),
     }
+}
+
+/// Whether the host had nothing left to open a file with: then it may be there all the same.
+fn is_scarcity(e: &std::io::Error) -> bool {
+    e.raw_os_error().is_some_and(|e| [libc::EMFILE, libc::ENFILE, libc::ENOMEM].contains(&e))
 }

@@ -32,6 +32,9 @@ pub enum Error {
     /// The handler for system calls that are not allowed cannot be set.
     #[error("no sandbox: no handler for SIGSYS ({0}); --no-sandbox runs without")]
     Handler(std::io::Error),
+    /// Which threads there are is not known.
+    #[error("no sandbox: /proc/self/task cannot be read ({0}); --no-sandbox runs without")]
+    Unseen(std::io::Error),
     /// There is a thread that would not be confined.
     #[error("no sandbox: {0} threads run already, and only this one would be confined; a defect of vmm, please report")]
     Threads(usize),
@@ -56,14 +59,14 @@ pub fn enter(files: &Files) -> Result<(), Error> {
 /// Waits until this is the only thread: one that was joined is listed for a moment longer.
 fn alone() -> Result<(), Error> {
     const TRIES: u32 = 1000;
-    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    let threads = || std::fs::read_dir("/proc/self/task").map(Iterator::count).map_err(Error::Unseen);
     for _ in 0..TRIES {
-        if threads() == 1 {
+        if threads()? == 1 {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    Err(Error::Threads(threads()))
+    Err(Error::Threads(threads()?))
 }
 
 /// Of the files that [`enter`] left, leaves only these. No other thread may run yet.

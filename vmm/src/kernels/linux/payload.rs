@@ -32,7 +32,7 @@ pub fn vmlinux(file: Vec<u8>) -> Result<Vec<u8>, Error> {
     let packed = file
         .get(start..start + word(&file, PAYLOAD_LENGTH)?)
         .ok_or_else(|| Error::Image("its setup header names a payload beyond the file's end".into()))?;
-    let elf = unpack(packed)?;
+    let elf = unpack(packed, MOST)?;
     match elf.starts_with(b"\x7fELF") {
         true => x86_64(elf),
         false => Err(Error::Image("its payload is no ELF file".into())),
@@ -63,13 +63,14 @@ const MOST: usize = 1 << 30;
 /// Most memory that an xz or lzma decoder may take; kernels are packed with 32 MiB at most.
 const DECODER_KIB: u32 = 256 << 10;
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, Error> {
+/// Unpacks what is not larger than `most` bytes.
+fn unpack(packed: &[u8], most: usize) -> Result<Vec<u8>, Error> {
     let bad = |how: &str, why: String| Error::Image(format!("its {how} payload does not unpack: {why}"));
     let all = |how: &'static str, from: &mut dyn Read| {
         let mut out = Vec::new();
-        from.take(MOST as u64 + 1).read_to_end(&mut out).map_err(|e| bad(how, e.to_string()))?;
-        match out.len() > MOST {
-            true => Err(bad(how, too_large())),
+        from.take(most as u64 + 1).read_to_end(&mut out).map_err(|e| bad(how, e.to_string()))?;
+        match out.len() > most {
+            true => Err(bad(how, too_large(most))),
             false => Ok(out),
         }
     };
@@ -89,7 +90,7 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, Error> {
             let decoder = lzma_rust2::LzmaReader::new_mem_limit(stream, DECODER_KIB, None);
             all("lzma", &mut decoder.map_err(|e| bad("lzma", e.to_string()))?)
         }
-        [0x02, 0x21, 0x4c, 0x18, rest @ ..] => lz4_legacy(rest).map_err(|e| bad("LZ4", e)),
+        [0x02, 0x21, 0x4c, 0x18, rest @ ..] => lz4_legacy(rest, most).map_err(|e| bad("LZ4", e)),
         [a, b, c, d, ..] => {
             let magic = format!("{a:02x} {b:02x} {c:02x} {d:02x}");
             Err(Error::Image(format!("its payload is packed in a way not known here (it begins {magic})")))
@@ -98,13 +99,13 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn too_large() -> String {
-    format!("it is larger than {} MiB, which no kernel is", MOST >> 20)
+fn too_large(most: usize) -> String {
+    format!("it is larger than {} MiB, which no kernel is", most >> 20)
 }
 
 /// LZ4's legacy frame: blocks of at most 8 MiB, each behind its length. The kernel's
 /// build appends four bytes, the unpacked size, which end it.
-fn lz4_legacy(mut rest: &[u8]) -> Result<Vec<u8>, String> {
+fn lz4_legacy(mut rest: &[u8], most: usize) -> Result<Vec<u8>, String> {
     const BLOCK: usize = 8 << 20;
     let mut out = Vec::new();
     while let Some((head, tail)) = rest.split_first_chunk::<4>() {
@@ -114,8 +115,8 @@ fn lz4_legacy(mut rest: &[u8]) -> Result<Vec<u8>, String> {
         }
         let block = tail.get(..len).ok_or("a block is cut short")?;
         out.extend(lz4_flex::block::decompress(block, BLOCK).map_err(|e| e.to_string())?);
-        if out.len() > MOST {
-            return Err(too_large());
+        if out.len() > most {
+            return Err(too_large(most));
         }
         rest = &tail[len..];
     }
@@ -141,10 +142,32 @@ mod tests {
         assert!(text.contains("beyond the file's end"), "{text}");
     }
 
+    /// Two MiB of zeros, packed as kernels are, each in a few hundred bytes.
+    const ZEROS: [(&str, &[u8]); 5] = [
+        ("gzip", include_bytes!("../../../../fuzz/corpus/kernel/zeros.gz")),
+        ("zstd", include_bytes!("../../../../fuzz/corpus/kernel/zeros.zst")),
+        ("xz", include_bytes!("../../../../fuzz/corpus/kernel/zeros.xz")),
+        ("lzma", include_bytes!("../../../../fuzz/corpus/kernel/zeros.lzma")),
+        ("LZ4", include_bytes!("../../../../fuzz/corpus/kernel/zeros.lz4")),
+    ];
+
+    #[test]
+    fn a_payload_unpacks_up_to_its_limit_and_no_further() {
+        const BYTES: usize = 2 << 20;
+        for (how, packed) in ZEROS {
+            // The kernel's build puts the unpacked size behind all but gzip.
+            let payload = [packed, &(BYTES as u32).to_le_bytes()[..]].concat();
+            assert_eq!(unpack(&payload, BYTES).unwrap(), vec![0; BYTES], "{how}");
+            let text = unpack(&payload, BYTES - 1).unwrap_err().to_string();
+            assert!(text.contains(how) && text.contains("larger than"), "{text}");
+            assert!(unpack(&payload[..payload.len() / 2], BYTES).is_err(), "{how}");
+        }
+    }
+
     #[test]
     fn lz4_in_its_legacy_frame_unpacks() {
         // One literal run of four bytes, as a block behind its length, then the size.
         let frame = [&[5, 0, 0, 0][..], &[0x40, b'a', b'b', b'c', b'd'], &[4, 0, 0, 0]].concat();
-        assert_eq!(lz4_legacy(&frame).unwrap(), b"abcd");
+        assert_eq!(lz4_legacy(&frame, MOST).unwrap(), b"abcd");
     }
 }

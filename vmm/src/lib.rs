@@ -3,7 +3,8 @@
 //! The rooms, from the top down. A room uses only those below it, and no files of one room use
 //! each other in a circle; `tests/tests/house` checks both.
 //!
-//! - [`cli`] reads the command line, and [`report`] shows what came of it.
+//! - [`cli`] reads the command line, and [`report`] shows what came of it. [`sandbox`] confines the
+//!   process in between.
 //! - [`campaign`] turns a file into runs. [`compare`] and [`bench`] measure costs and times.
 //! - [`explore`] searches every pattern of arrivals.
 //! - [`kernels`] runs real kernels on a machine of its own.

@@ -10,7 +10,7 @@ use super::tree::Tree;
 pub const ROOMS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["report"],
+    &["sandbox", "report"],
     &["debug"],
     &["campaign"],
     &["compare", "bench"],

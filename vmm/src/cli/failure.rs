@@ -68,6 +68,14 @@ pub enum Failure {
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
     Linux(#[from] crate::kernels::LabError),
+    /// The host had nothing left to open a file with.
+    #[error("{name}: {why}")]
+    Scarce {
+        /// The file.
+        name: String,
+        /// What the host says.
+        why: std::io::Error,
+    },
     /// The process could not be confined.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
@@ -97,7 +105,7 @@ impl Failure {
             | Failure::Replay(_)
             | Failure::Image { .. }
             | Failure::Input { .. } => 65,
-            Failure::Inexact(_) | Failure::Sandbox(_) => 69,
+            Failure::Inexact(_) | Failure::Sandbox(_) | Failure::Scarce { .. } => 69,
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
@@ -105,6 +113,11 @@ impl Failure {
             Failure::Write { .. } => 74,
         }
     }
+}
+
+/// Whether the host had nothing left to open a file with: the file may be good.
+pub fn is_scarcity(why: &std::io::Error) -> bool {
+    why.raw_os_error().is_some_and(|e| [libc::EMFILE, libc::ENFILE, libc::ENOMEM].contains(&e))
 }
 
 impl Ending {
@@ -134,6 +147,7 @@ fn campaign_code(e: &campaign::Error) -> u8 {
     match e {
         campaign::Error::Machine { why, .. } => machine_code(why),
         campaign::Error::Thread { .. } => 69,
+        campaign::Error::Read { why, .. } | campaign::Error::Write { why, .. } if is_scarcity(why) => 69,
         campaign::Error::Write { .. } => 74,
         _ => 65,
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::args::ImageArgs;
-use super::failure::Failure;
+use super::failure::{Failure, is_scarcity};
 use super::input;
 use crate::image::{Guest, Image};
 
@@ -13,6 +13,7 @@ pub fn load(args: &ImageArgs) -> Result<Arc<Guest>, Failure> {
         let name = path.display().to_string();
         match input::bytes(path, input::MOST_IMAGE) {
             Ok(bytes) => Ok((name, bytes)),
+            Err(why) if is_scarcity(&why) => Err(Failure::Scarce { name, why }),
             Err(e) => Err(Failure::Image { name, why: e.to_string() }),
         }
     };

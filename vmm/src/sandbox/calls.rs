@@ -8,7 +8,7 @@ use seccompiler::{
     TargetArch,
 };
 
-use super::Error;
+use super::error::Error;
 
 /// What is allowed whatever its arguments are. Files among them are restricted by Landlock.
 const ALLOWED: &[i64] = &[

@@ -7,7 +7,7 @@ use landlock::{
     PathFdError, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
 };
 
-use super::Error;
+use super::error::Error;
 
 /// What a command does with files. What is not there is left out: it cannot be opened anyway.
 #[derive(Clone, Debug, Default)]

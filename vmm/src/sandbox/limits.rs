@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::Error;
+use super::error::Error;
 
 /// No core dumps, which would hold a guest's memory, and no raising of the number of descriptors.
 pub(super) fn lower() -> Result<(), Error> {

@@ -33,9 +33,9 @@ struct Read {
 }
 
 /// An open result folder, what is there, and what of it is damaged.
-pub struct Opened {
+pub struct Opened<'a> {
     /// The result folder, opened to write to.
-    pub store: Store,
+    pub store: Store<'a>,
     /// Units that need not be run again.
     pub units: BTreeMap<u64, Tally>,
     /// What is damaged, in words; its units are not among `units`.

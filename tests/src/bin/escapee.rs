@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use vmm::kvm::{Exit, Host, Vm};
-use vmm::sandbox::{Files, enter};
+use vmm::sandbox::{Calls, Files, enter};
 
 /// Deeds by their names.
 fn attempt(deed: &str, parent: nix::unistd::Pid) -> Result<(), String> {
@@ -69,8 +69,8 @@ fn main() -> ExitCode {
     let _ = HOST.set(Host::open().expect("KVM"));
     let parent = nix::unistd::getppid();
     if !free {
-        let files = Files { read: vec!["read".into()], write: vec![], folders: vec!["out".into()] };
-        enter(&files).expect("a kernel with Landlock and seccomp");
+        let files = Files { read: vec!["read".into()], write: vec![], folders: vec!["out".into()], sockets: vec![] };
+        enter(&files, Calls::Usual).expect("a kernel with Landlock and seccomp");
     }
     match std::thread::spawn(move || attempt(&deed, parent)).join() {
         Ok(Ok(())) => ExitCode::SUCCESS,

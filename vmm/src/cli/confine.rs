@@ -14,7 +14,7 @@ use super::opened::{Opened, call_ns};
 use super::output::OutputArgs;
 use crate::kernels::cache::{kernel_cache, machine_cache};
 use crate::kvm::Host;
-use crate::sandbox::{self, Files};
+use crate::sandbox::{self, Calls, Files};
 
 /// Opens what a command needs, and confines the process to that.
 pub fn confine(cli: &Cli) -> Result<Opened, Failure> {
@@ -38,7 +38,7 @@ pub fn confine(cli: &Cli) -> Result<Opened, Failure> {
     // What reads files of the kernel's, and is used later.
     host::cpus();
     crate::explore::memory::resident();
-    sandbox::enter(&needs.files)?;
+    sandbox::enter(&needs.files, needs.calls)?;
     let after = call_ns(host.as_ref());
     Ok(Opened { bare, host, files: Some(needs.files), call_ns: (before, after) })
 }
@@ -59,6 +59,7 @@ enum Kvm {
 struct Needs {
     host: Kvm,
     files: Files,
+    calls: Calls,
 }
 
 impl Needs {

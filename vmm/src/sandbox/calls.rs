@@ -69,20 +69,43 @@ const ALLOWED: &[i64] = &[
     libc::SYS_landlock_restrict_self,
 ];
 
+/// What a command that waits for a connection needs besides. None of it makes one to elsewhere.
+const LISTENING: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_getsockname,
+    libc::SYS_listen,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_socket,
+];
+
+/// Which system calls a command needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Calls {
+    /// Those of all commands.
+    #[default]
+    Usual,
+    /// Those to wait for a connection, too.
+    Listening,
+}
+
 /// The type in the number of KVM's ioctls (`KVMIO`), in its place.
 const KVM_IOCTL: u64 = 0xae00;
 const IOCTL_TYPE: u64 = 0xff00;
 const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
 const PROT_EXEC: u64 = libc::PROT_EXEC as u64;
 
-pub(super) fn restrict() -> Result<(), Error> {
+pub(super) fn restrict(calls: Calls) -> Result<(), Error> {
     let apply = |filter: Result<SeccompFilter, seccompiler::BackendError>| {
         let program: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
         let program = program.map_err(|e| Error::Seccomp(e.to_string()))?;
         seccompiler::apply_filter(&program).map_err(|e| Error::Seccomp(e.to_string()))
     };
     apply(without_clone3())?;
-    apply(allowed())
+    apply(allowed(calls))
 }
 
 /// Where `clone3` is not there, the C library uses `clone`, whose flags a filter can see.
@@ -91,7 +114,7 @@ fn without_clone3() -> Result<SeccompFilter, seccompiler::BackendError> {
     SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), TargetArch::x86_64)
 }
 
-fn allowed() -> Result<SeccompFilter, seccompiler::BackendError> {
+fn allowed(calls: Calls) -> Result<SeccompFilter, seccompiler::BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let rule = |arg, op, value| SeccompRule::new(vec![SeccompCondition::new(arg, Dword, op, value)?]);
     let pid = u64::from(std::process::id());
@@ -119,6 +142,7 @@ fn allowed() -> Result<SeccompFilter, seccompiler::BackendError> {
             vec![SeccompRule::new(vec![SeccompCondition::new(2, seccompiler::SeccompCmpArgLen::Qword, Eq, 0)?])?],
         ),
     ];
-    let rules = ALLOWED.iter().map(|call| (*call, vec![])).chain(some).collect();
+    let more = if calls == Calls::Listening { LISTENING } else { &[] };
+    let rules = ALLOWED.iter().chain(more).map(|call| (*call, vec![])).chain(some).collect();
     SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
 }

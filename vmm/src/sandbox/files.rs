@@ -18,6 +18,8 @@ pub struct Files {
     pub write: Vec<PathBuf>,
     /// Folders in which files are read, made, written, renamed and removed.
     pub folders: Vec<PathBuf>,
+    /// Folders in which a socket is made, and removed again.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// Rights that Landlock has had from the beginning, and that must be had.
@@ -39,8 +41,10 @@ pub(super) fn restrict(files: &Files) -> Result<(), Error> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::WriteFile | AccessFs::Truncate;
     let folder = read | write | AccessFs::MakeReg | AccessFs::RemoveFile;
+    let socket = AccessFs::MakeSock | AccessFs::RemoveFile;
+    let all = [(&files.read, read), (&files.write, write), (&files.folders, folder), (&files.sockets, socket)];
     let mut rules = ruleset()?;
-    for (paths, access) in [(&files.read, read), (&files.write, write), (&files.folders, folder)] {
+    for (paths, access) in all {
         for path in paths {
             rules = allow(rules, path, access)?;
         }

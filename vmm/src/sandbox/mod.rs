@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod limits;
 
+pub use calls::Calls;
 pub use error::Error;
 pub use files::Files;
 
@@ -21,12 +22,12 @@ pub fn available() -> Result<(), Error> {
 
 /// Confines the process for good: this thread, which must be the only one, and all that it will
 /// start. A system call that is not allowed ends the process with exit code 70.
-pub fn enter(files: &Files) -> Result<(), Error> {
+pub fn enter(files: &Files, calls: Calls) -> Result<(), Error> {
     alone()?;
     crate::kvm::report_refused_calls().map_err(Error::Handler)?;
     limits::lower()?;
     files::restrict(files)?;
-    calls::restrict()
+    calls::restrict(calls)
 }
 
 /// Waits until this is the only thread: one that was joined is listed for a moment longer.

@@ -7,7 +7,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{SMALL, VMM, campaign, campaign_file, command, vmm};
+use common::{VMM, campaign, campaign_file, command, vmm};
 
 const RUN: [&str; 5] = ["run", "--scheme", "naive", "--scenario", "quiet"];
 
@@ -33,15 +33,22 @@ fn too_deep() {
         fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let json = file("deep.json", "[".repeat(1 << 20));
+    let deep = "[".repeat(1 << 20);
+    let json = file("deep.json", deep.clone());
+    let within = file("deep-within.json", format!("{{\"rows\": {deep}"));
+    let unknown = file("deep-unknown.json", format!("{{\"unknown\": {deep}"));
     let toml = file("deep.toml", format!("a = {}", "[".repeat(1 << 20)));
-    vmm(&["agree", &json, &json]).exits(65).says(&["recursion limit"]);
-    vmm(&["probe", "--compare", &json, &json]).exits(65).says(&["recursion limit"]);
+    for json in [&json, &within, &unknown] {
+        vmm(&["agree", json, json]).exits(65).says(&[json]);
+        vmm(&["probe", "--compare", json, json]).exits(65).says(&[json]);
+    }
     vmm(&["campaign", &toml]).exits(65).says(&["deep.toml:1"]);
     let results = dir.path().join("results");
     fs::create_dir(&results).unwrap();
-    fs::copy(&json, results.join("campaign.json")).unwrap();
-    vmm(&["report", results.to_str().unwrap()]).exits(65).says(&["campaign.json", "recursion limit"]);
+    for json in [&json, &within, &unknown] {
+        fs::copy(json, results.join("campaign.json")).unwrap();
+        vmm(&["report", results.to_str().unwrap()]).exits(65).says(&["campaign.json"]);
+    }
 }
 
 #[test]
@@ -78,7 +85,9 @@ fn a_search_takes_the_memory_that_it_may_and_no_more() {
 
 #[test]
 fn too_few_descriptors() {
-    let (dir, file) = campaign_file(SMALL);
+    let text = "name = \"x\"\nschemes = [\"naive\"]\nscenarios = [\"quiet\"]\n\
+                generate = { schedules = [\"nmi@kernel::scenario::work::run#1\", \"nmi@kernel::scenario::work::run+0x2#1\"] }\n";
+    let (dir, file) = campaign_file(text);
     let mut seen = [0, 0];
     for descriptors in 3..40 {
         let script = format!("ulimit -n {descriptors}; exec \"$0\" campaign \"$1\" --jobs 4 --out \"$2\"");

@@ -20,7 +20,7 @@ const CAMPAIGN: &str = r#"
 name = "small"
 schemes = ["naive"]
 scenarios = ["quiet"]
-generate = { schedules = ["nmi@body#1", "nmi@exit_iret#1", "nmi@first#1", "nmi@first#1 nmi@body#1"] }
+generate = { schedules = ["nmi@kernel::scenario::work::run#1", "nmi@kernel::scenario::work::run+0x2#1", "nmi@kernel::scenario::work::run+0x4#1", "nmi@kernel::scenario::work::run#1 nmi@body#1"] }
 [expect]
 "#;
 
@@ -261,7 +261,7 @@ fn after_any_write_of_a_campaign() {
 fn after_any_write_where_another_campaign_is_thrown_away() {
     let (lab, dir) = (lab(), tempfile::tempdir().unwrap());
     let (out, recorder) = (PathBuf::from(dir.path()), Recorder::default());
-    let other = CAMPAIGN.replace("\"nmi@body#1\", ", "\"nmi@first#1 nmi@first#2\", ").replace("small", "another");
+    let other = CAMPAIGN.replace("+0x4#1", "+0x6#1").replace("small", "another");
     lab.run(&other, &out, false, &Real).unwrap();
     let before = Folder::of(&files(&out));
     lab.run(CAMPAIGN, &out, true, &recorder).unwrap();

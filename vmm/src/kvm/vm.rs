@@ -11,6 +11,10 @@ use super::watchdog::Watch;
 use super::{Error, Exit, Host};
 use crate::cpu::{Classes, LazyId};
 
+/// Runs that may end as if interrupted, and were not: a signal from outside does that once. A KVM
+/// that cannot start a thread of its own does it at every run.
+const MOST_UNASKED: u32 = 100;
+
 /// A virtual machine: RAM from guest-physical 0 up, one vCPU, no devices and no
 /// interrupt controller.
 pub struct Vm {
@@ -31,6 +35,8 @@ pub struct Vm {
     /// The classes of it that are read after every run.
     pub(super) lazy_classes: Classes,
     runs: u64,
+    /// Runs in a row that ended as if interrupted, and were not.
+    unasked: u32,
     /// Whether an OUT's exit leaves RIP behind the instruction with nothing left to
     /// complete; measured at this VM's first OUT.
     out_is_complete: Option<bool>,
@@ -78,6 +84,7 @@ impl Vm {
             lazy_loaded: LazyId::default(),
             lazy_classes: Classes::default(),
             runs: 0,
+            unasked: 0,
             out_is_complete: None,
         })
     }
@@ -192,10 +199,17 @@ impl Vm {
         self.vcpu.get_kvm_run().kvm_dirty_regs = dirty.into();
         self.runs += 1;
         let (watch, vcpu) = (&self.watch, &mut self.vcpu);
-        match watch.guard(|| vcpu.run().map(Exit::of)) {
+        let interrupts = watch.interrupts();
+        let exit = watch.guard(|| vcpu.run().map(Exit::of));
+        let asked = watch.interrupts() != interrupts;
+        self.unasked = if exit.is_ok() || asked { 0 } else { self.unasked + 1 };
+        match exit {
             Ok(Some(exit)) => Ok(exit),
             Ok(None) => Ok(exit_of(self.vcpu.get_kvm_run())),
-            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => Ok(Exit::Interrupted),
+            Err(e) if [libc::EINTR, libc::EAGAIN].contains(&e.errno()) => match self.unasked < MOST_UNASKED {
+                true => Ok(Exit::Interrupted),
+                false => Err(Error::ioctl("KVM_RUN, again and again, though nobody interrupts it")(e)),
+            },
             Err(e) => Err(Error::ioctl("KVM_RUN")(e)),
         }
     }
@@ -207,6 +221,7 @@ impl Vm {
     pub(super) fn complete_io(&mut self) -> Result<(), Error> {
         self.vcpu.set_kvm_immediate_exit(1);
         let exit = self.enter(0);
+        self.unasked = 0;
         self.vcpu.set_kvm_immediate_exit(0);
         match exit? {
             Exit::Interrupted => Ok(()),

@@ -19,6 +19,8 @@ pub struct Watch {
     run: AtomicU64,
     /// The thread that is in KVM_RUN.
     thread: AtomicI32,
+    /// How often a run was interrupted.
+    interrupts: AtomicU64,
 }
 
 const TICK: Duration = Duration::from_millis(10);
@@ -44,6 +46,11 @@ impl Watch {
         all.retain(|w| w.strong_count() > 0);
         all.push(Arc::downgrade(&watch));
         Ok(watch)
+    }
+
+    /// How often the watchdog has interrupted a run of this vCPU.
+    pub fn interrupts(&self) -> u64 {
+        self.interrupts.load(SeqCst)
     }
 
     /// Brackets one KVM_RUN.
@@ -96,6 +103,7 @@ fn watch_all() {
             }
             *ticks += 1;
             if *ticks >= LIMIT_TICKS.load(SeqCst) {
+                watch.interrupts.fetch_add(1, SeqCst);
                 interrupt(watch.thread.load(SeqCst));
             }
         }

@@ -108,6 +108,9 @@ struct Folder {
     synced: BTreeMap<OsString, usize>,
 }
 
+/// Which bytes of a file are there.
+type Bytes<'a> = &'a dyn Fn(&Inode) -> Vec<u8>;
+
 /// What may be there after a failure: a folder's files.
 type Remains = BTreeMap<OsString, Vec<u8>>;
 
@@ -154,10 +157,10 @@ impl Folder {
             let half = (inode.synced.len() + inode.written.len()) / 2;
             inode.written[..half.min(inode.written.len())].to_vec()
         };
-        let of = |names: &BTreeMap<OsString, usize>, bytes: &dyn Fn(&Inode) -> Vec<u8>| {
+        let of = |names: &BTreeMap<OsString, usize>, bytes: Bytes| {
             names.iter().map(|(name, i)| (name.clone(), bytes(&self.inodes[*i]))).collect::<Remains>()
         };
-        let bytes: [&dyn Fn(&Inode) -> Vec<u8>; 3] = [&|i| i.synced.clone(), &|i| i.written.clone(), &torn];
+        let bytes: [Bytes; 3] = [&|i| i.synced.clone(), &|i| i.written.clone(), &torn];
         let mut all: Vec<_> = bytes.iter().flat_map(|b| [of(&self.synced, b), of(&self.names, b)]).collect();
         // Each name by itself may have got there or not.
         for name in self.names.keys().chain(self.synced.keys()) {

@@ -46,7 +46,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next one.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -56,7 +56,7 @@ impl Random {
 
     /// One below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        ((u128::from(self.word()) * n as u128) >> 64) as usize
     }
 }
 
@@ -86,7 +86,7 @@ pub fn input(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         _ => corpus[random.below(corpus.len())].clone(),
     };
     if bytes.is_empty() || random.below(64) == 0 {
-        bytes = (0..random.below(200)).map(|_| random.next() as u8).collect();
+        bytes = (0..random.below(200)).map(|_| random.word() as u8).collect();
     }
     for _ in 0..1 + random.below(8) {
         change(&mut bytes, corpus, random);
@@ -106,7 +106,7 @@ fn change(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
             let times = 1 + random.below(4);
             bytes.splice(at..at, part.repeat(times));
         }
-        3 => bytes.insert(at, random.next() as u8),
+        3 => bytes.insert(at, random.word() as u8),
         4 if !corpus.is_empty() => {
             let other = &corpus[random.below(corpus.len())];
             let from = random.below(other.len().max(1)).min(other.len());
@@ -125,7 +125,7 @@ fn change(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
             bytes.splice(at..(at + 1).min(bytes.len()), digits.bytes());
         }
         7 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-        _ if at < bytes.len() => bytes[at] = random.next() as u8,
+        _ if at < bytes.len() => bytes[at] = random.word() as u8,
         _ => {}
     }
 }

@@ -68,7 +68,7 @@ pub enum Failure {
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
     Linux(#[from] crate::kernels::LabError),
-    /// The host had nothing left to open a file with.
+    /// The host had nothing left to open a file or to start a thread or a process with.
     #[error("{name}: {why}")]
     Scarce {
         /// The file.

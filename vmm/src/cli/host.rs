@@ -34,7 +34,7 @@ pub fn open(bare: bool) -> Result<Host, Failure> {
 
 /// Makes `chosen`, in processes of their own: one that hangs costs its own row.
 pub fn measure(chosen: &[&Probe], bare: bool) -> Result<Report, Failure> {
-    let failed = |why| Failure::Input { name: "this program, to run itself".into(), why: format!("{why}") };
+    let failed = |why| Failure::Scarce { name: "this program, to run itself".into(), why };
     let program = std::env::current_exe().map_err(failed)?;
     let command = || {
         let mut command = Command::new(&program);

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::report::Row;
@@ -23,7 +23,9 @@ pub fn measure(command: impl Fn() -> Command, probes: &[&Probe], limit: Duration
         let ids = probes[rows.len()..].iter().map(|p| p.id);
         let mut child =
             command().args(ids).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-        let (why, reader) = collect(&mut child, limit, probes, &mut rows);
+        let (why, reader) = collect(&mut child, limit, probes, &mut rows).inspect_err(|_| {
+            let _ = finish(&mut child, true);
+        })?;
         let end = finish(&mut child, why.is_some());
         // Its pipe has ended with the process, unless that is beyond being ended.
         if end.is_ok() {
@@ -45,16 +47,16 @@ fn collect(
     limit: Duration,
     probes: &[&Probe],
     rows: &mut Vec<Row>,
-) -> (Option<String>, Option<JoinHandle<()>>) {
-    let Some(out) = child.stdout.take() else { return (None, None) };
+) -> std::io::Result<(Option<String>, Option<JoinHandle<()>>)> {
+    let Some(out) = child.stdout.take() else { return Ok((None, None)) };
     let (send, lines) = channel();
-    let reader = std::thread::spawn(move || {
+    let reader = Builder::new().spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
             if send.send(line).is_err() {
                 break;
             }
         }
-    });
+    })?;
     while rows.len() < probes.len() {
         match lines.recv_timeout(limit) {
             Ok(line) => match serde_json::from_str::<Row>(&line) {
@@ -62,12 +64,12 @@ fn collect(
                 _ => log::warn!("not the row of {}: {line}", probes[rows.len()].id),
             },
             Err(RecvTimeoutError::Timeout) => {
-                return (Some(format!("no answer within {} s; ", limit.as_secs())), Some(reader));
+                return Ok((Some(format!("no answer within {} s; ", limit.as_secs())), Some(reader)));
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    (None, Some(reader))
+    Ok((None, Some(reader)))
 }
 
 /// Waits for the end of a process, which is killed first where it hangs; says how it ended, or

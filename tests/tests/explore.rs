@@ -234,3 +234,17 @@ fn bench_measures_every_figure() {
     assert!(figures["bytes_per_state"].as_f64().is_some_and(|n| n > 0.0));
     common::is_documented(&figures, &["states_per_second", "stepped_states_per_second"]);
 }
+
+/// With a trap in its body, latch nests without a bound of its own, and the report says how.
+#[test]
+fn a_depth_without_a_bound_is_shown_to_grow() {
+    let args = ["explore", "--scheme", "latch", "--scenario", "ud-fault", "--max-states", "60000"];
+    let found = vmm(&[&args[..], &["--json"]].concat()).exits(1).json();
+    common::is_documented(&found, &[]);
+    let growth = &found["growth"];
+    assert!(growth["nmis"].as_u64().unwrap() >= 3 && growth["bytes"].as_u64().unwrap() > 0, "{found}");
+    let replay = growth["replay"].as_str().unwrap();
+    vmm(&["replay", replay]).exits(0);
+    let closed = vmm(&["explore", "--scheme", "latch", "--scenario", "quiet", "--json"]).exits(0).json();
+    assert!(closed["growth"].is_null(), "{closed}");
+}

@@ -21,7 +21,7 @@ use crate::explore::{Bound, Config, Reductions, Report, explore};
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::{Kind, Replay, Session};
+use crate::inject::{Kind, Replay, Schedule, Session};
 use crate::report::{Exploration, Kind as Reports};
 
 /// `vmm explore`.
@@ -118,6 +118,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
         check_hashes: args.check_hashes,
         cross_check: args.cross_check,
         graph: args.graph.is_some(),
+        blind: false,
     };
     let host = opened.host()?;
     let stop = on_interrupt();
@@ -146,10 +147,12 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
         schedule,
     };
     let names = Names::new(guest, &target.scheme.prefix);
-    let mut document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &|schedule| {
+    let words = |schedule: &Schedule| {
         let text = schedule.show(names);
         (text.clone(), replay(text).to_string())
-    });
+    };
+    let place = |addr| names.show(addr);
+    let mut document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &words, &place);
     if outputs.wants("html") && !report.violations.is_empty() {
         let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, t.knobs(&args.guest))?;
         for found in report.violations.iter().take(MOST_STORIES) {

@@ -34,11 +34,10 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
 
     fn executed(&mut self, paddr: u64, len: usize) {
         self.mem.fetched(paddr, len);
-        let head = self.p.memory(paddr, len.min(8));
-        self.p.look(&head, u64::MAX);
-        if len > 8 {
-            let tail = self.p.memory(paddr + 8, len - 8);
-            self.p.look(&tail, u64::MAX);
+        let to_boundary = (8 - (paddr & 7) as usize).min(len);
+        self.p.look_memory(paddr, to_boundary);
+        for from in (to_boundary..len).step_by(8) {
+            self.p.look_memory(paddr + from as u64, (len - from).min(8));
         }
     }
 

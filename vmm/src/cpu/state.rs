@@ -28,6 +28,14 @@ pub struct Regs {
     pub rflags: u64,
 }
 
+impl Regs {
+    /// The general registers, in the order of their names here.
+    pub fn general(&self) -> [u64; 16] {
+        let r = self;
+        [r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15]
+    }
+}
+
 /// A segment register with its hidden part, as the CPU caches it (SDM vol. 3, 3.4.3).
 /// The fields after `selector` are those of the descriptor, one bit each where they hold
 /// 0 or 1.

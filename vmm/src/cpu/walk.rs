@@ -36,8 +36,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         for slot in &mut entries {
             let place = table + (at >> shift & 0x1ff) * 8;
             let entry = self.mem.read(Kind::Table, place, 8).ok_or(NotUnderstood::Memory(place))?;
-            let word = self.p.memory(place, 8);
-            self.p.look(&word, u64::MAX);
+            self.p.look_memory(place, 8);
             *slot = (place, entry);
             if entry & PRESENT == 0 {
                 present = false;

@@ -37,6 +37,8 @@ pub struct Ending {
     pub hash: u128,
     /// Where its values come from.
     pub trace: Box<Traced>,
+    /// The instructions on this way, as a number, once it was executed from a context.
+    pub code: Option<u128>,
 }
 
 /// What the search of one episode has shown.

@@ -28,6 +28,9 @@ pub struct Config {
     pub cross_check: usize,
     /// Keep what a drawing of the graph needs.
     pub graph: bool,
+    /// Check: hold every stack word for dead, whatever reads it. Such a search is wrong, and the
+    /// poison in those words must show it.
+    pub blind: bool,
 }
 
 impl Config {
@@ -53,6 +56,7 @@ impl Default for Config {
             check_hashes: false,
             cross_check: 20,
             graph: false,
+            blind: false,
         }
     }
 }
@@ -91,6 +95,20 @@ pub struct Found {
     pub schedule: Schedule,
 }
 
+/// Nesting that was seen to grow: the same instruction is interrupted again and again, each time
+/// with one more NMI live and further down its stack. Only the stack's size bounds that.
+#[derive(Clone, Debug)]
+pub struct Growth {
+    /// The instruction.
+    pub at: u64,
+    /// Bytes of stack for each NMI.
+    pub bytes: u64,
+    /// How deep the schedule goes.
+    pub nmis: u32,
+    /// A schedule that shows it.
+    pub schedule: Schedule,
+}
+
 /// What a search found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -106,6 +124,8 @@ pub struct Report {
     pub frontier: u64,
     /// Most NMIs that were live at once, one inside the other.
     pub max_nesting: u32,
+    /// Where a limit was hit: how NMIs nest ever deeper, where they were seen to.
+    pub growth: Option<Growth>,
     /// Instructions that execution stood at with NMIs unblocked.
     pub boundaries: u64,
     /// Of these, how many had an NMI injected.
@@ -135,6 +155,11 @@ pub struct Report {
     pub unknown: Vec<Unknown>,
     /// The first instruction seen that reads time or randomness: no proof holds over it.
     pub reads_time: Option<u64>,
+    /// Stack words that were held for dead, and that held a pattern in the last round so that
+    /// reading one would change the outcome.
+    pub poisoned: u64,
+    /// Where one of them was read all the same.
+    pub poison_at: Option<u64>,
     /// Bytes of memory for visited states, the frontier apart.
     pub visited_bytes: u64,
     /// The graph as DOT (`graph`).
@@ -165,6 +190,7 @@ impl Report {
         match () {
             () if !self.deviations.is_empty() => Some(Contradiction::Deviation),
             () if self.reads_time.is_some() => Some(Contradiction::Time),
+            () if self.poison_at.is_some() => Some(Contradiction::Poison),
             () if self.disagreements > 0 => Some(Contradiction::Gears),
             () if self.collisions.is_some_and(|n| n > 0) => Some(Contradiction::Collision),
             () => None,
@@ -179,6 +205,8 @@ pub enum Contradiction {
     Deviation,
     /// An instruction reads time or randomness.
     Time,
+    /// An instruction has used a stack word that was held for dead.
+    Poison,
     /// A path came to another verdict when it was run again.
     Gears,
     /// Two different states had one hash.

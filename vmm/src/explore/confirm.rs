@@ -1,11 +1,11 @@
 //! What was explored is run again in the gears: each violation's path, and a sample of
 //! the others.
 
-use super::config::{Bound, Error, Found};
+use super::config::{Bound, Error, Found, Growth};
 use super::path;
 use super::search::{Broken, Search};
 use super::states::{Id, Next};
-use crate::inject::{Gear, RunError, Schedule, Session, Settled, run, settle, stop};
+use crate::inject::{Gear, RunError, Schedule, Session, Settled, Visitor, run, settle, stop};
 use crate::machine;
 
 impl Search {
@@ -63,6 +63,67 @@ impl Search {
             self.report.cross_checked += 1;
         }
         Ok(())
+    }
+}
+
+impl Search {
+    /// How nesting grows on the way to where it was deepest, where it does. Where an instruction was
+    /// interrupted at one level and at the next, further NMIs are sent there, and each must nest as
+    /// far below the last.
+    pub fn growth(&self, session: &mut Session) -> Result<Option<Growth>, Error> {
+        let (from, edge) = self.deepest;
+        let path: Vec<_> = self.states.path(from).into_iter().chain([edge]).collect();
+        let Schedule(mut events) = path::schedule(session, &path, self.config.reductions)?;
+        let levels = nested(session, &Schedule(events.clone()))?.unwrap_or_default();
+        let twice = levels.windows(2).find(|two| two[0].at == two[1].at && two[0].rsp > two[1].rsp);
+        let Some(at) = twice.map(|two| two[0].at) else { return Ok(None) };
+        events.truncate(events.iter().rposition(|e| e.at.addr == at).map_or(0, |last| last + 1));
+        let Some(mut last) = events.last().copied() else { return Ok(None) };
+        for _ in 0..MORE_LEVELS {
+            last.at.n += 1;
+            events.push(last);
+        }
+        let schedule = Schedule(events);
+        let Some(levels) = nested(session, &schedule)? else { return Ok(None) };
+        let Some([.., a, b, c, d]) = levels.get(..) else { return Ok(None) };
+        let bytes = a.rsp.wrapping_sub(b.rsp);
+        let alike = |x: &Level, y: &Level| x.at == at && y.at == at && (x.nmis + 1, x.rsp) == (y.nmis, y.rsp + bytes);
+        let grows = alike(a, b) && alike(b, c) && alike(c, d);
+        Ok(grows.then_some(Growth { at, bytes, nmis: d.nmis, schedule }))
+    }
+}
+
+/// How many NMIs more than were seen must nest alike.
+const MORE_LEVELS: usize = 2;
+
+/// A nested NMI that was delivered.
+#[derive(Clone, Copy)]
+struct Level {
+    /// The instruction that it interrupted.
+    at: u64,
+    /// How many were live then.
+    nmis: u32,
+    /// The stack pointer that it found.
+    rsp: u64,
+}
+
+/// The nested NMIs of a schedule, in the order of their deliveries; `None` where it does not happen.
+fn nested(session: &mut Session, schedule: &Schedule) -> Result<Option<Vec<Level>>, Error> {
+    let mut levels = Levels::default();
+    match run(session, schedule, Gear::Step, &mut levels) {
+        Ok(_) => Ok(Some(levels.0)),
+        Err(RunError::NeverReached { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[derive(Default)]
+struct Levels(Vec<Level>);
+
+impl Visitor for Levels {
+    fn delivered(&mut self, session: &Session) {
+        let frames = &session.oracle().ghost.frames;
+        self.0.extend(frames.nested().map(|words| Level { at: words.rip, nmis: frames.nmis(), rsp: words.rsp }));
     }
 }
 

@@ -39,7 +39,7 @@ use crate::machine::Engine;
 const MOST_ROUNDS: u32 = 50;
 
 /// States of one episode beyond which following values costs more than it saves.
-const MOST_STATES: usize = 3000;
+const MOST_STATES: usize = 20_000;
 
 /// Why a round ended.
 enum Ended {
@@ -58,22 +58,26 @@ pub fn explore(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Report>, Error> {
-    let mut worker = Worker::new(session, config.reductions);
+    let mut worker = Worker::new(session, &config);
     if worker.session.machine().engine() != Engine::Model || worker.look.live.is_none() {
         return Ok(None);
     }
     // A few interrupted contexts show most of what there is to learn; then all are looked at.
     worker.sample = LEARN_FROM;
+    // Once all contexts were looked at, the words that are held for dead hold poison.
+    let mut poison = false;
     for round in 1..=MOST_ROUNDS {
+        let poisoned = worker.poison(poison);
         let mut search = ByEpisodes::begin(&mut worker, config);
         let ended = search.run(&mut worker, stop, on_progress)?;
         let more = worker.look.live.as_mut().is_some_and(|live| live.settle());
         let ByEpisodes { mut search, episodes, goes_round, .. } = search;
         log::info!(
-            "round {round}: arrivals in 1 of {} contexts; {episodes:?}, {} states; more words are live: {more}",
+            "round {round}: arrivals in 1 of {} contexts; {episodes:?}, {} states; poison in {poisoned} words; more words are live: {more}",
             worker.sample,
             search.states.len()
         );
+        search.report.poisoned = poisoned as u64;
         search.report.rounds = round;
         search.report.episodes = Some(episodes);
         match ended {
@@ -81,12 +85,14 @@ pub fn explore(
                 return search.finish(std::slice::from_mut(&mut worker), false).map(Some);
             }
             Ended::Bound => return Ok(None), // what the whole search finds within the same bounds counts
+            Ended::Open(_) if poison && more => poison = false, // it may have been read
             Ended::Open(why) => {
                 log::info!("by episodes it is not proved: {why}");
                 return Ok(None);
             }
-            Ended::Closed if more => {}
+            Ended::Closed if more => poison = !poison && worker.sample == 1,
             Ended::Closed if worker.sample > 1 => worker.sample = 1,
+            Ended::Closed if !poison => poison = true,
             Ended::Closed if goes_round || search.states.first_on_cycle().is_some() => return Ok(None),
             Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Some),
         }
@@ -262,7 +268,7 @@ impl ByEpisodes {
                             }
                             None => {
                                 let way = states.path(*id).into_iter().chain([edge]).collect();
-                                class.endings.push(Ending { way, hash: step.hash, trace: step.trace });
+                                class.endings.push(Ending { way, hash: step.hash, trace: step.trace, code: None });
                             }
                         }
                         continue;
@@ -315,11 +321,14 @@ impl ByEpisodes {
         self.episodes.endings += 1;
         let ending = &self.known[&key][class].endings[i];
         worker.packer.unpack(state, &mut worker.session);
+        let mut code = 0u128;
+        let time_reads = worker.session.machine().time_reads();
         for edge in &ending.way {
             path::follow(&mut worker.session, *edge, self.search.config.reductions, Some(&mut worker.look))?;
             if worker.session.verdict().is_some() {
                 break;
             }
+            code = code.rotate_left(1) ^ worker.look.chain.number(0);
         }
         if let Some(verdict) = worker.session.take_verdict() {
             return Ok(Some(format!("in a context whose class passes: {verdict}")));
@@ -327,11 +336,21 @@ impl ByEpisodes {
         if worker.session.oracle().ghost.outer.is_some() {
             return Ok(Some("an episode does not end as those of its class".into()));
         }
-        worker.packer.look(&worker.session);
-        let (hash, packed) = (worker.hash(), worker.packer.pack(&worker.session));
+        // The contexts of a class execute the same instructions: if not, what it looks at is not all.
+        if ending.code.is_some_and(|of_class| of_class != code) {
+            return Ok(Some("a context executes other instructions than its class".into()));
+        }
+        worker.look();
+        let (hash, packed) = (worker.hash(), worker.pack());
+        if let ([edge], true) = (&ending.way[..], worker.session.machine().time_reads() == time_reads) {
+            worker.confirm(state, *edge, self.search.config.reductions, &To::Known(hash))?;
+        }
         let nmis = ending.way.iter().filter(|e| e.event().is_some()).count() as u32;
         let at = (arrivals + nmis, edges + ending.way.len() as u32);
         let new = self.search.states.add_by(hash, id, &ending.way);
+        if let Some(ending) = self.known.get_mut(&key).and_then(|list| list[class].endings.get_mut(i)) {
+            ending.code = Some(code);
+        }
         if nmis == 0
             && let Some(to) = new.or_else(|| self.search.states.get(hash))
         {

@@ -20,6 +20,7 @@
 //! reading every word.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::words::Words;
 use crate::cpu::Kind;
@@ -49,6 +50,31 @@ impl Point {
     }
 }
 
+/// Points are asked for at each edge. Nobody chooses them to collide.
+#[derive(Default)]
+struct Stir(u64);
+
+impl Hasher for Stir {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.write_u64(u64::from(*b)));
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let mixed = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 29;
+    }
+}
+
+type ByPoint<T> = HashMap<Point, T, BuildHasherDefault<Stir>>;
+
 struct Edge {
     to: Point,
     /// Words that it may read before it writes them.
@@ -71,14 +97,16 @@ pub struct Liveness {
     stacks: Vec<(u64, u64, bool)>,
     /// All words of stacks.
     every: Words,
-    edges: HashMap<Point, Vec<Edge>>,
+    edges: ByPoint<Vec<Edge>>,
     /// The points of `edges`, in the order they were found.
     order: Vec<Point>,
-    live: HashMap<Point, Words>,
+    live: ByPoint<Words>,
     /// An edge was seen that `live` does not know.
     dirty: bool,
     /// Words that the oracle reads at any time.
     always: Words,
+    /// No read counts (`Config::blind`).
+    pub blind: bool,
 }
 
 impl Liveness {
@@ -117,11 +145,12 @@ impl Liveness {
             page_of,
             stacks,
             every,
-            edges: HashMap::new(),
+            edges: ByPoint::default(),
             order: Vec::new(),
-            live: HashMap::new(),
+            live: ByPoint::default(),
             dirty: false,
             always,
+            blind: false,
         })
     }
 
@@ -154,6 +183,9 @@ impl Liveness {
         if accesses.all {
             reads = self.every;
         }
+        if self.blind {
+            reads = Words::NONE;
+        }
         (reads, writes)
     }
 
@@ -165,6 +197,11 @@ impl Liveness {
         let rest = |(start, bytes, _): &(u64, u64, bool)| keep & !7..start + bytes;
         let kept = self.stacks.iter().filter(kept).map(rest).max_by_key(|r| r.end - r.start).unwrap_or(0..0);
         Here { all: self, live: self.live.get(&point), kept }
+    }
+
+    /// All words of stacks, by their number among those of the writable pages.
+    pub fn stack_words(&self) -> impl Iterator<Item = usize> + '_ {
+        self.numbers.iter().enumerate().filter(|(_, number)| **number != NO_STACK).map(|(index, _)| index)
     }
 
     /// Whether the byte at physical `paddr` tells states apart at `point`. `vaddr` says where a
@@ -224,7 +261,7 @@ impl Liveness {
         if !std::mem::take(&mut self.dirty) {
             return false;
         }
-        let mut live = HashMap::<Point, Words>::with_capacity(self.edges.len());
+        let mut live = ByPoint::<Words>::with_capacity_and_hasher(self.edges.len(), Default::default());
         // What is live flows backwards, and points were found forwards.
         loop {
             let mut grew = false;
@@ -271,22 +308,35 @@ impl Here<'_> {
     }
 }
 
-/// The instructions of a chain, as a number: physical addresses and lengths, in order.
+/// The instructions of a chain, as a number: physical addresses and lengths, in order. And what it
+/// read besides them.
 #[derive(Default)]
-pub struct Chain(xxhash_rust::xxh3::Xxh3Default);
+pub struct Chain {
+    code: xxhash_rust::xxh3::Xxh3Default,
+    values: xxhash_rust::xxh3::Xxh3Default,
+}
 
 impl Chain {
     /// These were executed next.
     pub fn add(&mut self, accesses: &Accesses) {
-        for a in accesses.list.iter().filter(|a| a.kind == Kind::Fetch) {
-            self.0.update(&(a.paddr << 8 | u64::from(a.size)).to_le_bytes());
+        for a in &accesses.list {
+            match a.kind {
+                Kind::Fetch => self.code.update(&(a.paddr << 8 | u64::from(a.size)).to_le_bytes()),
+                _ if a.write => {}
+                _ => self.values.update(&a.value.to_le_bytes()),
+            }
         }
     }
 
     /// The number, for an edge that began in these circumstances.
     pub fn number(&self, circumstances: u64) -> u128 {
-        let mut h = self.0.clone();
+        let mut h = self.code.clone();
         h.update(&circumstances.to_le_bytes());
         h.digest128()
+    }
+
+    /// A number for the values that were read.
+    pub fn values(&self) -> u64 {
+        self.values.digest()
     }
 }

@@ -32,7 +32,7 @@ mod states;
 mod words;
 mod worker;
 
-pub use config::{Bound, Config, Contradiction, Deviation, Episodes, Error, Found, Report};
+pub use config::{Bound, Config, Contradiction, Deviation, Episodes, Error, Found, Growth, Report};
 pub use path::Reductions;
 pub use progress::Progress;
 pub use rounds::explore;

@@ -51,6 +51,13 @@ impl Packed {
         self.fixed.vcpu.regs.rip
     }
 
+    /// A number for the general registers and the flags.
+    pub fn registers(&self) -> u64 {
+        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+        self.fixed.vcpu.regs.hash(&mut h);
+        h.digest()
+    }
+
     /// B: whether NMIs are blocked.
     pub fn blocked(&self, mode: Mode) -> bool {
         match mode {
@@ -90,8 +97,12 @@ impl Packed {
 
 /// Packs and unpacks the states of one session.
 pub struct Packer {
-    /// The writable pages at *ready*.
+    /// The writable pages at *ready*, but for what is poisoned.
     ready: Vec<u8>,
+    /// The same, as they are.
+    clean: Vec<u8>,
+    /// Words of the writable pages that are poisoned, by number. Empty: none is.
+    poisoned: Vec<bool>,
     /// Words of the state looked at last.
     words: Vec<Word>,
     /// The capture of the state looked at last, with its hash.
@@ -112,7 +123,9 @@ impl Packer {
         session.reset();
         let ready = session.machine().checkpoint().pages;
         Self {
+            clean: ready.clone(),
             ready,
+            poisoned: Vec::new(),
             words: Vec::with_capacity(512),
             capture: None,
             known: false,
@@ -120,6 +133,37 @@ impl Packer {
             bytes: Vec::with_capacity(16384),
             spares: Vec::new(),
         }
+    }
+
+    /// Poisons the words that are dead where the session stands, which is at *ready*: from now on
+    /// states hold a pattern in them for as long as they are dead. Without `live`, none is poisoned.
+    /// Returns how many are.
+    pub fn poison(&mut self, session: &Session, live: Option<&Liveness>) -> usize {
+        self.ready.clone_from(&self.clean);
+        self.poisoned.clear();
+        (self.known, self.at_hand, self.capture) = (false, None, None);
+        let Some(live) = live else { return 0 };
+        let (rules, rsp) = (session.rules(), session.machine().state().regs.rsp);
+        let here = live.at(Point::of(session), rsp);
+        let own = rules.guest.image.declared.stacks.iter().map(|s| &s.range).find(|s| s.start < rsp && rsp <= s.end);
+        // At the end the oracle compares what is not scratch, but for what lies below RSP.
+        let unused = own.map_or(0..0, |own| own.start..rsp.saturating_sub(RED_ZONE).max(own.start));
+        self.poisoned.resize(self.ready.len() / 8, false);
+        for index in live.stack_words() {
+            let Some(vaddr) = rules.watched.vaddr(index * 8) else { continue };
+            let compared = rules.watched.has_any(&(vaddr..vaddr + 8)) && !unused.contains(&vaddr);
+            if !compared && !here.is_live(index, Some(vaddr)) {
+                self.poisoned[index] = true;
+                self.ready[index * 8..index * 8 + 8].copy_from_slice(&poison(index).to_le_bytes());
+            }
+        }
+        self.poisoned.iter().filter(|p| **p).count()
+    }
+
+    /// Whether a register holds a word's poison: something has read a word that was held for dead.
+    pub fn spreads(&self, session: &Session) -> bool {
+        let cpu = session.machine().state();
+        !self.poisoned.is_empty() && cpu.regs.general().into_iter().any(|word| word >> 32 == POISON >> 32)
     }
 
     /// Looks at the session's state. [`Self::hash`], [`Self::change_since`] and
@@ -160,9 +204,7 @@ impl Packer {
     }
 
     fn hash_live(&self, session: &Session, live: &Liveness, h: &mut impl Hasher) {
-        let regs = &session.machine().state().regs;
-        let keep = session.oracle().ghost.outer.map_or(regs.rsp, |outer| outer.rsp());
-        let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep));
+        let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep(session)));
         for w in &self.words {
             let index = w.index as usize;
             if here.is_live(index, watched.vaddr(index * 8)) {
@@ -194,21 +236,32 @@ impl Packer {
         }
     }
 
-    /// Keeps the state, whole.
-    pub fn pack(&mut self, session: &Session) -> Packed {
+    /// Keeps the state, whole, but that a word which `live` holds for dead has its poison again,
+    /// where it has one.
+    pub fn pack(&mut self, session: &Session, live: Option<&Liveness>) -> Packed {
         let (m, capture) = (session.machine(), self.capture.as_ref().map(|(c, _)| Arc::clone(c)));
         let ghost = &session.oracle().ghost;
-        let Some(mut out) = self.spares.pop() else {
+        let mut out = self.spares.pop().unwrap_or_else(|| {
             let fixed = Fixed { vcpu: *m.state(), pv: *m.pv(), latched: m.latched(), ghost: *ghost };
-            return Packed { fixed: Box::new(fixed), words: self.words.clone(), capture };
-        };
+            Packed { fixed: Box::new(fixed), words: Vec::with_capacity(self.words.len()), capture: None }
+        });
         let fixed = &mut *out.fixed;
         fixed.vcpu.clone_from(m.state());
         fixed.pv.clone_from(m.pv());
         fixed.ghost.clone_from(ghost);
         (fixed.latched, out.capture) = (m.latched(), capture);
         out.words.clear();
-        out.words.extend_from_slice(&self.words);
+        match live.filter(|_| !self.poisoned.is_empty()) {
+            None => out.words.extend_from_slice(&self.words),
+            Some(live) => {
+                let (watched, here) = (&session.rules().watched, live.at(Point::of(session), keep(session)));
+                let stays = |w: &&Word| {
+                    let index = w.index as usize;
+                    !self.poisoned[index] || here.is_live(index, watched.vaddr(index * 8))
+                };
+                out.words.extend(self.words.iter().filter(stays));
+            }
+        }
         out
     }
 
@@ -262,8 +315,26 @@ impl Packer {
     /// The lowest offset in the pages' range that the state looked at has changed.
     pub fn lowest_change(&self, range: &std::ops::Range<usize>) -> Option<usize> {
         let from = self.words.partition_point(|w| (w.index as usize * 8) < range.start);
-        self.words.get(from).map(|w| w.index as usize * 8).filter(|at| *at < range.end)
+        let changed = |w: &&Word| word(&self.clean[w.index as usize * 8..][..8]) != w.value;
+        self.words[from..].iter().find(changed).map(|w| w.index as usize * 8).filter(|at| *at < range.end)
     }
+}
+
+/// The stack pointer of interrupted work, or of the work itself.
+pub fn keep(session: &Session) -> u64 {
+    session.oracle().ghost.outer.map_or(session.machine().state().regs.rsp, |outer| outer.rsp())
+}
+
+/// Bytes below RSP that may be in use (System V).
+const RED_ZONE: u64 = 128;
+
+/// What poisoned words have in their upper halves. It is no canonical address, so that nothing
+/// can be read through it.
+const POISON: u64 = 0x5eed_dead << 32;
+
+/// The poison of a word: no two have the same, and no byte of it is zero.
+fn poison(index: usize) -> u64 {
+    POISON | u64::from((index as u32).wrapping_mul(0x9e37_79b1) | 0x0101_0101)
 }
 
 /// Every word that is in either list, with its value in each; `None` is the value at *ready*.

@@ -8,7 +8,7 @@ use super::states::Edge;
 use crate::cpu::Kind::Fetch;
 use crate::image::Mode;
 use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Rounds, Schedule, Session};
-use crate::machine::{Error, Raise};
+use crate::machine::{Engine, Error, Raise};
 
 /// What a search tells apart, and what may arrive in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,9 @@ pub fn exists(state: &Packed, mode: Mode, edge: Edge, reductions: Reductions) ->
 
 /// Follows an edge to the next state, or to a verdict, and has it looked at. Returns how many
 /// NMIs were live after its first move.
+///
+/// The model looks at RSP after each instruction (I9). A free run on KVM does not, so without the
+/// model blocked chains are stepped.
 pub fn follow(
     session: &mut Session,
     edge: Edge,
@@ -83,11 +86,30 @@ pub fn follow(
     look.iter_mut().for_each(|look| look.chain = Chain::default());
     tracked(session, look.as_deref_mut(), |session| begin(session, edge).map(|_| ()))?;
     let nesting = session.oracle().ghost.frames.nmis();
+    if session.machine().engine() == Engine::Model {
+        run_on(session, reductions, look)?;
+    } else {
+        let mut rounds = Rounds::default();
+        while skip(session, reductions) {
+            session.advance(Advance::Step)?;
+            session.watch_rounds(&mut rounds)?;
+        }
+    }
+    Ok(nesting)
+}
+
+/// As [`follow`], with blocked chains run freely whoever executes them.
+pub fn follow_freely(session: &mut Session, edge: Edge, reductions: Reductions) -> Result<(), Error> {
+    begin(session, edge)?;
+    run_on(session, reductions, None)
+}
+
+fn run_on(session: &mut Session, reductions: Reductions, mut look: Option<&mut Lookout>) -> Result<(), Error> {
     while skip(session, reductions) {
         let how = if session.machine().in_shadow() { Advance::Step } else { Advance::To(&[]) };
         tracked(session, look.as_deref_mut(), |session| session.advance(how))?;
     }
-    Ok(nesting)
+    Ok(())
 }
 
 /// As [`follow`], one instruction after the other: what a free run does not look at is seen, and

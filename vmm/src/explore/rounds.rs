@@ -36,22 +36,33 @@ pub fn explore(
             return Ok(report);
         }
     }
-    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, config.reductions));
+    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, &config));
     let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
     // What is live in a handler hardly depends on what it interrupted: it is learned
     // from few interrupted contexts first, then the whole search is made.
     let mut sample = if config.reductions.merge_dead { LEARN_FROM } else { 1 };
     let mut seen = Vec::new();
+    // Once all contexts were looked at, the words that are held for dead hold poison.
+    let mut poison = false;
     for round in 1.. {
-        workers.iter_mut().for_each(|w| w.sample = sample);
+        let mut poisoned = 0;
+        for worker in &mut workers {
+            (worker.sample, poisoned) = (sample, worker.poison(poison));
+        }
         let mut search = Search::begin(&mut workers[0], config);
         search.run(&mut workers, stop, on_progress)?;
         let stopped = !matches!(search.report.bound, None | Some(Bound::Violation));
         let more = more_is_live(&mut workers);
         log::info!(
-            "round {round}: arrivals in 1 of {sample} contexts, {} states; more words are live: {more}",
+            "round {round}: arrivals in 1 of {sample} contexts, {} states; poison in {poisoned} words; more words are live: {more}",
             search.states.len()
         );
+        search.report.poisoned = poisoned as u64;
+        if poison && more && !stopped {
+            // Some of it was read: what was found by that is not true.
+            poison = false;
+            continue;
+        }
         // What a round has found was found by running it: it stands, whatever else is live.
         let broken = !search.found.is_empty() && !config.keep_going;
         if broken && sample > 1 && !stopped {
@@ -64,10 +75,12 @@ pub fn explore(
             search.found.append(&mut seen);
         }
         let broken = !search.found.is_empty() && !config.keep_going;
-        if stopped || broken || (!more && sample == 1) {
+        let settled = !more && sample == 1 && (poison || workers[0].look.live.is_none());
+        if stopped || broken || settled {
             search.report.rounds = round;
-            return search.finish(&mut workers, !more && sample == 1);
+            return search.finish(&mut workers, settled);
         }
+        poison = sample == 1;
         if !more {
             sample = 1;
         }

@@ -40,6 +40,8 @@ pub(super) struct Search {
     places: Vec<(u64, u32)>,
     links: HashSet<(Id, Id, Edge)>,
     coverage: Coverage,
+    /// The state and the edge that came deepest into nested NMIs.
+    pub deepest: (Id, Edge),
     pub found: Vec<Broken>,
     pub report: Report,
 }
@@ -49,7 +51,7 @@ impl Search {
         worker.session.reset();
         worker.packer.look(&worker.session);
         let hash = worker.hash();
-        let root = worker.packer.pack(&worker.session);
+        let root = worker.pack();
         let mut out = Self {
             config,
             states: States::default(),
@@ -61,6 +63,7 @@ impl Search {
             places: vec![],
             links: HashSet::new(),
             coverage: Coverage::default(),
+            deepest: (0, Edge::Step),
             found: vec![],
             report: Report::default(),
         };
@@ -200,6 +203,9 @@ impl Search {
     /// The same, where it begins in a context that is not one of the guest's.
     pub fn count(&mut self, reached: &Reached) {
         self.report.edges += 1;
+        if reached.nesting > self.report.max_nesting {
+            self.deepest = (reached.from, reached.edge);
+        }
         self.report.max_nesting = self.report.max_nesting.max(reached.nesting);
     }
 
@@ -283,6 +289,7 @@ impl Search {
         if self.config.graph {
             self.report.dot = Some(super::dot::graph(session.rules().names(), &self.places, &self.links));
         }
+        self.report.poison_at = workers.iter().find_map(|w| w.poison_at);
         self.report.reads_time = workers.iter().find_map(|w| w.session.machine().read_time());
         let confirmed: HashSet<&u128> = workers.iter().flat_map(Worker::confirmed).collect();
         self.report.confirmed = confirmed.len() as u64;
@@ -297,6 +304,9 @@ impl Search {
         self.report.unknown.sort_by_key(|u| u.at);
         let session = &mut workers[0].session;
         session.set_engine(Engine::Kvm);
+        if let Some(Bound::States | Bound::Memory) = self.report.bound {
+            self.report.growth = self.growth(session)?;
+        }
         self.confirm(session)?;
         if settled {
             self.cross_check(session)?;

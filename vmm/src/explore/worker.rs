@@ -3,11 +3,11 @@
 //! The model of the CPU executes it. What it has not executed before, KVM executes once,
 //! too, from the same state, and must come to the same state.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::config::{Deviation, Error};
+use super::config::{Config, Deviation, Error};
 use super::live::{Liveness, Point};
-use super::packed::{Packed, Packer};
+use super::packed::{Packed, Packer, keep};
 use super::path::{self, Lookout, Reductions};
 use super::states::{Edge, Id, States};
 use crate::cpu::{Difference, Traced};
@@ -27,11 +27,14 @@ pub(super) struct Worker {
     /// Which stack words are dead.
     pub look: Lookout,
     /// Chains of instructions that KVM has executed.
-    confirmed: HashSet<u128>,
+    confirmed: HashMap<u128, Confirmed>,
     /// Where the last traced edge ended.
     point: (Point, u64),
     /// Where KVM came to another state than the model.
     pub deviations: Vec<Deviation>,
+    /// The first place where an instruction has left poison in a register: it has read a word
+    /// that was held for dead.
+    pub poison_at: Option<u64>,
     /// One in so many states of the interrupted code has arrivals (1: all).
     pub sample: u32,
     /// Offsets of the declared stacks in the writable pages.
@@ -45,6 +48,28 @@ pub(super) enum To {
     Known(u128),
     New(u128, Packed),
     Ends(Verdict),
+}
+
+/// Sets of values that KVM executes each chain with, whenever they are met. After these it is once
+/// more at the chain's 2nd, 4th, 8th … edge.
+const MOST_VALUES: usize = 16;
+
+/// How a chain was confirmed.
+#[derive(Default)]
+struct Confirmed {
+    /// Edges that executed it.
+    edges: u64,
+    /// Numbers of the values that it read, registers included, while they are few.
+    values: HashSet<u64>,
+}
+
+impl Confirmed {
+    /// The chain is met again, with these values. Whether KVM is to execute it.
+    fn wants(&mut self, values: u64) -> bool {
+        self.edges += 1;
+        let new = self.values.len() < MOST_VALUES && self.values.insert(values);
+        new || self.edges.is_power_of_two()
+    }
 }
 
 /// How KVM's state is not the model's.
@@ -77,7 +102,8 @@ pub(super) struct Traveled {
 }
 
 impl Worker {
-    pub fn new(mut session: Session, reductions: Reductions) -> Self {
+    pub fn new(mut session: Session, config: &Config) -> Self {
+        let reductions = config.reductions;
         let packer = Packer::new(&mut session);
         let watched = &session.rules().watched;
         let stacks: Vec<_> = session.rules().guest.image.declared.stacks.iter().map(|s| &s.range).collect();
@@ -92,19 +118,41 @@ impl Worker {
         }
         // Only the model says what an instruction reads.
         let model = session.machine().engine() == Engine::Model;
-        let live = if reductions.merge_dead && model { Liveness::new(&session) } else { None };
+        let mut live = if reductions.merge_dead && model { Liveness::new(&session) } else { None };
+        live.iter_mut().for_each(|live| live.blind = config.blind);
         let point = (Point::of(&session), 0);
         let look = Lookout { live, ..Lookout::default() };
         Self {
             session,
             packer,
             look,
-            confirmed: HashSet::new(),
+            confirmed: HashMap::new(),
             point,
             deviations: Vec::new(),
+            poison_at: None,
             sample: 1,
             stacks,
             deepest,
+        }
+    }
+
+    /// Poisons dead words from now on, or none. Returns how many.
+    pub fn poison(&mut self, on: bool) -> usize {
+        self.session.reset();
+        self.poison_at = None;
+        self.packer.poison(&self.session, self.look.live.as_ref().filter(|_| on))
+    }
+
+    /// Keeps the state that was looked at last.
+    pub fn pack(&mut self) -> Packed {
+        self.packer.pack(&self.session, self.look.live.as_ref())
+    }
+
+    /// Where an edge has led is looked at.
+    pub fn look(&mut self) {
+        self.packer.look(&self.session);
+        if self.poison_at.is_none() && self.packer.spreads(&self.session) {
+            self.poison_at = Some(self.session.machine().rip());
         }
     }
 
@@ -114,8 +162,8 @@ impl Worker {
     }
 
     /// The chains that KVM has executed, too.
-    pub fn confirmed(&self) -> &HashSet<u128> {
-        &self.confirmed
+    pub fn confirmed(&self) -> impl Iterator<Item = &u128> {
+        self.confirmed.keys()
     }
 
     /// Follows one edge from `state`. `None` where the edge does not exist there.
@@ -137,7 +185,7 @@ impl Worker {
         let stand = Stand::of(&self.session);
         let time_reads = self.session.machine().time_reads();
         let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
-        self.packer.look(&self.session);
+        self.look();
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {
@@ -145,7 +193,7 @@ impl Worker {
                 self.note_stacks();
                 match known.get(hash) {
                     Some(_) => To::Known(hash),
-                    None => To::New(hash, self.packer.pack(&self.session)),
+                    None => To::New(hash, self.pack()),
                 }
             }
         };
@@ -172,22 +220,17 @@ impl Worker {
         let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
         let Some(mut trace) = self.session.take_trace() else { return Ok(None) };
         trace.settle();
-        self.packer.look(&self.session);
+        self.look();
         let outermost = self.session.oracle().ghost.outer.is_none();
         let verdict = self.session.take_verdict();
         let hash = self.hash();
         self.note_stacks();
-        self.point = (Point::of(&self.session), self.keep());
-        let packed = verdict.is_none().then(|| self.packer.pack(&self.session));
+        self.point = (Point::of(&self.session), keep(&self.session));
+        let packed = verdict.is_none().then(|| self.pack());
         if verdict.is_none() && self.session.machine().time_reads() == time_reads {
             self.confirm(state, edge, reductions, &To::Known(hash))?;
         }
         Ok(Some(Traveled { trace, nesting, stand, outermost, verdict, hash, state: packed }))
-    }
-
-    fn keep(&self) -> u64 {
-        let rsp = self.session.machine().state().regs.rsp;
-        self.session.oracle().ghost.outer.map_or(rsp, |outer| outer.rsp())
     }
 
     /// Whether a byte at this physical address tells states apart where the last traced edge
@@ -199,13 +242,14 @@ impl Worker {
     }
 
     /// Has KVM execute what the model has just executed, where it is a chain that it has not
-    /// executed yet.
-    fn confirm(&mut self, state: &Packed, edge: Edge, reductions: Reductions, to: &To) -> Result<(), Error> {
+    /// executed yet, or not with such values.
+    pub fn confirm(&mut self, state: &Packed, edge: Edge, reductions: Reductions, to: &To) -> Result<(), Error> {
         if self.session.machine().engine() != Engine::Model {
             return Ok(());
         }
         let chain = self.look.chain.number(u64::from(edge.event().is_some()));
-        if !self.confirmed.insert(chain) {
+        let values = self.look.chain.values() ^ state.registers();
+        if !self.confirmed.entry(chain).or_default().wants(values) {
             return Ok(());
         }
         let whole = self.packer.hash(&self.session, None);
@@ -216,7 +260,7 @@ impl Worker {
             self.packer.unpack(state, &mut self.session);
             self.session.set_engine(Engine::Kvm);
             let followed = match stepped {
-                false => path::follow(&mut self.session, edge, reductions, None).map(|_| ()),
+                false => path::follow_freely(&mut self.session, edge, reductions),
                 true => path::follow_stepped(&mut self.session, edge, reductions),
             };
             self.session.set_engine(Engine::Model);

@@ -67,6 +67,8 @@ pub struct Exploration {
     pub frontier: u64,
     /// Most NMIs live at once.
     pub max_nesting: u32,
+    /// How they nest ever deeper, where a limit was hit and they were seen to.
+    pub growth: Option<Growth>,
     /// Instructions that execution stood at with NMIs unblocked.
     pub boundaries: u64,
     /// Of these, those that had an NMI injected.
@@ -92,6 +94,8 @@ pub struct Exploration {
     pub deviations: Vec<String>,
     /// Instructions that the model does not understand; each counts as reading everything.
     pub unknown: Vec<String>,
+    /// Stack words that were held for dead and held a pattern instead of what the guest left there.
+    pub poisoned: u64,
     /// Bytes for a visited state, the frontier apart.
     pub bytes_per_state: f64,
     /// Wall time of everything.
@@ -111,6 +115,7 @@ impl Exploration {
         report: &Report,
         seconds: f64,
         words: &dyn Fn(&Schedule) -> (String, String),
+        place: &dyn Fn(u64) -> String,
     ) -> Self {
         let found = |f: &crate::explore::Found| {
             let (schedule, replay) = words(&f.schedule);
@@ -147,6 +152,10 @@ impl Exploration {
             merged: report.merged,
             frontier: report.frontier,
             max_nesting: report.max_nesting,
+            growth: report.growth.as_ref().map(|g| {
+                let (schedule, replay) = words(&g.schedule);
+                Growth { at: place(g.at), bytes: g.bytes, nmis: g.nmis, schedule, replay }
+            }),
             boundaries: report.boundaries,
             covered: report.covered,
             coverage: super::coverage::rows(&report.coverage, &stacks),
@@ -159,12 +168,28 @@ impl Exploration {
             confirmed: report.confirmed,
             deviations: report.deviations.iter().map(|d| format!("{:#x}: {}", d.at, d.what)).collect(),
             unknown: report.unknown.iter().map(|u| format!("{:#x}: {}", u.at, u.why)).collect(),
+            poisoned: report.poisoned,
             bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
             seconds,
             violations,
             stories: Vec::new(),
         }
     }
+}
+
+/// Nesting that only the size of the stack bounds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Growth {
+    /// The instruction that each further NMI interrupts.
+    pub at: String,
+    /// Bytes of stack that each takes.
+    pub bytes: u64,
+    /// How many are live at the schedule's end.
+    pub nmis: u32,
+    /// A schedule that shows it.
+    pub schedule: String,
+    /// The line that replays it.
+    pub replay: String,
 }
 
 /// Interruptions of contexts with no NMI live.
@@ -188,6 +213,10 @@ fn contradicted(c: Contradiction, report: &Report) -> String {
         (Contradiction::Deviation, _) => {
             "KVM did not come to the state that the model of the CPU predicted (vmm explore --no-model searches on KVM alone)".into()
         }
+        (Contradiction::Poison, _) => match report.poison_at {
+            Some(at) => format!("a stack word that was held for dead was used before {at:#x}"),
+            None => "a stack word that was held for dead was used".into(),
+        },
         (Contradiction::Gears, _) => "explored paths came to another verdict when they were run again".into(),
         (Contradiction::Collision, _) => "different states had the same hash".into(),
     }
@@ -314,6 +343,18 @@ impl fmt::Display for Exploration {
             writeln!(f, "  not understood, taken as reading everything: {unknown}")?;
         }
         writeln!(f, "nesting      {} NMIs live at once at most", self.max_nesting)?;
+        if let Some(g) = &self.growth {
+            writeln!(
+                f,
+                "depth        nothing but the stack bounds it: an NMI at {} nests one deeper each time, {} bytes further \
+                 down\n  {} deep  {}\n  replay   vmm replay '{}'",
+                plain(&g.at),
+                g.bytes,
+                g.nmis,
+                plain(&g.schedule),
+                plain(&g.replay)
+            )?;
+        }
         writeln!(f, "boundaries   {} with NMIs unblocked, {} of them injected at", self.boundaries, self.covered)?;
         for c in &self.coverage {
             let rsp = plain(c.rsp.as_deref().unwrap_or("no"));

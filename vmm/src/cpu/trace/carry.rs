@@ -107,6 +107,16 @@ impl Provenance for Traced {
         }
     }
 
+    fn look_memory(&mut self, paddr: u64, size: usize) {
+        let from = paddr & 7;
+        if from + size as u64 <= 8 && !self.memory.contains_key(&(paddr >> 3)) {
+            *self.looked_memory.entry(paddr >> 3).or_default() |= ones(size) << (8 * from);
+            return;
+        }
+        let word = self.memory(paddr, size);
+        self.look(&word, u64::MAX);
+    }
+
     fn derive(&mut self, inputs: &[(Word, u64)]) -> Word {
         let mut all = Vec::new();
         for (word, mask) in inputs {

@@ -2,12 +2,11 @@
 
 use super::origin::{BitOrigin, Linear, Origin, Place};
 use super::{Register, Traced};
-use std::collections::BTreeSet;
 
 impl Traced {
     /// Goes on for both: where the same value came from different places in the two, those
     /// are looked at, so that it is the same constant for every input alike. What `other` has
-    /// looked at is looked at. Only the bytes of memory count for which `matters` holds.
+    /// looked at is looked at. Only the words of memory count for which `matters` holds, by address.
     ///
     /// Both must be settled.
     pub fn join(&mut self, other: &Self, matters: impl Fn(u64) -> bool) {
@@ -22,10 +21,17 @@ impl Traced {
                 self.look_bit_of(b);
             }
         }
-        let places: BTreeSet<u64> = self.written().chain(other.written()).map(|(paddr, _)| paddr).collect();
-        for paddr in places.into_iter().filter(|p| matters(*p)) {
-            let (a, b) = (self.byte_at(paddr), other.byte_at(paddr));
-            self.join_byte(other, a, b);
+        let only_theirs = other.memory.keys().filter(|word| !self.memory.contains_key(word));
+        let words: Vec<u64> = self.memory.keys().chain(only_theirs).copied().collect();
+        for paddr in words.into_iter().map(|word| word * 8) {
+            let at = |trace: &Self| std::array::from_fn::<_, 8, _>(|i| trace.byte_at(paddr + i as u64));
+            let (a, b) = (at(self), at(other));
+            // Most are the same, and need no table to say so.
+            let plain = |o: &Origin| matches!(o, Origin::Known | Origin::Copy(_));
+            if a == b && a.iter().all(plain) || !matters(paddr) {
+                continue;
+            }
+            a.into_iter().zip(b).for_each(|(a, b)| self.join_byte(other, a, b));
         }
     }
 

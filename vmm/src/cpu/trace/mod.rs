@@ -104,6 +104,11 @@ pub trait Provenance {
 
     /// Takes note that the bits of `mask` are looked at.
     fn look(&mut self, word: &Self::Word, mask: u64);
+    /// Takes note that `size` bytes at a guest-physical address are looked at.
+    fn look_memory(&mut self, paddr: u64, size: usize) {
+        let word = self.memory(paddr, size);
+        self.look(&word, u64::MAX);
+    }
     /// The provenance of a result that depends on the bits of each mask.
     fn derive(&mut self, inputs: &[(Self::Word, u64)]) -> Self::Word;
     /// The provenance of `word` plus a constant, where that is kept; else that of a result.

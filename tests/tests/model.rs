@@ -4,15 +4,10 @@
 
 #![allow(clippy::print_stdout, reason = "how much was compared is part of the result")]
 
-mod model_host;
-
-use std::collections::BTreeMap;
-
-use model_host::Machine;
-use model_host::deviations::explain;
 use vmm::cpu::Model;
 use vmm::cpu::conform::{Form, Random, Scene, Verdict, compare, forms};
 use vmm::kvm::Host;
+use vmm::probe::model::{Machine, explain, measure};
 
 /// Cases of each form at each CPL.
 fn cases() -> u64 {
@@ -22,60 +17,12 @@ fn cases() -> u64 {
 #[test]
 fn every_form_does_on_kvm_what_the_model_says() {
     let host = Host::open().expect("these tests compare the model with KVM");
-    let mut machine = Machine::new(&host);
-    let mut model = Model::default();
-    let mut counts = [0u64; 5];
-    let mut known: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut failed: BTreeMap<String, u64> = BTreeMap::new();
-    let mut unknown: BTreeMap<String, u64> = BTreeMap::new();
-    let mut differing: BTreeMap<String, (u64, String)> = BTreeMap::new();
-    let only = std::env::var("MODEL_FORM").ok();
-    for (number, form) in (0u64..).zip(forms()) {
-        if only.as_ref().is_some_and(|o| !form.name.starts_with(o.as_str())) {
-            continue;
-        }
-        for cpl in form.cpls() {
-            for case in 0..cases() {
-                let mut random = Random::new(number << 32 | u64::from(cpl) << 24 | case);
-                let scene = Scene::new(&form, cpl, &mut random);
-                let verdict = compare(&mut model, &scene, |s| machine.run(s));
-                let name = format!("{} at CPL {cpl}", form.name);
-                match verdict {
-                    Verdict::Same => counts[0] += 1,
-                    Verdict::NotUnderstood(why) => {
-                        counts[1] += 1;
-                        *unknown.entry(format!("{name}: {why}")).or_default() += 1;
-                    }
-                    Verdict::Failed(why) => {
-                        counts[2] += 1;
-                        *failed.entry(format!("{name}: {why}")).or_default() += 1;
-                    }
-                    Verdict::Differs(what) if explain(form.name, cpl, &what).is_some() => {
-                        counts[4] += 1;
-                        let why = explain(form.name, cpl, &what).map_or("", |d| d.what);
-                        *known.entry(why).or_default() += 1;
-                    }
-                    Verdict::Differs(what) => {
-                        counts[3] += 1;
-                        let told = format!(
-                            "case {case}, {:02x?} {:x?}\n      {}",
-                            scene.code,
-                            scene.cpu.regs,
-                            what.join("\n      ")
-                        );
-                        differing.entry(name).or_insert((0, told)).0 += 1;
-                    }
-                }
-            }
-        }
-    }
-    let [same, not_understood, not_run, differ, deviate] = counts;
-    println!("{same} the same, {not_understood} not understood, {not_run} not run, {deviate} known, {differ} differ");
-    known.iter().for_each(|(what, n)| println!("  known deviation of this host, {n}: {what}"));
-    unknown.iter().for_each(|(what, n)| println!("  not understood, {n}: {what}"));
-    failed.iter().for_each(|(what, n)| println!("  not run on this host, {n}: {what}"));
-    differing.iter().for_each(|(what, (n, example))| println!("  differs, {n}: {what}\n    {example}"));
-    assert!(differing.is_empty());
+    let only = std::env::var("MODEL_FORM").unwrap_or_default();
+    let report = measure(&host, cases(), |name| name.starts_with(&only)).expect("a VM");
+    println!("{}", serde_json::to_string_pretty(&report).unwrap());
+    let differing: Vec<_> = report.forms.iter().filter_map(|row| row.example.as_ref()).collect();
+    assert!(differing.is_empty(), "{differing:#?}");
+    assert!(report.sum(|row| row.same) > report.sum(|row| row.not_run + row.not_understood + row.deviates));
 }
 
 /// Forms that a known deviation (of the trap flag, too, which POPF sets at random), or an
@@ -88,7 +35,7 @@ const NOT_IN_PATHS: [&str; 14] = [
 #[test]
 fn paths_of_several_instructions_do_so_too() {
     let host = Host::open().expect("these tests compare the model with KVM");
-    let mut machine = Machine::new(&host);
+    let mut machine = Machine::new(&host).expect("a VM");
     let mut model = Model::default();
     let usable = |f: &Form| f.is_plain() && !NOT_IN_PATHS.iter().any(|n| f.name.starts_with(n));
     let plain: Vec<Form> = forms().filter(usable).collect();

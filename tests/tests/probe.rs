@@ -232,3 +232,27 @@ fn workarounds_follow_the_probe() {
     let document: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&run.stderr)));
     assert_eq!(document["rows"][0]["verdict"], if has_it { "pass" } else { "host-limit" });
 }
+
+#[test]
+fn the_model_and_this_host_are_compared_form_by_form() {
+    let report = report(&["--model", "--cases", "4", "--only", "add", "--only", "iretq"]);
+    common::is_documented(&report, &[]);
+    let forms = report["forms"].as_array().unwrap();
+    for row in forms {
+        let count = |key: &str| row[key].as_u64().unwrap();
+        let name = row["form"].as_str().unwrap();
+        assert!(name.starts_with("add") || name.starts_with("iretq"), "{row}");
+        let all: u64 = ["same", "not_understood", "not_run", "deviates", "differs"].into_iter().map(count).sum();
+        assert_eq!(all, 4, "{row}");
+        assert_eq!(count("differs"), 0, "{row}");
+        assert!(name != "add" || count("same") > 0, "{row}");
+    }
+    assert!(forms.iter().any(|row| row["cpl"] == 3) && forms.iter().any(|row| row["cpl"] == 0));
+    let text_of =
+        |args: &[&str]| text(&run(&[&["probe", "--model", "--cases", "4", "--only", "add"], args].concat()).stdout);
+    assert!(text_of(&[]).contains("do as the model says in each of 4 cases"));
+    assert!(text_of(&["--format", "junit"]).contains("<testsuite"));
+    let wrong = run(&["probe", "--model", "--only", "addsub"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("no form's name begins with addsub"));
+}

@@ -7,9 +7,10 @@ use super::host;
 use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
+use crate::cpu::conform::forms;
 use crate::kvm::Host;
 use crate::probe::{Probe, Report, kept, measure, probes, risky_probes};
-use crate::report::{Kind, ProbeComparison, ProbeReport};
+use crate::report::{Kind, ModelReport, ProbeComparison, ProbeReport};
 
 /// What `vmm probe --help` ends with.
 pub const HELP: &str = "\
@@ -22,6 +23,8 @@ Examples:
   vmm probe --json > here.json
   vmm probe --only nmi-after-iretq --only unmask-iretq
   vmm probe --compare here.json there.json
+  vmm probe --model                     is each instruction executed as the SDM says?
+  vmm probe --model --only iretq --cases 1000
 
 Exits 0 whatever the host answers.";
 
@@ -31,12 +34,20 @@ pub struct Args {
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Make only this probe; may be repeated. The fingerprint then covers no other
+    /// Make only this probe; may be repeated. The fingerprint then covers no other. With --model:
+    /// only forms whose names begin so
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
     /// Also make the probes that may hang a process in the kernel for good (vmcall)
     #[arg(long)]
     risky: bool,
+    /// Run every form of instruction that the model of the CPU knows, in random machines, by the
+    /// model and on this KVM, and list where they differ
+    #[arg(long, conflicts_with_all = ["risky", "compare", "rows"])]
+    model: bool,
+    /// With --model: machines for each form, at each CPL
+    #[arg(long, value_name = "N", default_value = "40", requires = "model")]
+    cases: u32,
     /// Compare reports (of --json) side by side instead; nothing is measured
     #[arg(long, value_name = "FILE", num_args = 2.., conflicts_with_all = ["only", "risky", "rows"])]
     pub compare: Vec<PathBuf>,
@@ -51,7 +62,9 @@ pub struct Args {
 
 /// Carries out the command.
 pub fn probe(args: &Args, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
-    if !args.compare.is_empty() {
+    if args.model {
+        model(args, &opened.host()?, out)?;
+    } else if !args.compare.is_empty() {
         compare(args, out)?;
     } else if args.rows.is_empty() {
         report(args, opened.bare, out)?;
@@ -82,6 +95,19 @@ fn report(args: &Args, bare: bool, out: &mut Out) -> Result<(), Failure> {
         host::keep(&place, &report); // the other commands go by the newest
     }
     outputs.write(&ProbeReport(report), out)
+}
+
+fn model(args: &Args, host: &Host, out: &mut Out) -> Result<(), Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
+    let names: Vec<&str> = forms().map(|form| form.name).collect();
+    if let Some(only) = args.only.iter().find(|only| !names.iter().any(|name| name.starts_with(only.as_str()))) {
+        let mut known = names;
+        known.dedup();
+        return Err(Failure::Usage(format!("no form's name begins with {only}; there are: {}", known.join(", "))));
+    }
+    let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|only| name.starts_with(only.as_str()));
+    let report = crate::probe::model::measure(host, args.cases.into(), chosen)?;
+    outputs.write(&ModelReport(report), out)
 }
 
 fn rows(ids: &[String], host: &Host, out: &mut Out) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ mod facts;
 mod irets;
 pub mod kept;
 mod masking;
+pub mod model;
 mod report;
 mod ring3;
 mod spec;

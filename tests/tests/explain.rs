@@ -22,17 +22,53 @@ fn ending(line: &str, rule: &str) {
     );
 }
 
+/// The scenarios with user code, or those without, as a campaign lists them.
+fn scenarios(ring3: bool) -> String {
+    let list = vmm(&["list", "scenarios", "--json"]).exits(0).json();
+    let list = list["scenarios"].as_array().unwrap().iter().filter(|s| s["ring3"] == ring3);
+    let list = list.filter(|s| s["scenario"] != "user-ss16"); // not every host can show it
+    list.map(|s| s["scenario"].to_string()).collect::<Vec<_>>().join(", ")
+}
+
 #[test]
 fn every_rule_that_a_guest_can_break_is_explained_by_its_own_sentence() {
-    let text = "name = 'all'\nschemes = ['broken-*']\nscenarios = ['quiet', 'vmalloc-fault']\n\
-                generate = 'points'\n[window]\nfirst_every = 150\n";
-    let json = campaign(text, &["--json"]).exits(1).json();
-    let mut lines = BTreeMap::new();
-    for failure in json["rows"].as_array().unwrap().iter().flat_map(|r| r["failures"].as_array().unwrap()) {
-        let Some(rule) = failure["invariant"].as_str() else { continue };
-        lines.entry(rule.to_owned()).or_insert(failure["replay"].as_str().unwrap().to_owned());
+    let list = vmm(&["list", "schemes", "--all", "--json"]).exits(0).json();
+    let broken = list["schemes"].as_array().unwrap().iter().filter(|s| !s["broken"].is_null());
+    let mut missing: BTreeMap<String, String> = BTreeMap::new();
+    for scheme in broken {
+        let (rule, name) = (scheme["broken"].as_str().unwrap(), scheme["scheme"].to_string());
+        missing.entry(rule.to_owned()).or_insert(name);
     }
-    assert!(lines.len() >= 8, "{:?}", lines.keys());
+    let rules: Vec<String> = missing.keys().cloned().collect();
+    assert_eq!(rules.len(), 17, "I1, I2 and I19 are the hypervisor's, I20 is about cases: {rules:?}");
+    // What is quick to find first; the rest needs more places, or a second NMI, or user code.
+    let (few, kernel, user) = ("\"quiet\", \"vmalloc-fault\"".to_owned(), scenarios(false), scenarios(true));
+    let rounds = [
+        (&few, "points", 150),
+        (&few, "pairs", 150),
+        (&kernel, "points", 25),
+        (&user, "points", 25),
+        (&kernel, "points", 1),
+    ];
+    let mut lines: BTreeMap<String, String> = BTreeMap::new();
+    for (scenarios, generate, every) in rounds {
+        if missing.is_empty() {
+            break;
+        }
+        let schemes = missing.values().cloned().collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "name = 'all'\nschemes = [{schemes}]\nscenarios = [{scenarios}]\ngenerate = '{generate}'\n[window]\n\
+             first_every = {every}\n"
+        );
+        let json = campaign(&text, &["--json"]).json();
+        for failure in json["rows"].as_array().unwrap().iter().flat_map(|r| r["failures"].as_array().unwrap()) {
+            let Some(rule) = failure["invariant"].as_str() else { continue };
+            if missing.remove(rule).is_some() {
+                lines.insert(rule.to_owned(), failure["replay"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(lines.keys().cloned().collect::<Vec<_>>(), rules, "a guest shows each of them");
     lines.iter().for_each(|(rule, line)| ending(line, rule));
 }
 

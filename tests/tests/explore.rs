@@ -94,6 +94,7 @@ fn a_violation_is_found_by_a_shortest_schedule_that_replays() {
     let (code, found) = explore("naive", "short-ud-fault", &[]);
     assert_eq!((code, &found["closed"]), (1, &false.into()), "it stops at the first violation");
     common::is_documented(&found, &[]);
+    common::fits_schema("explore", &found);
     let violation = &found["violations"][0];
     assert_eq!(violation["invariant"], "I5");
     assert_eq!(violation["schedule"].as_str().unwrap().split(' ').count(), 2, "two NMIs are enough, and one is not");
@@ -233,6 +234,7 @@ fn bench_measures_every_figure() {
     }
     assert!(figures["bytes_per_state"].as_f64().is_some_and(|n| n > 0.0));
     common::is_documented(&figures, &["states_per_second", "stepped_states_per_second"]);
+    common::fits_schema("bench", &figures);
 }
 
 /// With a trap in its body, latch nests without a bound of its own, and the report says how.

@@ -3,32 +3,11 @@
 
 mod common;
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
+use common::browser::{self, Browser};
 use common::{SMALL, campaign, failing_line, vmm};
-
-/// The browser. Where there is none, the test says loudly that it checked nothing.
-#[allow(clippy::print_stderr)] // a skipped test must be seen
-fn chromium() -> Option<&'static str> {
-    let there = |name: &&&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
-    let found = ["chromium", "chromium-browser", "google-chrome"].iter().find(there).copied();
-    if found.is_none() {
-        eprintln!("\n*** SKIPPED: no chromium is installed, so no page was opened in a browser ***\n");
-    }
-    found
-}
-
-/// Runs the browser without a window on a page; returns its output, and what its console said.
-fn browse(browser: &str, dir: &Path, page: &Path, args: &[&str]) -> (String, String) {
-    let profile = format!("--user-data-dir={}", dir.join("profile").display());
-    let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0", &profile]);
-    let out = command.args(args).arg(format!("file://{}", page.display())).output().unwrap();
-    let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
-    let console = stderr.lines().filter(|l| l.contains("CONSOLE")).collect::<Vec<_>>().join("\n");
-    (String::from_utf8_lossy(&out.stdout).into_owned(), console)
-}
+use tempfile::TempDir;
 
 /// What every page must be.
 #[track_caller]
@@ -40,31 +19,58 @@ fn check(html: &str) {
     assert!(html.contains("prefers-color-scheme: dark") && html.contains("<h1>") && html.contains("lang=\"en\""));
 }
 
-/// The pages, by name, in a folder.
-fn pages(dir: &Path) -> Vec<String> {
+/// A folder with a page of each kind, and their names. They are made once.
+fn pages() -> (&'static Path, &'static [&'static str]) {
+    static MADE: OnceLock<TempDir> = OnceLock::new();
+    let dir = MADE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        make_pages(dir.path());
+        dir
+    });
+    (dir.path(), &["story", "explain", "matrix", "explore", "compare", "probe", "hosts", "agree"])
+}
+
+fn make_pages(dir: &Path) {
     let to = |name: &str| format!("html={}", dir.join(name).with_extension("html").display());
-    vmm(&["replay", &failing_line(), "--format", &to("story")]).exits(1);
-    campaign(&SMALL.replace("violation(I5)", "shutdown"), &["--format", &to("matrix")]).exits(1);
+    let (story, explain, matrix, hosts) = (to("story"), to("explain"), to("matrix"), to("hosts"));
+    vmm(&["replay", &failing_line(), "--format", &story]).exits(1);
+    vmm(&["explain", &failing_line(), "--format", &explain]).exits(1);
+    let results = dir.join("results.json").display().to_string();
+    let surprise = SMALL.replace("violation(I5)", "shutdown");
+    campaign(&surprise, &["--format", &matrix, "--format", &format!("json={results}")]).exits(1);
     vmm(&["explore", "--scheme", "naive", "--scenario", "short-ud-fault", "--format", &to("explore")]).exits(1);
     let compare =
         ["compare", "--schemes", "naive,xen-flag", "--scenario", "quiet", "--max-states", "0", "--rounds", "20"];
     vmm(&[&compare[..], &["--format", &to("compare")]].concat()).exits(0);
-    vmm(&["probe", "--format", &to("probe")]).exits(0);
-    ["story", "matrix", "explore", "compare", "probe"].map(str::to_owned).to_vec()
+    let probed = dir.join("probe.json").display().to_string();
+    vmm(&["probe", "--format", &to("probe"), "--format", &format!("json={probed}")]).exits(0);
+    vmm(&["probe", "--compare", &probed, &probed, "--format", &hosts]).exits(0);
+    vmm(&["agree", &results, &results, "--format", &to("agree")]).exits(0);
 }
 
 #[test]
 fn pages_are_whole_and_say_in_html_what_matters() {
-    let dir = tempfile::tempdir().unwrap();
-    for name in pages(dir.path()) {
-        let html = std::fs::read_to_string(dir.path().join(&name).with_extension("html")).unwrap();
+    let (dir, names) = pages();
+    for name in names {
+        let html = std::fs::read_to_string(dir.join(name).with_extension("html")).unwrap();
         check(&html);
         assert!(html.len() < 3 << 20, "{name} has {} bytes", html.len());
-        let words: &[&str] = match name.as_str() {
-            "story" => &["<svg", "NMI 2 is delivered", "frame overwritten", "vmm replay", "aria-live"],
-            "matrix" => &["✗ violation(I5) ≠", "✓ pass", "href=\"#cell-1\"", "id=\"cell-1\"", "sampled"],
-            "explore" => &["<svg", "Boundaries by context", "breaks"],
+        let words: &[&str] = match *name {
+            "story" | "explain" => &["<svg", "NMI 2 is delivered", "frame overwritten", "vmm replay", "aria-live"],
+            "matrix" => &[
+                "✗ violation(I5) ≠",
+                "✓ pass",
+                "href=\"#cell-1\"",
+                "id=\"cell-1\"",
+                "sampled",
+                "NMI 2 is delivered",
+                "id=\"heat-naive\"",
+                "ends here",
+                "latched",
+            ],
+            "explore" => &["<svg", "Boundaries by context", "breaks", "id=\"heat-naive\""],
             "compare" => &["<rect", "xen-flag", "µs"],
+            "agree" => &["the same on all hosts"],
             _ => &["<table>", "architecture", "✓ "],
         };
         words.iter().for_each(|w| assert!(html.contains(w), "{name}: {w} is missing"));
@@ -72,57 +78,63 @@ fn pages_are_whole_and_say_in_html_what_matters() {
     vmm(&["list", "schemes", "--format", "html"]).exits(2).says(&["nothing to write as html"]);
 }
 
-/// Steps through every story to its end by keys, opens every cell by its link, and leaves what it
-/// found where `--dump-dom` shows it.
-const DRIVER: &str = "<script>
-const found = { stories: [], cells: 0 };
-for (const s of document.querySelectorAll('article.story')) {
-  const key = k => s.dispatchEvent(new KeyboardEvent('keydown', { key: k, bubbles: true }));
-  const n = +s.querySelector('input').max + 1;
-  key('Home'); let seen = new Set([s.dataset.now]);
-  for (let i = 1; i < n; i++) { key('ArrowRight'); seen.add(s.dataset.now); }
-  const end = s.querySelector('.say').textContent;
-  key('ArrowLeft'); const back = +s.dataset.now;
-  found.stories.push({ n, seen: seen.size, end, back, words: s.querySelectorAll('.stack .w:not([class=w])').length });
+/// Steps through the first story that is visible, to its end and back by one, by keys.
+#[track_caller]
+fn step_through(page: &mut Browser, name: &str, root: &str) {
+    let number = |page: &mut Browser, what: &str| {
+        page.value(&format!("+document.querySelector('{root}').{what}")).as_u64().unwrap()
+    };
+    page.value(&format!("document.querySelector('{root} input').focus() || 0"));
+    page.press("Home", 36);
+    let steps = number(page, "querySelector('input').max") + 1;
+    for step in 0..steps {
+        assert_eq!(number(page, "dataset.now"), step, "{name}");
+        page.press("ArrowRight", 39);
+    }
+    let end = page.value(&format!("document.querySelector('{root} .say').textContent"));
+    assert!(end.as_str().unwrap().contains("breaks"), "{name}: it ends with the rule: {end}");
+    let words = page.value(&format!("document.querySelectorAll('{root} .stack .w:not([class=w])').length"));
+    assert!(words.as_u64() > Some(10), "{name}: the stack's words are there");
+    page.press("ArrowLeft", 37);
+    assert_eq!(number(page, "dataset.now"), steps - 2, "{name}: and back");
+    page.press("End", 35);
+    assert_eq!(number(page, "dataset.now"), steps - 1, "{name}");
 }
-const links = [...document.querySelectorAll('td.v a')];
-for (const a of links) { location.hash = a.hash; window.dispatchEvent(new HashChangeEvent('hashchange')); if (document.querySelector(a.hash).open) found.cells++; }
-found.links = links.length;
-const pre = document.createElement('pre'); pre.id = 'found'; pre.textContent = JSON.stringify(found); document.body.append(pre);
-</script>";
 
 #[test]
 fn a_browser_opens_every_page_and_steps_every_story_to_its_end() {
-    let Some(browser) = chromium() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    for name in pages(dir.path()) {
-        let page = dir.path().join(&name).with_extension("html");
-        let html = std::fs::read_to_string(&page).unwrap();
-        let driven = dir.path().join(format!("{name}-driven.html"));
-        std::fs::write(&driven, html.replace("</body>", &format!("{DRIVER}</body>"))).unwrap();
-        let begin = Instant::now();
-        let (dom, console) = browse(browser, dir.path(), &driven, &["--dump-dom"]);
-        assert!(begin.elapsed() < Duration::from_secs(60), "{name} took {:?}", begin.elapsed());
-        assert_eq!(console, "", "{name}: the console must be empty");
-        let text = dom.split("<pre id=\"found\">").nth(1).and_then(|t| t.split("</pre>").next());
-        let text = text.unwrap_or_else(|| panic!("{name}: the driver did not come to its end"));
-        let found: serde_json::Value = serde_json::from_str(&text.replace("&amp;", "&").replace("&gt;", ">")).unwrap();
-        let stories = found["stories"].as_array().unwrap();
-        assert_eq!(stories.is_empty(), !["story", "explore"].contains(&name.as_str()), "{name}: {found}");
-        for story in stories {
-            assert_eq!(story["n"], story["seen"], "{name}: {found}");
-            assert_eq!(story["back"].as_u64(), story["n"].as_u64().map(|n| n - 2), "{name}: {found}");
-            assert!(story["end"].as_str().unwrap().contains("breaks"), "{name}: {found}");
-            assert!(story["words"].as_u64() > Some(10), "{name}: the stack's words are there: {found}");
+    let Some(mut page) = browser::start() else { return };
+    let (dir, names) = pages();
+    for name in names {
+        page.open(&dir.join(name).with_extension("html"));
+        let took = page.value("performance.getEntriesByType('navigation')[0].loadEventStart");
+        assert!(took.as_f64().unwrap() < 10_000.0, "{name} took {took} ms to open");
+        match *name {
+            "story" | "explain" | "explore" => step_through(&mut page, name, "article.story"),
+            "matrix" => {
+                let cells = page.value("document.querySelectorAll('td.v a').length").as_u64().unwrap();
+                assert_eq!(cells, 4);
+                for i in 0..cells {
+                    let href = page.value(&format!("document.querySelectorAll('td.v a')[{i}].hash"));
+                    let cell = href.as_str().unwrap().to_owned();
+                    page.click(&format!("td.v a[href='{cell}']"));
+                    page.until(&format!("document.querySelector('{cell}').open"));
+                }
+                let told = page
+                    .value("[...document.querySelectorAll('details article.story')].map(s => s.closest('details').id)");
+                let told = told.as_array().unwrap();
+                assert!(!told.is_empty(), "a failing cell tells its story");
+                step_through(&mut page, name, &format!("#{} article.story", told[0].as_str().unwrap()));
+                page.click("#heat-naive summary");
+                page.until("document.querySelector('#heat-naive').open");
+            }
+            _ => assert_eq!(page.value("document.querySelectorAll('article.story').length"), 0, "{name}"),
         }
-        assert_eq!(found["cells"], found["links"], "{name}: every link opens its cell: {found}");
-        let picture = |scheme: &str| {
-            let file = dir.path().join(format!("{name}-{scheme}.png"));
-            let shot = format!("--screenshot={}", file.display());
-            let colours = format!("--blink-settings=preferredColorScheme={}", u8::from(scheme == "light"));
-            browse(browser, dir.path(), &page, &[&shot, &colours, "--window-size=1400,1100"]);
-            std::fs::read(file).unwrap()
-        };
-        assert_ne!(picture("light"), picture("dark"), "{name}");
+        assert!(
+            page.value("document.querySelectorAll('table').length + document.querySelectorAll('svg').length").as_u64()
+                > Some(0)
+        );
+        assert_ne!(page.picture("light"), page.picture("dark"), "{name}: light and dark differ");
+        assert_eq!(page.console(), [""; 0], "{name}: the console must be empty");
     }
 }

@@ -127,6 +127,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
 fn a_failing_case_prints_the_line_that_replays_it() {
     let args = ["--sweep", "--part", "second", "--site", "user", "--site", "", "--mutate", "nmi_restore+0x1b=90"];
     let found = linux(&[&args[..], &["--json"]].concat()).exits(1).json();
+    common::fits_schema("linux", &found);
     assert_eq!(found["complete"], true);
     assert_eq!(found["host"]["fingerprint"].as_str().map(str::len), Some(8));
     assert!(found["kernel"]["version"].as_str().unwrap().starts_with("Linux version "));
@@ -155,6 +156,7 @@ fn a_failing_case_prints_the_line_that_replays_it() {
 #[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
 fn boundaries_are_those_of_live_memory_and_an_interrupted_sweep_reports() {
     let list = vmm(&["list", "boundaries", "--kernel", KERNEL, "--ram", "64", "--json"]).exits(0).json();
+    common::fits_schema("linux-boundaries", &list);
     let rows = list["boundaries"].as_array().unwrap();
     let of = |place: &str| rows.iter().find(|r| r["place"] == place).unwrap_or_else(|| panic!("{place}"));
     assert_eq!(of("asm_exc_nmi")["masked"], "masked");
@@ -270,6 +272,7 @@ fn a_kernel_boots_once_and_what_a_handler_spoils_is_found() {
     // A site that cannot be swept does not take the others with it.
     let both = from(&["--sweep", "--part", "second", "--site", "asm_exc_nmi+0x4", "--site", "idle", "--json"]);
     let both = both.exits(1).json();
+    common::fits_schema("linux", &both);
     assert_eq!(both["sweeps"].as_array().map(Vec::len), Some(2));
     assert!(both["errors"][0]["why"].as_str().unwrap().contains("the NMI's own code"), "{}", both["errors"]);
 

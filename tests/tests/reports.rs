@@ -99,6 +99,7 @@ fn document() -> Document {
         rows,
         timings: Some(vec![Timing { scheme: "sound".into(), scenario: "quiet".into(), cases: 1000, seconds: 0.125 }]),
         trace: None,
+        pictures: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`cli`] reads the command line, and [`report`] shows what came of it. [`sandbox`] confines the
 //!   process in between.
 //! - [`campaign`] turns a file into runs. [`compare`] and [`bench`] measure costs and times.
+//! - [`debug`] shows one run to gdb.
 //! - [`explore`] searches every pattern of arrivals.
 //! - [`kernels`] runs real kernels on a machine of its own.
 //! - [`inject`] carries out schedules and asks the [`oracle`] for verdicts.
@@ -18,6 +19,7 @@ pub mod campaign;
 pub mod cli;
 pub mod compare;
 pub mod cpu;
+pub mod debug;
 pub mod explore;
 pub mod host_id;
 pub mod image;

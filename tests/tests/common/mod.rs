@@ -1,6 +1,7 @@
 //! Runs the program and looks at what it did.
 #![allow(dead_code)] // each test file uses a part of this
 
+pub mod browser;
 pub mod gcc;
 
 use std::path::{Path, PathBuf};
@@ -122,6 +123,7 @@ pub fn check_document(document: &Value) {
         }
     };
     is_documented(document, &["counts", "changed"]);
+    fits_schema("run", document);
     has(document, &["host", "image", "complete", "rows", "summary"]);
     has(&document["host"], &["fingerprint", "kernel", "kvm", "cpu"]);
     let summary = ["cases", "disagreed", "expected", "host_limit", "no_cases", "open", "rechecked", "unexpected"];
@@ -139,6 +141,22 @@ pub fn check_document(document: &Value) {
             has(failure, &["verdict", "invariant", "detail", "cases", "schedule", "replay"]);
         }
     }
+}
+
+/// The schema of a command's JSON, docs/schemas/NAME.json.
+pub fn schema(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas").join(name).with_extension("json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Checks a document against the schema that is published for it.
+#[track_caller]
+pub fn fits_schema(name: &str, document: &Value) {
+    let validator = jsonschema::validator_for(&schema(name)).unwrap();
+    let wrong: Vec<String> =
+        validator.iter_errors(document).take(5).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(wrong.is_empty(), "docs/schemas/{name}.json: {}", wrong.join("\n"));
 }
 
 /// Checks that docs/guide/json.md describes every key of a document, but for those in `apart`,

@@ -12,6 +12,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::{OutputArgs, Outputs};
+use super::pictures::{heat, pictures};
 use super::progress::Bar;
 use super::values;
 use crate::campaign::{self, Options, Results, Shard};
@@ -102,6 +103,9 @@ pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut O
         }
         document.timings = Some(outcome.timings);
     }
+    if outputs.wants("html") {
+        document.pictures = pictures(&outcome.results, guest, &host);
+    }
     outputs.write(&document, out)?;
     match (outcome.finished, ending(&document)) {
         (_, Ending::Defect) => Ok(Ending::Defect),
@@ -140,6 +144,11 @@ pub fn report(args: &Shown, out: &mut Out) -> Result<Ending, Failure> {
 fn kept(results: &Results, partial: bool, outputs: &Outputs, out: &mut Out) -> Result<Ending, Failure> {
     let mut document = Document::of(results);
     document.part = partial.then(|| "a part".to_owned());
+    // The folder does not hold the image; the built-in one can be shown where it is that.
+    let guest = outputs.wants("html").then(crate::image::Image::builtin).and_then(Result::ok).map(Guest::new);
+    if let Some(guest) = guest.filter(|guest| guest.image.hash == results.header.image) {
+        document.pictures.heat = heat(results, &guest);
+    }
     outputs.write(&document, out)?;
     if let Some(missing) = document.missing() {
         let hint = if partial { "" } else { " (--partial takes what is there)" };

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{agree, bench, campaign, compare, explain, explore, help, linux, list, probe, run};
+use super::{agree, bench, campaign, compare, debug, explain, explore, help, linux, list, probe, run};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
 ///
@@ -54,6 +54,9 @@ pub enum Command {
     /// Tell in ten lines how the run of a replay line goes wrong
     #[command(after_help = help::EXPLAIN)]
     Explain(explain::Explain),
+    /// Show one run to gdb, forwards and backwards
+    #[command(after_help = help::DEBUG)]
+    Debug(debug::Debug),
     /// Run every case of a campaign file and compare with what it expects
     #[command(after_help = help::CAMPAIGN)]
     Campaign(campaign::Campaign),

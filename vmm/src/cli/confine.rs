@@ -77,7 +77,8 @@ impl Needs {
             }
             Command::Run(args) => needs.guest(&args.guest).output(&args.how.output),
             Command::Replay(args) => needs.guest(&args.guest).output(&args.how.output),
-            Command::Explain(args) => needs.guest(&args.guest),
+            Command::Explain(args) => needs.guest(&args.guest).output(&args.output),
+            Command::Debug(args) => needs.guest(&args.guest).listens(args.socket()),
             Command::Campaign(args) => {
                 needs.guest(&args.guest).output(&args.output).reads([&args.file]).folder(args.out.as_ref())
             }
@@ -127,6 +128,13 @@ impl Needs {
 
     fn output(&mut self, output: &OutputArgs) -> &mut Self {
         self.writes(output.files())
+    }
+
+    /// Waits for a connection, at a socket in `folder` or at a port.
+    fn listens(&mut self, folder: Option<PathBuf>) -> &mut Self {
+        self.calls = Calls::Listening;
+        self.files.sockets.extend(folder);
+        self
     }
 
     fn image(&mut self, image: &ImageArgs) -> &mut Self {

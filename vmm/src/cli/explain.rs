@@ -8,11 +8,13 @@ use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::opened::Opened;
 use super::out::Out;
+use super::output::OutputArgs;
 use super::run::{bare, story_of};
 use crate::image::target::Target;
 use crate::image::{Guest, Names};
 use crate::inject::{Replay, Schedule, Session};
 use crate::machine::Knobs;
+use crate::report::{Explained, Kind};
 
 /// `vmm explain`.
 #[derive(Debug, Args)]
@@ -23,10 +25,14 @@ pub struct Explain {
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Carries out the command.
 pub fn explain(args: &Explain, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let line = Replay::parse(bare(&args.line.join(" ")))?;
     line.check_image(guest)?;
     let target = Target::find(&guest.image.declared, &line.scheme, &line.scenario, Some(line.mode))
@@ -36,6 +42,7 @@ pub fn explain(args: &Explain, guest: &Arc<Guest>, opened: Opened, out: &mut Out
     let host = opened.host()?;
     let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
     let story = story_of(&mut session, &schedule, &line)?;
-    out.text(&story.text())?;
-    Ok(if story.verdict == "pass" { Ending::Expected } else { Ending::Unexpected })
+    let passes = story.verdict == "pass";
+    outputs.write(&Explained { host: host.id().clone(), image: line.image, story }, out)?;
+    Ok(if passes { Ending::Expected } else { Ending::Unexpected })
 }

@@ -22,7 +22,7 @@ use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
 use crate::inject::{Kind, Replay, Schedule, Session};
-use crate::report::{Exploration, Kind as Reports};
+use crate::report::{Cases, Exploration, Failing, Heat, Kind as Reports};
 
 /// `vmm explore`.
 #[derive(Debug, Args)]
@@ -153,6 +153,15 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
     };
     let place = |addr| names.show(addr);
     let mut document = Exploration::new(host.id().clone(), &replay(String::new()), &report, seconds, &words, &place);
+    if outputs.wants("html") {
+        let failing = document.violations.iter().map(|v| Failing {
+            verdict: v.invariant.as_ref().map_or(v.verdict.clone(), |rule| format!("{}({rule})", v.verdict)),
+            scenario: target.scenario.name.clone(),
+            schedule: v.schedule.clone(),
+        });
+        let cases = Cases { coverage: report.coverage.clone(), failing: failing.collect() };
+        document.heat = Heat::new(guest, &target.scheme, &cases);
+    }
     if outputs.wants("html") && !report.violations.is_empty() {
         let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, t.knobs(&args.guest))?;
         for found in report.violations.iter().take(MOST_STORIES) {

@@ -65,6 +65,9 @@ pub enum Failure {
          true; `vmm probe` has the details, and scripts/hosts/svm runs the same command line on an emulated machine"
     )]
     Inexact(String),
+    /// A run that gdb looks at.
+    #[error(transparent)]
+    Debug(crate::debug::Error),
     /// A Linux kernel, or what was asked of it.
     #[error(transparent)]
     Linux(#[from] crate::kernels::LabError),
@@ -110,6 +113,7 @@ impl Failure {
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
             Failure::Linux(e) => e.exit_code(),
+            Failure::Debug(e) => debug_code(e),
             Failure::Write { .. } => 74,
         }
     }
@@ -129,6 +133,14 @@ impl Ending {
             Ending::Defect => 70,
             Ending::Interrupted => 75,
         }
+    }
+}
+
+fn debug_code(e: &crate::debug::Error) -> u8 {
+    match e {
+        crate::debug::Error::Machine(e) => machine_code(e),
+        crate::debug::Error::Diverged { .. } => 65,
+        crate::debug::Error::Listen { .. } | crate::debug::Error::Connection(_) => 74,
     }
 }
 
@@ -167,6 +179,15 @@ impl From<explore::Error> for Failure {
         match e {
             explore::Error::Machine(e) => e.into(),
             explore::Error::Path(e) => e.into(),
+        }
+    }
+}
+
+impl From<crate::debug::Error> for Failure {
+    fn from(e: crate::debug::Error) -> Self {
+        match e {
+            crate::debug::Error::Machine(e) => e.into(),
+            e => Failure::Debug(e),
         }
     }
 }

@@ -98,6 +98,22 @@ Example:
 
 Exits as replay does.";
 
+pub const DEBUG: &str = "\
+The run is recorded to its verdict before gdb connects. gdb gets the image with its symbols over
+the connection. step, continue, breakpoints, watchpoints, reverse-step and reverse-continue work as
+usual; memory and registers can be read only. `monitor help` lists what the lab adds: the state of
+NMIs, what happens next or happened last, and NMIs that arrive where the run stands.
+
+Examples:
+  vmm debug 'naive/vmalloc-fault/native@0123456789abcdef nmi@work.fill#1 nmi@exit_iret#1'
+  vmm debug --scheme naive --scenario quiet --schedule nmi@work.fill --listen unix:/tmp/nmi
+  gdb -ex 'target remote 127.0.0.1:1234'                in another terminal
+  (gdb) continue                                        to the failing end
+  (gdb) watch *(long *)$rsp
+  (gdb) reverse-continue                                to the last writer of that word
+
+Exits 0 when gdb has left.";
+
 pub const CAMPAIGN: &str = "\
 A campaign is a TOML file: schemes and scenarios, how to generate schedules, and the verdicts
 expected. scripts/campaigns/ has examples, docs/guide/campaigns.md tells every key.

@@ -7,6 +7,7 @@ mod campaign;
 mod command;
 mod compare;
 mod confine;
+mod debug;
 mod explain;
 mod explore;
 mod failure;
@@ -20,6 +21,7 @@ mod list;
 mod opened;
 mod out;
 mod output;
+mod pictures;
 mod probe;
 mod progress;
 mod run;
@@ -89,6 +91,7 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
         Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, opened, out),
         Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, opened, out),
         Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, opened, out),
+        Command::Debug(args) => debug::debug(args, &load(&args.guest.image)?, opened),
         Command::Merge(args) => campaign::merge(args, out),
         Command::Report(args) => campaign::report(args, out),
         Command::Probe(args) => probe::probe(args, opened, out),

@@ -23,6 +23,9 @@ pub struct OutputArgs {
     /// Write a JUnit report, too: --format junit=FILE
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Write a page for a browser, too: --format html=FILE
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Whether text is coloured; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: When,
@@ -68,7 +71,7 @@ fn wanted(text: &str) -> Result<Wanted, String> {
 impl OutputArgs {
     /// The files that results go to.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.format.iter().filter_map(|w| w.file.clone()).chain(self.junit.clone()).collect()
+        self.format.iter().filter_map(|w| w.file.clone()).chain(self.junit.clone()).chain(self.html.clone()).collect()
     }
 
     /// What they ask for, which must be what a command of this kind has.
@@ -77,6 +80,7 @@ impl OutputArgs {
         let alias = |name: &str, file| report::format(name).map(|format| Wanted { format, file });
         all.extend(alias("json", None).filter(|_| self.json));
         all.extend(self.junit.clone().and_then(|file| alias("junit", Some(file))));
+        all.extend(self.html.clone().and_then(|file| alias("html", Some(file))));
         if let Some(w) = all.iter().find(|w| !w.format.fits(kind)) {
             let why = format!("this command has nothing to write as {}", w.format.name());
             return Err(Failure::Usage(why));
@@ -124,6 +128,11 @@ impl Outputs {
     /// learns of them.
     pub fn is_text(&self) -> bool {
         self.screen.is_none_or(|format| format.name() == "text")
+    }
+
+    /// How text may look on standard output.
+    pub fn screen_look(&self) -> Look {
+        self.look
     }
 
     /// Whether a format is asked for by this name.

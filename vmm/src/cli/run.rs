@@ -14,10 +14,12 @@ use crate::campaign::Disagreement;
 use crate::image::Guest;
 use crate::image::Names;
 use crate::image::target::Target;
-use crate::inject::{Gear, Replay as ReplayLine, Schedule, Session, Settled, judge as carry_out, settle};
+use crate::inject::{
+    self, At, Event, Gear, Replay as ReplayLine, RunError, Schedule, Session, Settled, judge as carry_out, settle,
+};
 use crate::machine::Knobs;
 use crate::oracle::Verdict;
-use crate::report::{Kind, Recorder, Run as RunReport, Step, Story, Tracer, judgement, plain, trace_header};
+use crate::report::{Fold, Kind, Level, Recorder, Run as RunReport, Step, Story, Tracer, judgement, trace_header};
 
 /// `vmm run`.
 #[derive(Debug, Args)]
@@ -56,10 +58,11 @@ pub struct How {
     /// How the schedule is carried out [default: arm, or step with --trace]
     #[arg(long, value_name = "GEAR", value_parser = values::gears())]
     pub gear: Option<&'static [Gear]>,
-    /// Show every instruction with what it changed, NMIs, nesting depth, blocked (B) and
-    /// pending (P)
-    #[arg(long)]
-    pub trace: bool,
+    /// Show the run step by step: NMIs with their frames, and every instruction with what it
+    /// changed, nesting depth, blocked (B) and pending (P) [without a value: all]
+    #[arg(long, value_name = "WHAT", value_parser = values::trace())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub trace: Option<Level>,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -107,7 +110,7 @@ fn judge(
     let outputs = how.output.outputs(Kind::JUDGES)?;
     let gears = gears(how)?;
     // A trace is long: it is shown as it is made.
-    let live = how.trace && outputs.is_text();
+    let live = how.trace.is_some() && outputs.is_text();
     let schedule = Schedule::parse(schedule, Names::new(guest, &target.scheme.prefix))?;
     let host = opened.host()?;
     let mut session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
@@ -123,10 +126,13 @@ fn judge(
     let mut verdicts = Vec::new();
     for gear in gears {
         let verdict = match how.trace {
-            true => traced(&mut session, &schedule, *gear, &mut steps, live.then_some(&mut *out))?,
-            false => carry_out(&mut session, &schedule, *gear, &mut ())?,
+            Some(level) => {
+                let live = live.then_some(&mut *out).map(|out| (out, Fold::new(level, outputs.screen_look())));
+                traced(&mut session, &schedule, *gear, &mut steps, live)
+            }
+            None => carry_out(&mut session, &schedule, *gear, &mut ()).map_err(Failure::from),
         };
-        verdicts.push((*gear, verdict));
+        verdicts.push((*gear, verdict.map_err(|failure| hinted(failure, &mut session, &schedule))?));
     }
     let Some(Settled { verdict, disagree }) = settle(&verdicts) else {
         return Err(Failure::Usage("no gear was asked for".into()));
@@ -147,12 +153,12 @@ fn judge(
         verdict,
         gears: gears.len(),
         disagreement,
-        trace: how.trace.then_some(steps),
+        trace: how.trace.map(|level| (level, steps)),
         story,
         source: guest.has_source(),
     };
     if live {
-        out.text(&judgement(&run))?;
+        out.text(&judgement(&run, &outputs.screen_look()))?;
         outputs.write_files(&run)?;
     } else {
         outputs.write(&run, out)?;
@@ -170,14 +176,36 @@ pub fn story_of(session: &mut Session, schedule: &Schedule, line: &ReplayLine) -
 fn gears(how: &How) -> Result<&'static [Gear], Failure> {
     match how.gear {
         Some([Gear::Step]) => Ok(&[Gear::Step]),
-        Some(gears) if how.trace => Err(Failure::Usage(format!(
+        Some(gears) if how.trace.is_some() => Err(Failure::Usage(format!(
             "--trace shows every instruction, so it needs the step gear; leave --gear {} out",
             if let [gear] = gears { gear.name() } else { "all" }
         ))),
         Some(gears) => Ok(gears),
-        None if how.trace => Ok(&[Gear::Step]),
+        None if how.trace.is_some() => Ok(&[Gear::Step]),
         None => Ok(&[Gear::Arm]),
     }
+}
+
+/// A place that is never reached may be in code that only an NMI runs: says so, with the line
+/// that would work, where there is one.
+fn hinted(failure: Failure, session: &mut Session, schedule: &Schedule) -> Failure {
+    let Failure::Run(RunError::NeverReached { event, why }) = failure else { return failure };
+    let first = session.rules().golden.visits.first().map(|v| At { addr: v.addr, n: v.n });
+    let longer = first.map(|at| {
+        let nmi = Event { kind: inject::Kind::Nmi, at };
+        Schedule(std::iter::once(nmi).chain(schedule.0.iter().copied()).collect())
+    });
+    let works = longer.filter(|longer| {
+        longer.0.first() != schedule.0.first() && carry_out(session, longer, Gear::Step, &mut ()).is_ok()
+    });
+    let why = match works {
+        Some(longer) => {
+            let line = longer.show(session.rules().names());
+            format!("{why}; it is in code that runs for an NMI only: --schedule '{line}' would reach it")
+        }
+        None => why,
+    };
+    Failure::Run(RunError::NeverReached { event, why })
 }
 
 /// Runs, and notes each instruction in `steps`; `live` writes it to standard output at once.
@@ -186,18 +214,17 @@ fn traced(
     schedule: &Schedule,
     gear: Gear,
     steps: &mut Vec<Step>,
-    live: Option<&mut Out>,
+    mut live: Option<(&mut Out, Fold)>,
 ) -> Result<Verdict, Failure> {
     let mut failed = None;
-    let mut live = live;
-    if let Some(out) = &mut live {
+    if let Some((out, _)) = &mut live {
         out.line(&trace_header(session.machine().guest().has_source()))?;
     }
     let mut sink = |step: Step| {
-        if let Some(out) = &mut live
+        if let Some((out, fold)) = &mut live
             && failed.is_none()
         {
-            failed = out.line(&plain(&step.to_string())).err();
+            failed = fold.lines(&step).iter().find_map(|line| out.line(line).err());
         }
         steps.push(step);
     };
@@ -207,7 +234,8 @@ fn traced(
     if let Some(failure) = failed {
         return Err(failure);
     }
-    if let Some(out) = &mut live {
+    if let Some((out, fold)) = &mut live {
+        fold.rest().iter().try_for_each(|line| out.line(line))?;
         out.line("")?;
     }
     Ok(verdict)

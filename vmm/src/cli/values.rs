@@ -8,6 +8,7 @@ use crate::inject::{Gear, Kind};
 use crate::kernels::Part;
 use crate::machine::Transport;
 use crate::machine::hv_bug::HvBug;
+use crate::report::Level;
 
 /// A word, its meaning and an explanation.
 type Word<T> = (&'static str, T, &'static str);
@@ -81,6 +82,11 @@ pub fn gears() -> impl TypedValueParser<Value = &'static [Gear]> {
 /// A gear that a real kernel can be run in.
 pub fn one_gear() -> impl TypedValueParser<Value = Gear> {
     words(Gear::ALL.map(|gear| (gear.name(), gear, gear.about())))
+}
+
+/// How much of a trace is shown.
+pub fn trace() -> impl TypedValueParser<Value = Level> {
+    words(Level::ALL.map(|level| (level.name(), level, level.about())))
 }
 
 /// Whether an IRET that faults unblocks NMIs.

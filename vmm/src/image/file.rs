@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::declare::Declarations;
 use super::elf::Segment;
-use super::symbols::Symbols;
+use super::symbols::{Symbol, Symbols};
 
 /// The micro-kernel that was built with this program.
 pub const BUILTIN: &[u8] = include_bytes!(env!("GUEST_ELF"));
@@ -24,6 +24,8 @@ pub struct Image {
     pub symbols: Symbols,
     /// What the manifest declares, resolved to addresses.
     pub declared: Declarations,
+    /// Names of what was linked into it.
+    pub(super) added: Vec<Symbol>,
     /// DWARF of what was linked into it.
     pub(super) dwarf: BTreeMap<String, Vec<u8>>,
 }

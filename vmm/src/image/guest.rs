@@ -40,6 +40,12 @@ impl Guest {
 
     /// `file:line` of an instruction, where the image tells it.
     pub fn source(&self, addr: u64) -> Option<String> {
+        let (file, line) = self.lines().at(addr)?;
+        Some(format!("{}:{line}", file.rsplit('/').next().unwrap_or(file)))
+    }
+
+    /// The source file of an instruction, as the image's DWARF names it, and the line in it.
+    pub fn source_line(&self, addr: u64) -> Option<(&str, u32)> {
         self.lines().at(addr)
     }
 }

@@ -9,8 +9,8 @@ use super::file::Image;
 /// helps to read, so whatever is wrong with it is no error.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// First address, end, and `file:line`; ascending.
-    rows: Vec<(u64, u64, String)>,
+    /// First address, end, file and line; ascending.
+    rows: Vec<(u64, u64, String, u32)>,
 }
 
 impl Lines {
@@ -30,10 +30,10 @@ impl Lines {
         self.rows.is_empty()
     }
 
-    /// `file:line` of the instruction at `addr`.
-    pub fn at(&self, addr: u64) -> Option<String> {
+    /// The file, as DWARF names it, and the line of the instruction at `addr`.
+    pub fn at(&self, addr: u64) -> Option<(&str, u32)> {
         let end = self.rows.partition_point(|(first, ..)| *first <= addr);
-        self.rows[..end].last().filter(|(_, end, _)| addr < *end).map(|(.., place)| place.clone())
+        self.rows[..end].last().filter(|(_, end, ..)| addr < *end).map(|(.., file, line)| (file.as_str(), *line))
     }
 
     fn read<'a>(&mut self, image: &Image, section: impl Fn(&str) -> Option<&'a [u8]>) {
@@ -46,8 +46,7 @@ impl Lines {
             let Ok(rows) = context.find_location_range(segment.vaddr, segment.vaddr + segment.size) else { continue };
             for (first, size, location) in rows {
                 let (Some(file), Some(line)) = (location.file, location.line) else { continue };
-                let file = file.rsplit('/').next().unwrap_or(file);
-                self.rows.push((first, first.saturating_add(size), format!("{file}:{line}")));
+                self.rows.push((first, first.saturating_add(size), file.to_owned(), line));
             }
         }
     }

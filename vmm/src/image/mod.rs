@@ -4,6 +4,7 @@
 mod body;
 mod check;
 pub mod code;
+mod debugger;
 pub mod declare;
 mod elf;
 pub mod error;

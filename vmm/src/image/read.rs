@@ -43,7 +43,7 @@ impl Image {
         // What was linked into it declares, too: the verdict depends on it.
         added.lines.iter().for_each(|line| hash.update(format!("{line:?}").as_bytes()));
         lines.extend(added.lines);
-        let symbols = Symbols::new(file.symbols()?).with(added.symbols);
+        let symbols = Symbols::new(file.symbols()?).with(added.symbols.clone());
         let declared = Declarations::resolve(&lines, &symbols)?;
         let (entry, segments) = (file.entry(), file.segments()?);
         let image = Self {
@@ -53,6 +53,7 @@ impl Image {
             segments,
             symbols,
             declared,
+            added: added.symbols,
             dwarf: added.dwarf,
         };
         check::image(&image)?;

@@ -108,6 +108,17 @@ impl Seen {
 #[serde(from = "Vec<(Kind, Seen)>", into = "Vec<(Kind, Seen)>")]
 pub struct Coverage(BTreeMap<Kind, Seen>);
 
+/// What is known of an instruction in one kind of context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Known {
+    /// An NMI was injected there.
+    Injected,
+    /// One that arrives there is only latched.
+    Latched,
+    /// Nothing: execution stood there, and no NMI arrived.
+    Open,
+}
+
 /// A boundary as one state stands at it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stand {
@@ -179,6 +190,30 @@ impl Coverage {
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is known of one instruction, in each kind of context that execution stood at it in.
+    pub fn at(&self, rip: u64) -> impl Iterator<Item = (Kind, Known)> + '_ {
+        let (word, bit) = (rip / 64, 1u64 << (rip % 64));
+        let has = move |set: &Addresses| set.get(&word).is_some_and(|bits| bits & bit != 0);
+        self.0.iter().filter(move |(_, seen)| has(&seen.stood)).map(move |(kind, seen)| {
+            let known = match () {
+                () if has(&seen.injected) => Known::Injected,
+                () if kind.blocked || kind.pending || !has(&seen.unshadowed) => Known::Latched,
+                () => Known::Open,
+            };
+            (*kind, known)
+        })
+    }
+
+    /// Every instruction that execution stood at, in any context, ascending.
+    pub fn places(&self) -> Vec<u64> {
+        let mut all = Addresses::new();
+        for (word, bits) in self.0.values().flat_map(|seen| &seen.stood) {
+            *all.entry(*word).or_default() |= *bits;
+        }
+        let of = |(word, bits): (u64, u64)| (0..64).filter(move |i| bits >> i & 1 != 0).map(move |i| word * 64 + i);
+        all.into_iter().flat_map(of).collect()
     }
 
     /// The sums, by kind.

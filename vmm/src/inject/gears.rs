@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::course::Course;
 use super::event::Kind;
 use super::moves::Advance;
 use super::rounds::Rounds;
-use super::schedule::{At, Schedule};
+use super::schedule::Schedule;
 use super::session::Session;
 use crate::image::Names;
 use crate::machine::{Error, Raise};
@@ -157,36 +158,25 @@ fn carry_out(
     visitor: &mut dyn Visitor,
 ) -> Result<Verdict, RunError> {
     session.reset();
-    let mut watch: Vec<u64> = schedule.0.iter().map(|e| e.at.addr).collect();
-    watch.sort_unstable();
-    watch.dedup();
-    let mut counts = vec![0u32; watch.len()];
-    let mut fired = vec![false; schedule.0.len()];
+    let mut course = Course::new(schedule);
     let mut raise = Raise::Ioctl;
     let mut rounds = Rounds::default();
     // Where something is still to arrive, and moves since something did.
-    let (mut waiting, mut legs) = (watch.clone(), 0);
+    let (mut waiting, mut legs) = (course.to_come(), 0);
     loop {
         visitor.boundary(session);
-        if let Ok(i) = watch.binary_search(&session.machine().rip()) {
-            counts[i] += 1;
-            for (event, fired) in schedule.0.iter().zip(&mut fired) {
-                if event.at.addr != watch[i] || event.at.n != counts[i] {
-                    continue;
-                }
-                if gear == Gear::Jump && raise == Raise::Ioctl {
-                    // From here on everything starts from a state that was put there.
-                    let here = session.saved();
-                    session.reset();
-                    session.restore(&here);
-                    raise = Raise::Events;
-                }
-                session.event(event.kind);
-                *fired = true;
-                (legs, waiting) = (0, unreached(schedule, &counts, &watch));
-                rounds.begin_anew();
-                visitor.arrived(session, event.kind);
+        for kind in course.stand(session.machine().rip()) {
+            if gear == Gear::Jump && raise == Raise::Ioctl {
+                // From here on everything starts from a state that was put there.
+                let here = session.saved();
+                session.reset();
+                session.restore(&here);
+                raise = Raise::Events;
             }
+            session.event(kind);
+            (legs, waiting) = (0, course.to_come());
+            rounds.begin_anew();
+            visitor.arrived(session, kind);
         }
         if waiting.contains(&session.machine().rip()) {
             rounds.awaits();
@@ -206,23 +196,14 @@ fn carry_out(
             Gear::Arm | Gear::Jump => {}
         }
         if let Some(verdict) = session.take_verdict() {
-            let unreached = fired.iter().position(|f| !f).filter(|_| verdict.is_pass());
-            let Some(i) = unreached else { return Ok(verdict) };
-            let at = schedule.0[i].at;
-            let n = watch.binary_search(&at.addr).map_or(0, |w| counts[w]);
+            let Some((event, n)) = course.missed().filter(|_| verdict.is_pass()) else { return Ok(verdict) };
             let names = session.rules().names();
             return Err(RunError::NeverReached {
-                event: Schedule(vec![schedule.0[i]]).show(names),
-                why: visits(n, names, at.addr),
+                event: Schedule(vec![event]).show(names),
+                why: visits(n, names, event.at.addr),
             });
         }
     }
-}
-
-/// The addresses of events that have not come yet, where each of `watch` was visited so often.
-fn unreached(schedule: &Schedule, counts: &[u32], watch: &[u64]) -> Vec<u64> {
-    let to_come = |at: &At| watch.binary_search(&at.addr).is_ok_and(|i| counts[i] < at.n);
-    schedule.0.iter().map(|event| event.at).filter(to_come).map(|at| at.addr).collect()
 }
 
 fn visits(n: u32, names: Names, addr: u64) -> String {

@@ -1,6 +1,7 @@
 //! Where and when NMIs arrive: boundaries by name, schedules, and the gears that
 //! carry them out.
 
+mod course;
 pub mod coverage;
 mod event;
 mod gears;
@@ -15,6 +16,7 @@ mod session;
 pub mod stop;
 mod sweep;
 
+pub use course::Course;
 pub use event::{Boundary, Kind, Kinds, UnknownEvent};
 pub use gears::{Gear, RunError, Settled, UnknownGear, Visitor, judge, run, settle};
 pub use moves::Advance;

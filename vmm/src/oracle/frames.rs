@@ -36,7 +36,8 @@ impl Hash for Frames {
 }
 
 impl Frames {
-    fn live(&self) -> &[Live] {
+    /// Those that are live, the oldest first.
+    pub fn live(&self) -> &[Live] {
         &self.list[..self.len.into()]
     }
 

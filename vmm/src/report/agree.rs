@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::format::{Look, Outcome, Report, Suite, Test};
 use super::html::{Cell, Mood, Page, table};
 use super::json::pretty;
+use super::paint::{Ink, paint};
 use super::plain::plain;
 use crate::host_id::HostId;
 
@@ -64,6 +65,17 @@ pub struct Agreement {
     pub limits: Vec<String>,
     /// Each row's name, and its first disagreement.
     pub tests: Vec<(String, Option<String>)>,
+    /// For each of them, what each host came to; `None` where it did not run the row.
+    pub sides: Vec<Vec<Option<Side>>>,
+}
+
+/// What one host came to in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// The verdict, as `violation(I5)`.
+    verdict: String,
+    cases: u64,
+    limited: u64,
 }
 
 impl Row {
@@ -90,6 +102,14 @@ impl Row {
         kinds
     }
 
+    fn side(&self) -> Side {
+        let verdict = match self.invariant.as_deref().filter(|_| self.verdict == "violation") {
+            Some(rule) => format!("violation({rule})"),
+            None => self.verdict.clone(),
+        };
+        Side { verdict, cases: self.cases(), limited: self.limited() }
+    }
+
     fn shortest(&self) -> Vec<(&str, Option<&str>, &str)> {
         let told = self.failures.iter().filter(|f| f.verdict != HOST_LIMIT);
         told.map(|f| (f.verdict.as_str(), f.invariant.as_deref(), f.schedule.as_str())).collect()
@@ -107,14 +127,16 @@ pub struct Agreed {
 }
 
 impl Report for Agreed {
-    fn text(&self, _: &Look) -> String {
+    fn text(&self, look: &Look) -> String {
         let found = &self.found;
         let mut out = String::new();
         for (name, host) in self.names.iter().zip(&self.hosts) {
             out += &format!("{}: host {}\n", plain(name), plain(&host.to_string()));
         }
-        found.limits.iter().for_each(|limit| out += &format!("host-limit  {}\n", plain(limit)));
-        found.disagreements.iter().for_each(|d| out += &format!("DISAGREE    {}\n", plain(d)));
+        let word = paint(look, Ink::Warn, "host-limit");
+        found.limits.iter().for_each(|limit| out += &format!("{word}  {}\n", plain(limit)));
+        let word = paint(look, Ink::Bad, "DISAGREE");
+        found.disagreements.iter().for_each(|d| out += &format!("{word}    {}\n", plain(d)));
         let (d, l) = (found.disagreements.len(), found.limits.len());
         out + &format!("{} rows, {} cases: {d} disagreements, {l} host-limits\n", found.rows, found.cases)
     }
@@ -131,15 +153,28 @@ impl Report for Agreed {
     fn page(&self) -> Option<Page> {
         let found = &self.found;
         let (d, l) = (found.disagreements.len(), found.limits.len());
-        let row = |(name, differs): &(String, Option<String>)| {
+        let side = |side: &Option<Side>| match side {
+            None => Cell::judged(Mood::Warn, "not run"),
+            Some(s) if s.limited > 0 => {
+                Cell::judged(Mood::Warn, format!("{} in {} cases, {} not shown", s.verdict, s.cases, s.limited))
+            }
+            Some(s) => Cell::text(format!("{} in {} cases", s.verdict, s.cases)),
+        };
+        let row = |((name, differs), sides): (&(String, Option<String>), &Vec<Option<Side>>)| {
             let mood = if differs.is_some() { Mood::Bad } else { Mood::Good };
             let words = differs.as_deref().unwrap_or("the same on all hosts");
-            (differs.is_none(), vec![Cell::text(name), Cell::judged(mood, words)])
+            let mut cells = vec![Cell::text(name), Cell::judged(mood, words)];
+            cells.extend(sides.iter().map(side));
+            let limited = sides.iter().flatten().any(|s| s.limited > 0);
+            ((differs.is_none(), !limited), cells)
         };
-        // What differs comes first.
-        let mut rows: Vec<_> = found.tests.iter().map(row).collect();
-        rows.sort_by_key(|(same, _)| *same);
+        // What differs comes first, then what a host cannot show.
+        let mut rows: Vec<_> = found.tests.iter().zip(&found.sides).map(row).collect();
+        rows.sort_by_key(|(order, _)| *order);
         let rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+        let hosts: Vec<String> = self.hosts.iter().map(|h| format!("{} {}", h.kvm, h.kernel)).collect();
+        let mut header = vec!["row", "hosts"];
+        header.extend(hosts.iter().map(String::as_str));
         let limits: Vec<_> = found.limits.iter().map(|l| vec![Cell::judged(Mood::Warn, l)]).collect();
         Some(Page {
             title: "The verdicts of several hosts".into(),
@@ -147,7 +182,7 @@ impl Report for Agreed {
             mood: if d > 0 { Mood::Bad } else { Mood::Good },
             facts: self.hosts.iter().map(|h| ("host", h.to_string())).collect(),
             parts: vec![
-                table("Rows", &["row", "hosts"], &rows),
+                table("Rows", &header, &rows),
                 table("Cases that a host cannot show", &["row and host"], &limits),
             ],
         })
@@ -215,6 +250,8 @@ pub fn agree(all: &[Results]) -> Result<Agreement, String> {
             found.disagreements.push(why);
         }
     }
+    let side = |r: &Results, row: &str| r.rows.iter().find(|r| name(r) == row).map(Row::side);
+    found.sides = found.tests.iter().map(|(row, _)| all.iter().map(|r| side(r, row)).collect()).collect();
     Ok(found)
 }
 
@@ -282,6 +319,8 @@ mod tests {
         let a = results("kvm_amd", &[("pass", 5), ("violation", 2)], "nmi@body#1");
         let found = agree(&[a.clone(), a]).unwrap();
         assert_eq!((found.rows, found.cases, found.disagreements, found.limits), (1, 7, vec![], vec![]));
+        let side = Side { verdict: "violation(I5)".into(), cases: 7, limited: 0 };
+        assert_eq!(found.sides, [[Some(side.clone()), Some(side)]]);
     }
 
     #[test]

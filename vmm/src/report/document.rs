@@ -48,6 +48,18 @@ pub struct Document {
     /// Each instruction of the run, where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Vec<super::Step>>,
+    /// What a page shows besides.
+    #[serde(skip)]
+    pub pictures: Pictures,
+}
+
+/// What only a page shows of a campaign, and what takes runs and the image to make.
+#[derive(Clone, Debug, Default)]
+pub struct Pictures {
+    /// The shortest failing schedules told step by step, by the number of their row.
+    pub stories: BTreeMap<usize, super::Story>,
+    /// The entry code of each scheme.
+    pub heat: Vec<super::Heat>,
 }
 
 /// What was run.
@@ -216,6 +228,7 @@ impl Document {
             rows,
             timings: None,
             trace: None,
+            pictures: Pictures::default(),
         }
     }
 }

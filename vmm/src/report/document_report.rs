@@ -2,7 +2,7 @@
 
 use super::document::{Document, FailureRow, Row};
 use super::format::{Look, Outcome, Report, Suite, Test};
-use super::html::{Mood, Page, matrix};
+use super::html::{Mood, Page, heading, heat, matrix};
 
 impl Report for Document {
     fn text(&self, look: &Look) -> String {
@@ -49,8 +49,13 @@ impl Report for Document {
         if let Some(c) = &self.campaign {
             facts.extend([("about", c.about.clone()), ("cases", c.generate.clone())]);
         }
+        let mut parts = vec![matrix(self)];
+        if !self.pictures.heat.is_empty() {
+            parts.push(heading("heat", "The entry code"));
+            parts.extend(self.pictures.heat.iter().map(heat));
+        }
         let mood = if bad { Mood::Bad } else { Mood::Good };
-        Some(Page { title, lead, mood, facts, parts: vec![matrix(self)] })
+        Some(Page { title, lead, mood, facts, parts })
     }
 }
 

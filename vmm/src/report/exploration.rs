@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::coverage::CoverageRow;
 use super::format::{Look, Outcome, Report as Shown, Suite, Test};
-use super::html::{Cell, Mood, Page, story, table};
+use super::heat::Heat;
+use super::html::{Cell, Mood, Page, heat, story, table};
+use super::paint::{Ink, paint};
 use super::plain::plain;
 use super::story::Story;
 use crate::explore::{Bound, Contradiction, Report};
@@ -105,6 +107,9 @@ pub struct Exploration {
     /// The violations told step by step, where that was asked for.
     #[serde(skip)]
     pub stories: Vec<Story>,
+    /// The scheme's entry code, where that was asked for.
+    #[serde(skip)]
+    pub heat: Option<Heat>,
 }
 
 impl Exploration {
@@ -173,6 +178,7 @@ impl Exploration {
             seconds,
             violations,
             stories: Vec::new(),
+            heat: None,
         }
     }
 }
@@ -232,8 +238,15 @@ fn why(bound: Bound) -> &'static str {
 }
 
 impl Shown for Exploration {
-    fn text(&self, _: &Look) -> String {
-        self.to_string()
+    fn text(&self, look: &Look) -> String {
+        let ink = match (&self.bound, self.violations.is_empty()) {
+            (_, false) => Ink::Bad,
+            (None, true) => Ink::Good,
+            (Some(_), true) => Ink::Warn,
+        };
+        let colour = |line: &str| if line.starts_with("verdict ") { paint(look, ink, line) } else { line.to_owned() };
+        let text = self.to_string();
+        text.lines().map(|line| colour(line) + "\n").collect()
     }
 
     fn json(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
@@ -264,6 +277,7 @@ impl Shown for Exploration {
         };
         let header = ["CPL", "GS", "stack", "NMIs", "P", "boundaries", "injected", "latched", "open"];
         let mut parts: Vec<_> = self.stories.iter().enumerate().map(|(i, s)| story(i, s)).collect();
+        parts.extend(self.heat.iter().map(heat));
         let rows: Vec<_> = self.coverage.iter().map(context).collect();
         parts.push(table("Boundaries by context (I20)", &header, &rows));
         Some(Page {

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::format::{Look, Outcome, Report, Suite, Test};
-use super::html::{Cell, Mood, Page, table};
+use super::html::{Cell, Mood, Page, Place, Tile, strip, table};
 use super::json::pretty;
+use super::paint::{Ink, paint};
 use crate::host_id::HostId;
 use crate::kernels::pc::Assists;
 use crate::kernels::{CaseRow, Document, KernelInfo, Part, SweepInfo};
@@ -77,6 +78,9 @@ impl Report for LinuxReport<'_> {
             parts.push(table("Runs", &["run", "site", "judgement"], &runs));
         }
         let header = ["schedule", "verdict", "detail", "handled", "expected", "because"];
+        for Path { site, part, rows } in strips(&d.sweeps) {
+            parts.push(strip(&format!("The path of the {part} NMI, where #1 came at {site}"), &rows));
+        }
         for sweep in &d.sweeps {
             let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, part(sweep.part), sweep.nmis);
             parts.push(table(&title, &header, &sweep.rows.iter().map(cells).collect::<Vec<_>>()));
@@ -90,6 +94,42 @@ impl Report for LinuxReport<'_> {
             parts,
         })
     }
+}
+
+/// The path of an NMI, in every way that it was swept.
+struct Path {
+    site: String,
+    part: &'static str,
+    rows: Vec<(String, Vec<Place>)>,
+}
+
+/// Sweeps of one site and part belong to one strip, with a row for each state of NMIs.
+fn strips(sweeps: &[SweepInfo]) -> Vec<Path> {
+    let mut out: Vec<Path> = Vec::new();
+    for sweep in sweeps {
+        let row = (format!("NMIs {}", sweep.nmis), sweep.rows.iter().map(place).collect());
+        let (site, part) = (sweep.site.clone(), part(sweep.part));
+        match out.iter_mut().find(|path| path.site == site && path.part == part) {
+            Some(path) => path.rows.push(row),
+            None => out.push(Path { site, part, rows: vec![row] }),
+        }
+    }
+    out
+}
+
+fn place(row: &CaseRow) -> Place {
+    let tile = match row.verdict {
+        "pass" if row.unreached == 0 => Tile::Good,
+        _ if row.defect => Tile::Defect,
+        _ if row.unreached > 0 || row.verdict == "host-limit" => Tile::Unknown,
+        _ => Tile::Allowed,
+    };
+    // The last event is the one that goes from boundary to boundary.
+    let last = row.schedule.split_whitespace().last().unwrap_or_default();
+    let name = last.split_once('@').map_or(last, |(_, place)| place).to_owned();
+    let detail = row.detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
+    let title = format!("{}: {}{detail}; expected {} ({})", row.schedule, row.verdict, row.expected, row.because);
+    Place { name, tile, any: row.expected == "any", title }
 }
 
 fn cells(row: &CaseRow) -> Vec<Cell> {
@@ -156,11 +196,13 @@ pub struct LinuxCase<'a> {
 }
 
 impl Report for LinuxCase<'_> {
-    fn text(&self, _: &Look) -> String {
+    fn text(&self, look: &Look) -> String {
         let row = &self.case;
+        let ink = if row.verdict == "pass" { Ink::Good } else { Ink::Bad };
         let plain = super::plain::plain;
         let mut out = format!("{}\n\n", self.header);
-        out += &format!("schedule   {}\nverdict    {}\n", plain(&row.schedule), plain(&self.verdict));
+        out +=
+            &format!("schedule   {}\nverdict    {}\n", plain(&row.schedule), paint(look, ink, &plain(&self.verdict)));
         out += &format!("expected   {}\n", plain(&self.expected));
         out += &format!(
             "NMIs       {} arrived, {} fell together, {} delivered, {} handled\n",

@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 
 use super::document::{Document, Row, Summary};
+use super::fold::{Fold, Level};
 use super::format::{Look, Report, Suite};
 use super::html::{Mood, Page, story};
+use super::paint::{Ink, paint};
 use super::plain::plain;
-use super::story::Story;
+use super::story::{Story, sentence};
 use super::trace::{Step, header};
 use crate::campaign::Disagreement;
 use crate::host_id::HostId;
@@ -25,8 +27,8 @@ pub struct Run {
     pub gears: usize,
     /// What came of it in all of them, where they do not agree.
     pub disagreement: Option<Disagreement>,
-    /// Each instruction, where that was asked for.
-    pub trace: Option<Vec<Step>>,
+    /// What of the run is shown step by step, where that was asked for.
+    pub trace: Option<(Level, Vec<Step>)>,
     /// What happened, told step by step, where that was asked for.
     pub story: Option<Story>,
     /// The image has source lines.
@@ -47,18 +49,21 @@ impl Run {
             summary: Summary::of(&rows),
             rows,
             timings: None,
-            trace: self.trace.clone(),
+            trace: self.trace.as_ref().map(|(level, steps)| level.filtered(steps)),
+            pictures: Default::default(),
         }
     }
 }
 
 /// The result in words, without the trace.
-pub fn judgement(run: &Run) -> String {
+pub fn judgement(run: &Run, look: &Look) -> String {
     let line = &run.line;
     let schedule = if line.schedule.is_empty() { "(none: the golden run)" } else { &line.schedule };
     let mut text = format!("{} / {} / {}\n", plain(&line.scheme), plain(&line.scenario), line.mode);
-    text += &format!("schedule  {}\nverdict   {}\n", plain(schedule), plain(&run.verdict.to_string()));
+    let verdict = paint(look, Ink::of(&run.verdict), &plain(&run.verdict.to_string()));
+    text += &format!("schedule  {}\nverdict   {verdict}\n", plain(schedule));
     if !run.verdict.is_pass() {
+        text += &format!("          {}\n", plain(&sentence(&run.verdict)));
         text += &format!("replay    vmm replay '{}'\n", plain(&line.to_string()));
     }
     if let Some(d) = &run.disagreement {
@@ -71,11 +76,13 @@ pub fn judgement(run: &Run) -> String {
 }
 
 impl Report for Run {
-    fn text(&self, _: &Look) -> String {
-        let Some(steps) = &self.trace else { return judgement(self) };
-        let mut text = header(self.source) + "\n";
-        steps.iter().for_each(|step| text += &format!("{}\n", plain(&step.to_string())));
-        text + "\n" + &judgement(self)
+    fn text(&self, look: &Look) -> String {
+        let Some((level, steps)) = &self.trace else { return judgement(self, look) };
+        let mut fold = Fold::new(*level, *look);
+        let mut lines: Vec<String> = vec![header(self.source)];
+        steps.iter().for_each(|step| lines.extend(fold.lines(step)));
+        lines.extend(fold.rest());
+        lines.join("\n") + "\n\n" + &judgement(self, look)
     }
 
     fn json(&self, to: &mut dyn Write) -> io::Result<()> {

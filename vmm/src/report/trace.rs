@@ -33,6 +33,9 @@ pub enum Step {
         source: Option<String>,
         /// The registers that it changed, with their new values.
         changed: Vec<(&'static str, String)>,
+        /// It is a call, a return or a trap.
+        #[serde(skip)]
+        transfers: bool,
     },
     /// Something that is no instruction: an arrival, a delivery, an exception.
     Event {

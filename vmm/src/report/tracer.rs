@@ -1,7 +1,10 @@
 //! Watches a run and tells each instruction.
 
+use guest::abi::Frame;
+
 use super::trace::Step;
 use crate::image::vectors::vector_name;
+use crate::image::{Decoded, Flow};
 use crate::inject::{Boundary, Kind, Session, Visitor};
 use crate::kvm::VcpuState;
 
@@ -50,6 +53,11 @@ impl Visitor for Tracer<'_> {
         if let Some(vector) = exception {
             self.event(format!("{} is raised; its handler {} begins", vector_name(vector), names.show(rip)));
         }
+        let next = m.next_instruction();
+        if next.is_some_and(|d| d.flow == Flow::Iret) {
+            let rsp = m.state().regs.rsp;
+            self.event(format!("the return consumes the frame at {rsp:#x}: {}", frame(session, rsp)));
+        }
         let n = self.visits.entry(rip).or_default();
         *n += 1;
         self.number += 1;
@@ -63,8 +71,9 @@ impl Visitor for Tracer<'_> {
             depth: session.oracle().ghost.frames.nmis(),
             bodies: session.oracle().ghost.bodies,
             source: m.guest().has_source().then(|| m.guest().source(rip).unwrap_or("-".into())),
-            text: m.next_instruction().map_or("(no instruction)".into(), |d| d.text().replace('\t', " ")),
+            text: next.map_or("(no instruction)".into(), |d| d.text().replace('\t', " ")),
             changed: vec![],
+            transfers: next.is_some_and(|d| transfers(&d)),
         };
         self.under_way = Some((step, *m.state()));
     }
@@ -85,8 +94,35 @@ impl Visitor for Tracer<'_> {
         }
         let m = session.machine();
         let (place, rsp) = (session.rules().names().show(m.rip()), m.state().regs.rsp);
-        self.event(format!("the NMI is delivered: {place} begins with RSP {rsp:#x}"));
+        // FRED's frame has more words than five; the oracle knows which of them they are.
+        let pushed = session.oracle().ghost.frames.live().last();
+        let frame = pushed.map_or("not followed".into(), |live| words(session, &live.words));
+        self.event(format!("the NMI is delivered: {place} begins; its frame is {frame}; RSP is {rsp:#x}"));
     }
+}
+
+/// The words of a frame, lowest first.
+fn words(session: &Session, frame: &Frame) -> String {
+    let Frame { rip, cs, rflags, rsp, ss } = frame;
+    format!("RIP {}, CS {cs:#x}, RFLAGS {rflags:#x}, RSP {rsp:#x}, SS {ss:#x}", session.rules().names().show(*rip))
+}
+
+/// The words of the frame at `rsp` that an iretq is about to consume.
+fn frame(session: &Session, rsp: u64) -> String {
+    let m = session.machine();
+    match m.memory().words(m.state().sregs.cr3, rsp) {
+        Some([rip, cs, rflags, rsp, ss]) => words(session, &Frame { rip, cs, rflags, rsp, ss }),
+        None => "not mapped".into(),
+    }
+}
+
+/// Whether an instruction goes to another function, or comes back from it.
+fn transfers(d: &Decoded) -> bool {
+    let call = d.insn.is_call_near()
+        || d.insn.is_call_far()
+        || d.insn.is_call_near_indirect()
+        || d.insn.is_call_far_indirect();
+    call || matches!(d.flow, Flow::Return | Flow::Iret | Flow::Syscall | Flow::Sysret | Flow::Trap)
 }
 
 /// The registers that differ, without RIP.

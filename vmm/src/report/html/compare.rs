@@ -1,5 +1,7 @@
 //! Schemes side by side: bars, and the table with all numbers.
 
+use askama::Template;
+
 use super::bars::{self, bars};
 use super::table::{Cell, table};
 use super::{Mood, Part};
@@ -17,6 +19,14 @@ const FIGURES: [(&str, Figure); 6] = [
     ("bytes of stack in use at most", |r| count(r.counts.stack)),
     ("bytes of per-CPU state besides", |r| count(r.per_cpu)),
 ];
+
+/// What the colours of bars mean.
+#[derive(Template)]
+#[template(
+    source = "<div class=\"key\"><span class=\"frame1\">native</span><span class=\"frame2\">pv</span></div>",
+    ext = "html"
+)]
+struct Key {}
 
 fn count(n: u64) -> (Option<f64>, String) {
     (Some(n as f64), n.to_string())
@@ -47,6 +57,7 @@ pub fn compare(c: &Comparison) -> Vec<Part> {
             ]
         };
         parts.push(table(&rows[0].scenario, &header, &rows.iter().map(line).collect::<Vec<_>>()));
+        parts.push(Part::of(&Key {}));
         for (title, figure) in FIGURES {
             let bar = |r: &Row| {
                 let (number, text) = figure(r);

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Mood, Part};
+use super::{Mood, Part, story};
 use crate::report::document::{Document, Row, verdict};
 
 struct Cell {
@@ -30,6 +30,8 @@ struct Detail {
     judgement: String,
     facts: Vec<(&'static str, String)>,
     failures: Vec<(String, String)>,
+    /// Its shortest failing schedule, as HTML that a template made.
+    story: Option<String>,
 }
 
 #[derive(Template)]
@@ -42,6 +44,7 @@ struct Matrix {
 
 /// The matrix of a campaign.
 pub fn matrix(document: &Document) -> Part {
+    let stories = &document.pictures.stories;
     let document = &document.plain();
     let mut scenarios: Vec<String> = Vec::new();
     let mut lines: Vec<Line> = Vec::new();
@@ -60,7 +63,11 @@ pub fn matrix(document: &Document) -> Part {
             *place = Some(cell(number, row));
         }
     }
-    let details = document.rows.iter().enumerate().map(|(number, row)| detail(number, row)).collect();
+    let details = document.rows.iter().enumerate().map(|(number, row)| Detail {
+        story: stories.get(&number).map(|told| story(number, told).0),
+        ..detail(number, row)
+    });
+    let details = details.collect();
     Part::of(&Matrix { scenarios, lines, details })
 }
 
@@ -136,5 +143,6 @@ fn detail(number: usize, row: &Row) -> Detail {
         },
         facts,
         failures: row.failures.iter().map(failure).collect(),
+        story: None,
     }
 }

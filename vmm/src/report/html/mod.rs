@@ -3,9 +3,11 @@
 
 mod bars;
 mod compare;
+mod heat;
 mod matrix;
 mod page;
 mod story;
+mod strip;
 mod table;
 
 use std::io::{self, Write};
@@ -15,9 +17,11 @@ use askama::Template;
 use super::format::{Format, Kind, Look, Report};
 
 pub use compare::compare;
+pub use heat::heat;
 pub use matrix::matrix;
-pub use page::{Mood, Page, Part};
+pub use page::{Mood, Page, Part, heading};
 pub use story::story;
+pub use strip::{Place, Tile, strip};
 pub use table::{Cell, table};
 
 /// `--format html`.

@@ -13,6 +13,18 @@ impl Part {
     }
 }
 
+/// A heading that a link can lead to.
+pub fn heading(id: &'static str, text: &'static str) -> Part {
+    Part::of(&Heading { id, text })
+}
+
+#[derive(Template)]
+#[template(source = "<h2 id=\"{{ id }}\">{{ text }}</h2>", ext = "html")]
+struct Heading {
+    id: &'static str,
+    text: &'static str,
+}
+
 /// What a reader is to think of something at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {

@@ -163,6 +163,29 @@ impl Story {
         self
     }
 
+    /// The same with the steps only that are no further than `around` from an event. What the
+    /// others wrote is told at the next one that is kept.
+    pub fn near_events(mut self, around: usize) -> Self {
+        let mut keep = vec![false; self.steps.len()];
+        for i in self.steps.iter().enumerate().filter(|(_, s)| !s.notes.is_empty()).map(|(i, _)| i) {
+            let end = (i + around + 1).min(keep.len());
+            keep[i.saturating_sub(around)..end].fill(true);
+        }
+        let mut written: Vec<Write> = Vec::new();
+        let mut kept = Vec::new();
+        for (mut step, keep) in std::mem::take(&mut self.steps).into_iter().zip(keep) {
+            written.append(&mut step.writes);
+            if keep {
+                step.writes = std::mem::take(&mut written);
+                kept.push(step);
+            } else {
+                self.skipped += 1;
+            }
+        }
+        self.steps = kept;
+        self
+    }
+
     /// All sentences, in the order of the run, with the boundary that each was said at.
     pub fn notes(&self) -> impl Iterator<Item = (&Step, &Note)> {
         self.steps.iter().flat_map(|s| s.notes.iter().map(move |n| (s, n)))

@@ -1,0 +1,191 @@
+//! `vmm debug`: a real gdb goes through a run, forwards and backwards.
+
+mod common;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use common::{command, failing_line, vmm};
+
+/// Whether gdb is there; says so loudly where it is not. With CI set, a missing one fails the
+/// test.
+#[allow(clippy::print_stderr)] // a skipped test must be seen
+fn gdb_is_there() -> bool {
+    if Command::new("gdb").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "gdb must be installed where CI is set");
+    eprintln!("\n*** SKIPPED: gdb is not installed, so this test has checked NOTHING ***\n");
+    false
+}
+
+/// A server that waits for gdb; it is ended with the test.
+struct Server {
+    child: Child,
+    address: String,
+    /// What it said before it waited.
+    said: Vec<String>,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        let mut child = command().arg("debug").args(args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = Vec::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            let line = line.unwrap();
+            said.push(line.clone());
+            if let Some((_, address)) = line.split_once("target remote ") {
+                return Self { child, address: address.trim_end_matches('\'').to_owned(), said };
+            }
+        }
+        let _ = child.wait();
+        panic!("the server ended: {said:?}");
+    }
+
+    /// Runs gdb with these commands; returns what it printed.
+    fn gdb(mut self, commands: &[&str]) -> String {
+        let mut gdb = Command::new("gdb");
+        gdb.args(["-nx", "-batch", "-ex", "set pagination off", "-ex", "set debuginfod enabled off"]);
+        gdb.args(["-ex", &format!("target remote {}", self.address)]);
+        for command in commands {
+            gdb.args(["-ex", command]);
+        }
+        let out = gdb.output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(self.child.wait().unwrap().success(), "the server fails when gdb leaves: {text}");
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn from_the_failing_end_back_to_the_words_last_writer() {
+    if !gdb_is_there() {
+        return;
+    }
+    // naive: NMI 2 is delivered to NMI 1's frame, and overwrites it. The way back to the
+    // interrupted code is the frame's lowest word.
+    let server = Server::start(&[&failing_line(), "--listen", "0"]);
+    assert!(server.said[0].contains("violation"), "{:?}", server.said);
+    let text = server.gdb(&[
+        "break 'naive.entry'",
+        "continue",
+        "print/x $rsp",
+        "print/x *(long *)$rsp",
+        "set $frame = $rsp",
+        "delete",
+        "continue",
+        "watch *(long *)$frame",
+        "reverse-continue",
+        "print/x $rip",
+        "print/x *(long *)$frame",
+        "monitor state",
+        "reverse-continue",
+        "print/x $rip",
+        "reverse-continue",
+        "stepi",
+        "print/x *(long *)$frame",
+    ]);
+    assert!(text.contains("Breakpoint 1, "), "symbols are there over the connection:\n{text}");
+    assert!(text.contains("No more reverse-execution history"), "the end is the run's:\n{text}");
+    let printed: Vec<u64> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix('$')?.split_once(" = 0x").map(|(_, v)| u64::from_str_radix(v, 16).unwrap()))
+        .collect();
+    let [_, first_word, last_writer, before, ..] = printed[..] else { panic!("{text}") };
+    assert_eq!(before, first_word, "before its last writer, the word is what NMI 1's delivery wrote:\n{text}");
+    assert!(text.contains("Hardware watchpoint 2: *(long *)$frame"), "{text}");
+    // The last writer is the delivery of NMI 2, at exit_iret: it is pending there.
+    assert!(text.contains("exit_iret#1") && text.contains("P, an NMI is pending: yes"), "{text}");
+    let all =
+        vmm(&["list", "boundaries", "--scheme", "naive", "--scenario", "vmalloc-fault", "--json"]).exits(0).json();
+    let place = all["boundaries"].as_array().unwrap().iter().find(|b| b["place"] == "exit_iret").unwrap().clone();
+    let address = place["address"].as_str().unwrap().trim_start_matches("0x");
+    assert_eq!(u64::from_str_radix(address, 16).unwrap(), last_writer, "{text}");
+}
+
+#[test]
+fn a_step_back_undoes_a_step_and_an_nmi_arrives_where_the_run_stands() {
+    if !gdb_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("gdb");
+    let listen = format!("unix:{}", socket.display());
+    let server = Server::start(&["--scheme", "naive", "--scenario", "quiet", "--listen", &listen]);
+    assert!(server.said[0].ends_with("the run comes to: pass"), "{:?}", server.said);
+    let text = server.gdb(&[
+        "stepi 3",
+        "info registers",
+        "echo (forwards)\\n",
+        "stepi 6",
+        "reverse-stepi 6",
+        "info registers",
+        "echo (back)\\n",
+        "set var $rax = 7",
+        "monitor inject",
+        "monitor next",
+        "continue",
+        "monitor state",
+        "monitor line",
+        "monitor inject nmx",
+        "monitor nonsense",
+        "reverse-continue",
+        "monitor state",
+    ]);
+    let (before, rest) = text.split_once("(forwards)").unwrap();
+    let before = &before[before.find("rax ").unwrap()..];
+    let (after, rest) = rest.split_once("(back)").unwrap();
+    let after = &after[after.find("rax ").unwrap()..];
+    assert_eq!(before, after, "six steps and six steps back: every register is as it was");
+    assert!(rest.contains("Could not write registers"), "a recorded run cannot be changed:\n{rest}");
+    // gdb's standard error has what `monitor` says.
+    for words in [
+        "an NMI arrives (at ",
+        "an NMI is delivered at ",
+        "depth, NMIs delivered and not returned from: 1",
+        "live frame of #NMI at ",
+        "vmm replay 'naive/quiet/native@",
+        "unknown event \"nmx\"",
+        "unknown command \"nonsense\"",
+        "move 0 of ",
+    ] {
+        assert!(rest.contains(words), "{words:?} is missing in:\n{rest}");
+    }
+    assert!(!socket.exists(), "the socket is gone with the server");
+}
+
+#[test]
+fn an_entry_that_was_linked_in_has_its_symbols() {
+    if !gdb_is_there() || !common::gcc::is_there() {
+        return;
+    }
+    let all = common::gcc::copied_examples();
+    let dir = all.path().join("entry-only");
+    common::gcc::must(Command::new("make").arg("-s").current_dir(&dir));
+    let object = dir.join("my_nmi.o").display().to_string();
+    let first = vmm(&["list", "boundaries", "--entry", &object, "--scheme", "mine", "--scenario", "quiet", "--json"]);
+    let first = first.exits(0).json()["boundaries"][0]["place"].as_str().unwrap().to_owned();
+    let args = ["--entry", &object, "--scheme", "mine", "--scenario", "quiet", "--schedule", &format!("nmi@{first}")];
+    let text =
+        Server::start(&[&args[..], &["--listen", "0"]].concat()).gdb(&["break *nmi_entry", "continue", "info line"]);
+    // The slot that it was put into begins there, too, and gdb may say either name.
+    assert!(text.contains("Breakpoint 1, ") && text.contains(" at my_nmi.S:9"), "symbols and DWARF are there:\n{text}");
+}
+
+#[test]
+fn what_cannot_be_debugged_is_said() {
+    vmm(&["debug"]).exits(2);
+    vmm(&["debug", "--scheme", "naive"]).exits(2);
+    vmm(&["debug", "x", "--scheme", "naive", "--scenario", "quiet"]).exits(2);
+    vmm(&["debug", "--scheme", "naive", "--scenario", "quiet", "--listen", "nowhere"]).exits(2).says(&["unix:PATH"]);
+    vmm(&["debug", "nonsense"]).exits(65).says(&["is no replay line"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    vmm(&["debug", "--scheme", "naive", "--scenario", "quiet", "--listen", &at]).exits(74).says(&["cannot listen on"]);
+}

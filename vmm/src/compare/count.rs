@@ -228,7 +228,12 @@ fn first(session: &mut Session, counts: &mut Counts) -> Result<HashSet<u64>, Err
     let rsp = if m.state().sregs.cs.selector & 3 == 3 { m.entry_sp() } else { m.state().regs.rsp };
     let (mut walk, mut addresses, mut open) = (Walk::new(session), HashSet::new(), Vec::new());
     session.arrive();
-    walk.step(session)?; // the delivery
+    // The delivery.
+    if let Some(End::Broken(rule)) = walk.step(session)? {
+        counts.broken += 1;
+        counts.breaks.get_or_insert(rule);
+        return Ok(addresses);
+    }
     loop {
         let m = session.machine();
         addresses.insert(m.rip());
@@ -265,10 +270,13 @@ fn second(session: &mut Session, mut walk: Walk, alone: &Walk, rsp: u64, counts:
     let here = (session.machine().rip(), session.machine().state().regs.rsp);
     counts.nested_cases += 1;
     session.arrive();
-    walk.step(session)?; // the delivery
+    let delivery = walk.step(session)?;
     walk.nesting = true;
     let mut returned = None;
     let end = loop {
+        if let Some(end @ End::Broken(_)) = delivery {
+            break end;
+        }
         let m = session.machine();
         if walk.nesting && (m.rip(), m.state().regs.rsp) == here {
             walk.nesting = false;

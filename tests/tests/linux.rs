@@ -9,8 +9,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use common::{Done, command, vmm};
+use iced_x86::{Mnemonic, Register};
 use serde_json::Value;
-use vmm::inject::Gear;
+use vmm::image::Decoded;
+use vmm::inject::{Event, Gear, Kind as EventKind};
 use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use vmm::kernels::{Kind, Lab, Row, Running, Start, Sweep};
 use vmm::kvm::{Host, interrupt_after};
@@ -31,6 +33,25 @@ fn boot() -> Lab {
     lab.go(&[], Start::Site("")).expect("the default site is reached");
     lab
 }
+
+/// Finds an instruction on an NMI's path; the address is that of `irqentry_nmi_exit`.
+type Find = fn(&[Decoded], u64) -> Option<Decoded>;
+
+/// Instructions without which a handler is broken: what the defect is, where it shows, and the
+/// instruction.
+const C_CODE: [(&str, &str, Find); 4] = [
+    ("the preempt count stays", "", |path, exit| {
+        path.iter().find(|d| d.insn.is_call_near() && d.insn.near_branch_target() == exit).copied()
+    }),
+    ("the breakpoints stay off", "", |path, _| {
+        path.iter().rfind(|d| d.insn.op_count() == 2 && d.insn.op0_register() == Register::DR7).copied()
+    }),
+    ("GS stays the user's", "user", |path, _| path.iter().find(|d| d.insn.mnemonic() == Mnemonic::Swapgs).copied()),
+    ("a latched NMI is not served", "user", |path, _| {
+        let xadd = path.iter().rposition(|d| d.insn.mnemonic() == Mnemonic::Xadd)?;
+        path[xadd..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Jne).copied()
+    }),
+];
 
 /// Runs the program on the test kernel.
 fn linux(args: &[&str]) -> Done {
@@ -86,6 +107,26 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     lab.set_limit(Duration::from_millis(20));
     let found = defects(&mut lab);
     assert!(found.iter().filter(|at| !(entry..entry + 0x1000).contains(at)).count() > 100, "{found:x?}");
+
+    // In its C code: what it takes back at its end, and the loop that serves a latched NMI.
+    lab.set_limit(Duration::from_millis(100));
+    for (what, site, find) in C_CODE {
+        lab.go(&[], Start::Site(site)).expect("the site is reached");
+        let events = vec![Event { kind: EventKind::Nmi, at: lab.start() }];
+        let path = lab.walk(&events).expect("an NMI passes");
+        let path: Vec<_> = path.visits.iter().filter_map(|v| lab.pc().instruction(v.at.addr)).collect();
+        let exit = lab.pc().symbols.get("irqentry_nmi_exit").expect("the function is there");
+        let at = find(&path, exit).unwrap_or_else(|| panic!("{what}: the instruction is there"));
+        let mutation = format!("{}={}", lab.show(at.insn.ip()), "90".repeat(at.insn.len()));
+        lab.go(&[mutation], Start::Site(site)).expect("the site is reached");
+        let (stop, mut defects) = (AtomicBool::new(false), 0);
+        let swept = Sweep::new(&mut lab, 16, &stop)
+            .second(Kind::Unmasked, &mut |row, _, _| defects += u32::from(row.is_defect()));
+        match swept {
+            Ok(()) => assert!(defects > 0, "{what}"),
+            Err(e) => assert!(e.to_string().contains("does not pass"), "{what}: {e}"),
+        }
+    }
 
     // And none of it stays.
     lab.set_limit(Duration::from_millis(100));

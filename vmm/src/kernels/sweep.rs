@@ -109,6 +109,9 @@ impl std::ops::AddAssign for SweepStats {
 /// CPU time for a case that no kernel can survive.
 const DOOMED: Duration = Duration::from_millis(25);
 
+/// What a path without any C code says nothing about.
+const NO_C_CODE: &str = "its path has no code besides the entry code, so that nothing was looked at in the handler";
+
 /// A sweep over one lab and site.
 pub struct Sweep<'a> {
     lab: &'a mut Lab,
@@ -148,6 +151,9 @@ impl<'a> Sweep<'a> {
         }
         let path = self.lab.walk(&events)?;
         match path.wrong_flags(self.lab.path()) {
+            None if path.in_handler(self.lab.path()).is_none() => {
+                Err(LabError::Single(self.lab.show(self.lab.start().addr), NO_C_CODE.into()))
+            }
             None => Ok(path),
             Some(why) => {
                 let verdict = Verdict::breaks(Invariant::View, why);
@@ -168,12 +174,16 @@ impl<'a> Sweep<'a> {
     /// is back there, and then of what #1 repeats for its sake.
     pub fn third(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
         let path = self.single()?;
-        let Some(at) = path.in_handler(self.lab.path()) else { return Ok(()) };
+        let none = |why: &str| LabError::Single(self.lab.show(self.lab.start().addr), why.to_owned());
+        let at = path.in_handler(self.lab.path()).ok_or_else(|| none(NO_C_CODE))?;
         let mut prefix = self.first();
         prefix.push(Event { kind: EventKind::Unmask, at });
         prefix.push(Event { kind: EventKind::Nmi, at });
         let nested = self.lab.walk(&prefix)?;
-        let Some(from) = nested.deliveries.get(1).copied() else { return Ok(()) };
+        let from = nested.deliveries.get(1).copied();
+        let from = from.ok_or_else(|| {
+            LabError::Single(self.lab.show_schedule(&prefix), "NMI #2 was not delivered, so that none nests".into())
+        })?;
         self.each(&prefix, &nested, from..nested.visits.len(), kind, on_row)
     }
 
@@ -197,11 +207,13 @@ impl<'a> Sweep<'a> {
             events.push(Event { kind: EventKind::Nmi, at: visit.at });
             let expected = Expected::of(visit, kind == Kind::Unmasked);
             let outcome = self.surely(&events, Gear::Jump, expected)?;
-            let row = Row { at: visit.at, kind, events, outcome, expected };
+            let mut row = Row { at: visit.at, kind, events, outcome, expected };
             self.stats.cases += 1;
+            if let Some(seen) = self.check_again(&row)? {
+                row.outcome = seen;
+            }
             self.stats.defects += u64::from(row.is_defect());
             self.stats.missed += u64::from(row.is_silent());
-            self.check_again(&row)?;
             on_row(&row, self.lab, total);
         }
         Ok(())
@@ -233,10 +245,11 @@ impl<'a> Sweep<'a> {
         Ok(outcome)
     }
 
-    /// The other way to raise NMIs must come to the same.
-    fn check_again(&mut self, row: &Row) -> Result<(), LabError> {
+    /// The other way to raise NMIs must come to the same. What it came to, where the case passed
+    /// and this did not: a pass that is contradicted is none.
+    fn check_again(&mut self, row: &Row) -> Result<Option<Outcome>, LabError> {
         if self.recheck == 0 || !self.stats.cases.is_multiple_of(self.recheck) {
-            return Ok(());
+            return Ok(None);
         }
         let again = self.surely(&row.events, Gear::Arm, row.expected)?;
         self.stats.rechecked += 1;
@@ -248,6 +261,6 @@ impl<'a> Sweep<'a> {
             let schedule = self.lab.show_schedule(&row.events);
             log::error!("gears disagree on {schedule}: jump says {}, arm says {}", row.outcome.verdict, again.verdict);
         }
-        Ok(())
+        Ok(Some(again).filter(|again| row.outcome.verdict.is_pass() && !again.verdict.is_pass()))
     }
 }

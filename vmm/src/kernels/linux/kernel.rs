@@ -105,7 +105,8 @@ impl Kernel for Linux {
 
     fn unchecked(&self) -> Vec<&'static str> {
         let missing = VITALS.iter().filter(|(names, ..)| find(&self.symbols, names).is_none());
-        missing.map(|(_, _, _, name, _)| *name).collect()
+        let breakpoint = self.symbols.get("cpu_dr7").is_none().then_some("debug registers in use (no cpu_dr7)");
+        missing.map(|(_, _, _, name, _)| *name).chain(breakpoint).collect()
     }
 
     fn default_site(&self) -> Result<u64, Error> {

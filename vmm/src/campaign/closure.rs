@@ -10,7 +10,7 @@ use crate::explore::{self, Bound, Config, Report};
 use crate::image::Names;
 use crate::kvm::Host;
 use crate::machine;
-use crate::oracle::Verdict;
+use crate::oracle::{Verdict, Word};
 
 /// Most bytes that one search may take.
 const MEMORY: usize = 2 << 30;
@@ -58,6 +58,9 @@ fn tally(report: &Report, unit: u64, names: Names) -> Tally {
         tally.add(&Verdict::HostLimit { why }, Rank { events: 0, unit, index: u64::MAX }, String::new);
     }
     tally.add_passes(report.states.saturating_sub(tally.cases));
+    if report.stepped {
+        tally.stepped = tally.counts.get(&Word::Pass).copied().unwrap_or(0);
+    }
     tally.rechecked = report.cross_checked;
     tally.coverage = report.coverage.clone();
     tally.closed = report.is_closed();

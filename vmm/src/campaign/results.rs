@@ -16,6 +16,8 @@ use crate::machine::Knobs;
 use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Expectation, VerdictKind};
 
+/// Stands for the program's hash where its file cannot be read: such results are like no others.
+const UNREADABLE: &str = "unreadable";
 /// Version of the result folder's format.
 pub(super) const FORMAT: u32 = 4;
 
@@ -125,6 +127,7 @@ impl Header {
         differs("guest image", &self.image, &other.image)
             .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
             .or_else(|| differs("program", &self.program, &other.program))
+            .or_else(|| self.program.ends_with(UNREADABLE).then(|| "a program whose file could not be read".into()))
             .or_else(|| (self.format != other.format).then(|| "another version of the format".into()))
             .or_else(|| differs("the campaign", &self.name, &other.name))
             .or_else(|| (how(self) != how(other)).then(|| "a campaign that generates other schedules".into()))
@@ -155,7 +158,8 @@ impl Header {
 /// not mixed with what is judged by this one.
 fn program() -> String {
     let hash = std::env::current_exe().and_then(std::fs::read).map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes));
-    format!("{} {:016x}", env!("CARGO_PKG_VERSION"), hash.unwrap_or(0))
+    let hash = hash.map_or_else(|_| UNREADABLE.to_owned(), |hash| format!("{hash:016x}"));
+    format!("{} {hash}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Results of the units that were run.

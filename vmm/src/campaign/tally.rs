@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::inject::Schedule;
 use crate::inject::coverage::Coverage;
+use crate::inject::{Again, Schedule};
 use crate::oracle::{Verdict, VerdictKind, Word};
 
 /// Which of two cases is the better witness: the one with fewer events, then the one
@@ -54,6 +54,10 @@ pub struct Tally {
     /// Each kind of failure, sorted by kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Found>,
+    /// Cases that passed and were stepped whole. Of the others a free run saw the stops alone:
+    /// what holds at every boundary (I9, I15) was not asked between them.
+    #[serde(default)]
+    pub stepped: u64,
     /// Cases that were run again in another gear.
     pub rechecked: u64,
     /// Those that came to another verdict, sorted.
@@ -71,6 +75,10 @@ impl Tally {
     /// Adds one case. Its schedule is turned into words only where it is a witness.
     pub fn add(&mut self, verdict: &Verdict, rank: Rank, schedule: impl FnOnce() -> String) {
         self.cases += 1;
+        self.count(verdict, rank, schedule);
+    }
+
+    fn count(&mut self, verdict: &Verdict, rank: Rank, schedule: impl FnOnce() -> String) {
         *self.counts.entry(verdict.kind().verdict).or_default() += 1;
         if verdict.is_pass() {
             return;
@@ -90,21 +98,38 @@ impl Tally {
         }
     }
 
+    /// Cases that passed and were not stepped whole.
+    pub fn not_stepped(&self) -> u64 {
+        self.counts.get(&Word::Pass).copied().unwrap_or(0).saturating_sub(self.stepped)
+    }
+
     /// Adds cases that passed.
     pub fn add_passes(&mut self, cases: u64) {
         self.cases += cases;
         *self.counts.entry(Word::Pass).or_default() += cases;
     }
 
-    /// A case was run again in the arm gear: `again` says what came of it.
-    pub fn recheck(&mut self, verdict: &Verdict, again: &str, schedule: impl FnOnce() -> String) {
+    /// A case that was added was run again in the arm gear. One that passed and is contradicted
+    /// is no pass: it counts as what was seen.
+    pub fn recheck(&mut self, verdict: &Verdict, again: &Again, rank: Rank, schedule: impl Fn() -> String) {
         self.rechecked += 1;
-        let words = verdict.to_string();
-        if words != again {
-            let verdicts = vec![("jump".to_owned(), words), ("arm".to_owned(), again.to_owned())];
-            self.disagreements.push(Disagreement { schedule: schedule(), verdicts });
-            self.disagreements.sort();
+        let (words, others) = (verdict.to_string(), again.to_string());
+        if words == others {
+            return;
         }
+        if verdict.is_pass() {
+            if let Some(passes) = self.counts.get_mut(&Word::Pass) {
+                *passes = passes.saturating_sub(1);
+            }
+            let seen = match again {
+                Again::Judged(seen) => seen.clone(),
+                Again::NeverReached(why) => Verdict::HostLimit { why: format!("run again by real NMIs: {why}") },
+            };
+            self.count(&seen, rank, &schedule);
+        }
+        let verdicts = vec![("jump".to_owned(), words), ("arm".to_owned(), others)];
+        self.disagreements.push(Disagreement { schedule: schedule(), verdicts });
+        self.disagreements.sort();
     }
 
     /// So many cases that passed.
@@ -128,6 +153,7 @@ impl Tally {
     pub fn merge(&mut self, other: &Tally) {
         self.cases += other.cases;
         self.rechecked += other.rechecked;
+        self.stepped += other.stepped;
         for (word, n) in &other.counts {
             *self.counts.entry(*word).or_default() += n;
         }
@@ -196,8 +222,24 @@ mod tests {
             crate::inject::coverage::Kind { cpl: 3, kernel_gs: true, stack: Some(1), blocked: false, pending: true };
         t.coverage.note(crate::inject::coverage::Stand { rip: !0, kind, shadow: false }, true);
         t.add(&violation(Invariant::NoReentry), rank(2, 1), || "a".into());
-        t.recheck(&violation(Invariant::NoReentry), "pass", || "a".into());
+        t.recheck(&violation(Invariant::NoReentry), &Again::Judged(Verdict::Pass), rank(2, 1), || "a".into());
         let text = serde_json::to_string(&t).unwrap();
         assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), t);
+    }
+
+    #[test]
+    fn a_pass_that_is_contradicted_is_none() {
+        let recheck = |first: Verdict, again: Again| {
+            let mut t = Tally::default();
+            t.add(&first, rank(1, 0), || "a".into());
+            t.recheck(&first, &again, rank(1, 0), || "a".into());
+            assert_eq!((t.cases, t.counts.values().sum::<u64>()), (1, 1));
+            (t.worst().map(|f| f.kind.verdict), t.disagreements.len())
+        };
+        let broke = || violation(Invariant::Context);
+        assert_eq!(recheck(Verdict::Pass, Again::Judged(Verdict::Pass)), (None, 0));
+        assert_eq!(recheck(Verdict::Pass, Again::Judged(broke())), (Some(Word::Violation), 1));
+        assert_eq!(recheck(Verdict::Pass, Again::NeverReached("so".into())), (Some(Word::HostLimit), 1));
+        assert_eq!(recheck(broke(), Again::Judged(Verdict::Pass)), (Some(Word::Violation), 1));
     }
 }

@@ -12,7 +12,7 @@ use super::error::Error;
 use super::plan::{Cell, Plan, Work, open};
 use super::tally::{Rank, Tally, words};
 use crate::inject::coverage::{Coverage, Watch};
-use crate::inject::{CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
+use crate::inject::{Again, CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
 use crate::kvm::Host;
 use crate::oracle::Verdict;
 
@@ -184,16 +184,18 @@ impl<'a> Runner<'a> {
                 let Work::Schedules(list) = &cell.work else { return Ok(ControlFlow::Continue(())) };
                 let schedule = &list[number as usize];
                 let mut coverage = Coverage::default();
-                let verdict = run(session, schedule, Gear::Jump, &mut Watch::new(&mut coverage))?;
+                let mut verdict = run(session, schedule, Gear::Jump, &mut Watch::new(&mut coverage))?;
                 if number < STEPPED {
-                    run(session, schedule, Gear::Step, &mut Watch::new(&mut coverage))?;
+                    let stepped = run(session, schedule, Gear::Step, &mut Watch::new(&mut coverage))?;
+                    tally.stepped = u64::from(verdict.is_pass() && stepped.is_pass());
+                    verdict = verdict.judged_again(stepped);
                 }
                 tally.coverage = coverage;
-                let names = session.rules().names();
-                tally.add(&verdict, Rank { events: schedule.0.len(), unit, index: 0 }, || schedule.show(names));
+                let rank = Rank { events: schedule.0.len(), unit, index: 0 };
+                tally.add(&verdict, rank, || schedule.show(session.rules().names()));
                 if *recheck > 0 && number.is_multiple_of(*recheck) {
-                    let again = run(session, schedule, Gear::Arm, &mut ())?;
-                    tally.recheck(&verdict, &again.to_string(), || schedule.show(session.rules().names()));
+                    let again = Again::of(run(session, schedule, Gear::Arm, &mut ()))?;
+                    tally.recheck(&verdict, &again, rank, || schedule.show(session.rules().names()));
                 }
                 Ok(ControlFlow::Continue(()))
             }
@@ -204,8 +206,9 @@ impl<'a> Runner<'a> {
                     let show = || words(case.events, rules.names());
                     let rank = Rank { events: case.events.len(), unit, index: case.index };
                     tally.add(case.verdict, rank, show);
+                    tally.stepped += u64::from(case.stepped);
                     if let Some(again) = case.again {
-                        tally.recheck(case.verdict, again, show);
+                        tally.recheck(case.verdict, again, rank, show);
                     }
                     if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };

@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
 use super::opened::Opened;
-use super::out::Out;
+use super::out::{Out, say};
 use super::output::OutputArgs;
 use super::values;
 use crate::campaign::Disagreement;
@@ -133,6 +133,10 @@ fn judge(
             None => carry_out(&mut session, &schedule, *gear, &mut ()).map_err(Failure::from),
         };
         verdicts.push((*gear, verdict.map_err(|failure| hinted(failure, &mut session, &schedule))?));
+    }
+    if let Some(at) = session.machine().read_time() {
+        let at = session.rules().names().show(at);
+        say(format_args!("{at} reads time or randomness: another run may come to another verdict"));
     }
     let Some(Settled { verdict, disagree }) = settle(&verdicts) else {
         return Err(Failure::Usage("no gear was asked for".into()));

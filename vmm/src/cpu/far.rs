@@ -94,9 +94,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     /// Makes DS, ES, FS and GS null where `cpl` may not use them.
     fn drop_segments(&mut self, cpl: u8) {
         for n in [ES, DS, FS, GS] {
-            let s = *self.sreg(n);
-            let conforming = s.s == 1 && s.type_ & 0xc == 0xc;
-            if s.unusable == 0 && s.dpl < cpl && !conforming {
+            if self.sreg(n).is_beyond(cpl) {
                 self.set_sreg(n, null(0, 0));
             }
         }

@@ -1,12 +1,12 @@
 //! Descriptors and the segment registers (SDM vol. 3, 3.4 and 6.7).
 
-use super::Segment;
 use super::access::Want;
 use super::end::{Run, Stop, coded, vector};
 use super::exec::Exec;
 use super::memory::{Kind, Memory};
 use super::trace::{Provenance, Register};
 use super::value::Val;
+use super::{Segment, Sregs};
 
 pub(super) const ES: u8 = 0;
 pub(super) const CS: u8 = 1;
@@ -77,6 +77,28 @@ impl Descriptor {
             avl: bit(52),
             unusable: 0,
         }
+    }
+}
+
+impl Segment {
+    /// Whether code at `cpl` may not use what this data segment register holds.
+    pub(super) fn is_beyond(&self, cpl: u8) -> bool {
+        let conforming = self.s == 1 && self.type_ & 0xc == 0xc;
+        self.unusable == 0 && self.dpl < cpl && !conforming
+    }
+}
+
+impl Sregs {
+    /// Makes ES, DS, FS and GS null where `cpl` may not use them, as a return to an outer level
+    /// does (SDM vol. 2, IRET). Whether it had to.
+    pub fn drop_segments(&mut self, cpl: u8) -> bool {
+        let mut dropped = false;
+        for segment in [&mut self.es, &mut self.ds, &mut self.fs, &mut self.gs] {
+            if segment.is_beyond(cpl) {
+                (*segment, dropped) = (null(0, 0), true);
+            }
+        }
+        dropped
     }
 }
 

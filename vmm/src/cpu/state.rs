@@ -147,6 +147,14 @@ pub struct Events {
     pub nmi: Nmi,
 }
 
+impl Exception {
+    /// What of it is still to come. The other fields hold what the last one left.
+    pub fn to_come(self) -> Option<(u8, u8, u8, u32)> {
+        let code = if self.has_error_code != 0 { self.error_code } else { 0 };
+        (self.injected | self.pending != 0).then_some((self.injected, self.pending, self.nr, code))
+    }
+}
+
 /// The CPU stands in the one-instruction shadow of a load of SS (SDM vol. 3, 6.8.3).
 pub const SHADOW_MOV_SS: u8 = 1;
 /// It stands in the shadow of an STI.

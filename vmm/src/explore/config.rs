@@ -147,10 +147,15 @@ pub struct Report {
     pub rounds: u32,
     /// Interruptions of contexts with no NMI live, where like ones were looked at once.
     pub episodes: Option<Episodes>,
+    /// Every instruction was looked at. Otherwise, where KVM alone carries the search, it ran
+    /// blocked chains freely, and what holds at every boundary (I9, I15) was asked at their ends.
+    pub stepped: bool,
     /// Chains of instructions that KVM executed, too, and where it differed.
     pub confirmed: u64,
     /// See [`Deviation`]. Where there is one, nothing is proved.
     pub deviations: Vec<Deviation>,
+    /// What a search by episodes saw, and the whole search after it did not: no proof holds.
+    pub seen: Option<Verdict>,
     /// Instructions that the model does not understand: each counts as reading everything.
     pub unknown: Vec<Unknown>,
     /// The first instruction seen that reads time or randomness: no proof holds over it.
@@ -191,8 +196,12 @@ impl Report {
             () if !self.deviations.is_empty() => Some(Contradiction::Deviation),
             () if self.reads_time.is_some() => Some(Contradiction::Time),
             () if self.poison_at.is_some() => Some(Contradiction::Poison),
+            () if self.seen.is_some() => Some(Contradiction::Seen),
             () if self.disagreements > 0 => Some(Contradiction::Gears),
             () if self.collisions.is_some_and(|n| n > 0) => Some(Contradiction::Collision),
+            () if self.violations.iter().any(|f| matches!(f.verdict, Verdict::HostLimit { .. })) => {
+                Some(Contradiction::Host)
+            }
             () => None,
         }
     }
@@ -209,8 +218,12 @@ pub enum Contradiction {
     Poison,
     /// A path came to another verdict when it was run again.
     Gears,
+    /// A search by episodes saw a rule broken, and the whole search did not.
+    Seen,
     /// Two different states had one hash.
     Collision,
+    /// This KVM could not execute something, and what comes after it was not searched.
+    Host,
 }
 
 impl Error {

@@ -36,8 +36,19 @@ impl Search {
         Ok(())
     }
 
-    /// Runs a sample of explored paths again in every gear, with nothing more arriving.
+    /// Runs a sample of explored paths again in every gear, with nothing more arriving. Where the
+    /// user wants an end, that is the report's bound.
     pub fn cross_check(&mut self, session: &mut Session) -> Result<(), Error> {
+        match self.check_sample(session) {
+            Err(e) if e.is_interruption() => {
+                self.report.bound = Some(Bound::Interrupted);
+                Ok(())
+            }
+            end => end,
+        }
+    }
+
+    fn check_sample(&mut self, session: &mut Session) -> Result<(), Error> {
         let (n, of) = (self.config.cross_check, self.states.len());
         for i in 0..n.min(of) {
             if stop::requested() {

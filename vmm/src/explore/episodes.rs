@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 
 use super::class::{Class, Ending, Key};
-use super::config::{Bound, Config, Episodes, Error, Report};
+use super::config::{Bound, Config, Deviation, Episodes, Error, Report};
 use super::packed::Packed;
 use super::path;
 use super::progress::Progress;
@@ -34,6 +34,7 @@ use crate::image::Mode;
 use crate::inject::Session;
 use crate::inject::coverage::Stand;
 use crate::machine::Engine;
+use crate::oracle::Verdict;
 
 /// Rounds of learning after which it is left to the whole search.
 const MOST_ROUNDS: u32 = 50;
@@ -47,20 +48,38 @@ enum Ended {
     Closed,
     /// A limit was hit.
     Bound,
-    /// It is no proof: something broke, or cannot be followed.
+    /// It is no proof: something cannot be followed.
     Open(String),
+    /// A rule was broken.
+    Broken(Verdict),
 }
 
-/// Searches by episodes. `None` where that is no proof: the whole search must be made.
+/// What a search by episodes has seen that is no proof. The whole search must not be without it.
+#[derive(Default)]
+pub struct Seen {
+    /// A rule was broken, in a run from a state that is reached.
+    pub verdict: Option<Verdict>,
+    /// KVM came to another state than the model.
+    pub deviations: Vec<Deviation>,
+}
+
+impl Seen {
+    fn by(worker: &Worker, verdict: Option<Verdict>) -> Self {
+        Self { verdict, deviations: worker.deviations.clone() }
+    }
+}
+
+/// Searches by episodes. An error value is what it saw where that is no proof: the whole search
+/// must be made.
 pub fn explore(
     session: Session,
     config: Config,
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
-) -> Result<Option<Report>, Error> {
+) -> Result<Result<Report, Seen>, Error> {
     let mut worker = Worker::new(session, &config);
     if worker.session.machine().engine() != Engine::Model || worker.look.live.is_none() {
-        return Ok(None);
+        return Ok(Err(Seen::default()));
     }
     // A few interrupted contexts show most of what there is to learn; then all are looked at.
     worker.sample = LEARN_FROM;
@@ -69,7 +88,13 @@ pub fn explore(
     for round in 1..=MOST_ROUNDS {
         let poisoned = worker.poison(poison);
         let mut search = ByEpisodes::begin(&mut worker, config);
-        let ended = search.run(&mut worker, stop, on_progress)?;
+        let ended = match search.run(&mut worker, stop, on_progress) {
+            Err(e) if e.is_interruption() => {
+                search.search.report.bound = Some(Bound::Interrupted);
+                Ended::Bound
+            }
+            ended => ended?,
+        };
         let more = worker.look.live.as_mut().is_some_and(|live| live.settle());
         let ByEpisodes { mut search, episodes, goes_round, .. } = search;
         log::info!(
@@ -82,22 +107,28 @@ pub fn explore(
         search.report.episodes = Some(episodes);
         match ended {
             Ended::Bound if search.report.bound == Some(Bound::Interrupted) => {
-                return search.finish(std::slice::from_mut(&mut worker), false).map(Some);
+                return search.finish(std::slice::from_mut(&mut worker), false).map(Ok);
             }
-            Ended::Bound => return Ok(None), // what the whole search finds within the same bounds counts
-            Ended::Open(_) if poison && more => poison = false, // it may have been read
+            Ended::Bound => return Ok(Err(Seen::by(&worker, None))), // what the whole search finds within the same bounds counts
+            Ended::Open(_) | Ended::Broken(_) if poison && more => poison = false, // it may have been read
             Ended::Open(why) => {
                 log::info!("by episodes it is not proved: {why}");
-                return Ok(None);
+                return Ok(Err(Seen::by(&worker, None)));
+            }
+            Ended::Broken(verdict) => {
+                log::info!("by episodes it is not proved: {verdict}");
+                return Ok(Err(Seen::by(&worker, Some(verdict))));
             }
             Ended::Closed if more => poison = !poison && worker.sample == 1,
             Ended::Closed if worker.sample > 1 => worker.sample = 1,
             Ended::Closed if !poison => poison = true,
-            Ended::Closed if goes_round || search.states.first_on_cycle().is_some() => return Ok(None),
-            Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Some),
+            Ended::Closed if goes_round || search.states.first_on_cycle().is_some() => {
+                return Ok(Err(Seen::by(&worker, None)));
+            }
+            Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Ok),
         }
     }
-    Ok(None)
+    Ok(Err(Seen::by(&worker, None)))
 }
 
 /// A round under way: the search over contexts with no NMI live.
@@ -157,7 +188,7 @@ impl ByEpisodes {
             if let To::Ends(verdict) = &reached.to
                 && !verdict.is_pass()
             {
-                return Ok(Some(Ended::Open(verdict.to_string())));
+                return Ok(Some(Ended::Broken(verdict.clone())));
             }
             if !matches!(reached.to, To::Ends(_)) && worker.session.oracle().ghost.outer.is_some() {
                 return Ok(Some(Ended::Open("an instruction of the interrupted code begins an episode".into())));
@@ -212,8 +243,8 @@ impl ByEpisodes {
             }
         };
         for i in 0..self.known[&key][class].endings.len() {
-            if let Some(why) = self.end(worker, at, (id, state), (key, class), i)? {
-                return Ok(Some(Ended::Open(why)));
+            if let Some(ended) = self.end(worker, at, (id, state), (key, class), i)? {
+                return Ok(Some(ended));
             }
         }
         Ok(None)
@@ -254,7 +285,7 @@ impl ByEpisodes {
                         self.search.stands(step.stand, edge);
                     }
                     if let Some(verdict) = step.verdict {
-                        return Ok(Err(Ended::Open(format!("in an episode: {verdict}"))));
+                        return Ok(Err(Ended::Broken(verdict)));
                     }
                     all.take_looks(&mut step.trace);
                     if step.outermost {
@@ -317,7 +348,7 @@ impl ByEpisodes {
         (id, state): (Id, &Packed),
         (key, class): (Key, usize),
         i: usize,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<Ended>, Error> {
         self.episodes.endings += 1;
         let ending = &self.known[&key][class].endings[i];
         worker.packer.unpack(state, &mut worker.session);
@@ -331,14 +362,14 @@ impl ByEpisodes {
             code = code.rotate_left(1) ^ worker.look.chain.number(0);
         }
         if let Some(verdict) = worker.session.take_verdict() {
-            return Ok(Some(format!("in a context whose class passes: {verdict}")));
+            return Ok(Some(Ended::Broken(verdict)));
         }
         if worker.session.oracle().ghost.outer.is_some() {
-            return Ok(Some("an episode does not end as those of its class".into()));
+            return Ok(Some(Ended::Open("an episode does not end as those of its class".into())));
         }
         // The contexts of a class execute the same instructions: if not, what it looks at is not all.
         if ending.code.is_some_and(|of_class| of_class != code) {
-            return Ok(Some("a context executes other instructions than its class".into()));
+            return Ok(Some(Ended::Open("a context executes other instructions than its class".into())));
         }
         worker.look();
         let (hash, packed) = (worker.hash(), worker.pack());

@@ -196,6 +196,7 @@ impl Packer {
         let hash = digest(&mut bytes, |h| {
             Context::of(m.state()).hash(h);
             (m.blocked(), m.pending(), m.in_shadow(), m.pv()).hash(h);
+            m.state().events.exception.to_come().hash(h);
             session.oracle().ghost.hash(h);
             memory(self, h);
         });

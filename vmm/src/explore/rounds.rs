@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::config::{Bound, Config, Error, Report};
+use super::episodes::Seen;
 use super::progress::Progress;
-use super::search::{LEARN_FROM, Search};
+use super::search::{Broken, LEARN_FROM, Search};
 use super::worker::Worker;
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
@@ -30,10 +31,12 @@ pub fn explore(
         // An arrival executes an instruction of what it interrupts, which must be as it is.
         (config.reductions.merge_dead, config.reductions.merge_episodes) = (false, false);
     }
+    let mut before = Seen::default();
     if config.by_episodes() {
         let session = Session::new(host, guest, scheme, scenario, knobs)?;
-        if let Some(report) = super::episodes::explore(session, config, stop, on_progress)? {
-            return Ok(report);
+        match super::episodes::explore(session, config, stop, on_progress)? {
+            Ok(report) => return Ok(report),
+            Err(seen) => before = seen,
         }
     }
     let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, &config));
@@ -71,15 +74,21 @@ pub fn explore(
             sample = 1;
             continue;
         }
-        if search.found.is_empty() {
+        // What only an earlier round has found is found.
+        seen.retain(|f: &Broken| search.found.iter().all(|g| g.verdict.kind() != f.verdict.kind()));
+        if config.keep_going || search.found.is_empty() {
             search.found.append(&mut seen);
         }
         let broken = !search.found.is_empty() && !config.keep_going;
         let settled = !more && sample == 1 && (poison || workers[0].look.live.is_none());
         if stopped || broken || settled {
             search.report.rounds = round;
-            return search.finish(&mut workers, settled);
+            let mut report = search.finish(&mut workers, settled)?;
+            report.deviations.extend(before.deviations);
+            report.seen = before.verdict.filter(|_| report.violations.is_empty());
+            return Ok(report);
         }
+        seen.append(&mut search.found);
         poison = sample == 1;
         if !more {
             sample = 1;

@@ -303,6 +303,7 @@ impl Search {
         }
         self.report.unknown.sort_by_key(|u| u.at);
         let session = &mut workers[0].session;
+        self.report.stepped = session.machine().engine() == Engine::Model || !self.config.reductions.skips_blocked();
         session.set_engine(Engine::Kvm);
         if let Some(Bound::States | Bound::Memory) = self.report.bound {
             self.report.growth = self.growth(session)?;

@@ -52,6 +52,17 @@ impl Course {
         Some((event, self.visits_of(event.at.addr)))
     }
 
+    /// How often execution stood at each place, and the number of the next visit to the i-th of
+    /// them, after that many, at which something arrives.
+    pub(super) fn laps(&mut self) -> (&mut [u32], impl Fn(usize, u32) -> Option<u32>) {
+        let Self { schedule, places, visits, .. } = self;
+        let next = |i: usize, count: u32| {
+            let at_it = schedule.0.iter().map(|event| event.at).filter(|at| at.addr == places[i]);
+            at_it.map(|at| at.n).filter(|n| *n > count).min()
+        };
+        (visits, next)
+    }
+
     fn visits_of(&self, addr: u64) -> u32 {
         self.places.binary_search(&addr).map_or(0, |i| self.visits[i])
     }

@@ -26,6 +26,9 @@ impl Session {
     ) -> Result<Self, Error> {
         let machine = Machine::boot(host, guest, scheme, scenario, knobs)?;
         let rules = Rules::new(&machine, scheme, scenario, Golden::default());
+        if let Some(at) = rules.unread_idle() {
+            return Err(Error::Contract(format!("the idle word at {at:#x} is not mapped at *ready*")));
+        }
         let ready = machine.checkpoint();
         let live_stops = own_irets(machine.guest(), scheme);
         let oracle = Oracle::new(Arc::new(rules));

@@ -1,6 +1,7 @@
 //! Where and when NMIs arrive: boundaries by name, schedules, and the gears that
 //! carry them out.
 
+mod case;
 mod course;
 pub mod coverage;
 mod event;
@@ -16,6 +17,7 @@ mod session;
 pub mod stop;
 mod sweep;
 
+pub use case::{Again, CaseResult};
 pub use course::Course;
 pub use event::{Boundary, Kind, Kinds, UnknownEvent};
 pub use gears::{Gear, RunError, Settled, UnknownGear, Visitor, judge, run, settle};
@@ -25,4 +27,4 @@ pub use replay::{Replay, ReplayError};
 pub use rounds::Rounds;
 pub use schedule::{At, Event, Schedule, ScheduleError};
 pub use session::{Saved, Session};
-pub use sweep::{CaseResult, Limits, Sweep};
+pub use sweep::{Limits, Sweep};

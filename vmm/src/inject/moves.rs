@@ -30,6 +30,7 @@ impl Session {
 
     /// Delivers the latched NMI.
     pub fn deliver(&mut self, raise: Raise) -> Result<(), Error> {
+        self.machine.settle_in();
         if std::mem::take(&mut self.late) {
             let iret = self.return_ahead();
             let stop = self.machine.step_in_nmi_window()?;
@@ -82,6 +83,7 @@ impl Session {
     /// Moves on. Afterwards the machine stands at another boundary, or the run has a
     /// verdict.
     pub fn advance(&mut self, how: Advance) -> Result<(), Error> {
+        self.machine.settle_in();
         let iret = self.return_ahead();
         let stop = match how {
             Advance::To(places) if iret.is_none() => {

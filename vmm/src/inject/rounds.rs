@@ -11,14 +11,16 @@ use crate::machine::{Error, Raise};
 use crate::oracle::{Context, goes_round, out_of_steps};
 
 /// Most instructions of a golden run.
-pub const GOLDEN_STEPS: u64 = 2_000_000;
+pub const GOLDEN_STEPS: u64 = 200_000;
 /// Instructions that a run may take longer than the golden run, from the last arrival on.
-pub const LONGER_STEPS: u64 = 100_000;
+pub const LONGER_STEPS: u64 = 50_000;
 
 /// Instructions of a stepped run before it is looked at at all: nearly all runs end before.
 const BEFORE: u64 = 256;
 /// Instructions of a brief look: enough for a round of half [`BEFORE`] at least.
 const BRIEFLY: u64 = 2 * BEFORE;
+/// Visits to a place where something is awaited before states are compared.
+const BEFORE_LAPS: u32 = 16;
 /// Places that are remembered, where runs went round for ever.
 const MOST_SUSPECTS: usize = 4;
 /// Every so many instructions it is asked whether the user wants an end.
@@ -69,6 +71,42 @@ impl Rounds {
     /// Whether the run has come to the limit of a golden run.
     pub fn golden_limit(&self) -> bool {
         self.steps >= GOLDEN_STEPS
+    }
+}
+
+/// Watches a run that comes again and again to a place where something is to arrive at a later
+/// visit. Where its whole state is the same as at an earlier visit, it goes round until then, and
+/// whole rounds are counted instead of executed.
+#[derive(Default)]
+pub struct Laps {
+    visits: u32,
+    /// At an earlier visit: its number, a hash of the state, and the visits to each place.
+    anchor: Option<(u128, Vec<u32>)>,
+}
+
+impl Laps {
+    /// The run stands at such a place. `counts` are the visits to each; `next` gives the number of
+    /// the next visit to the i-th at which something arrives.
+    pub fn pass(&mut self, session: &Session, counts: &mut [u32], next: impl Fn(usize, u32) -> Option<u32>) {
+        self.visits = self.visits.saturating_add(1);
+        if self.visits < BEFORE_LAPS {
+            return;
+        }
+        let hash = session.state_hash();
+        if let Some((_, then)) = self.anchor.as_ref().filter(|(at_anchor, _)| *at_anchor == hash) {
+            // Rounds after which nothing has arrived yet, at any place.
+            let whole = |(i, (now, then)): (usize, (&u32, &u32))| {
+                let (each, to_go) = (now - then, next(i, *now)? - *now);
+                (to_go - 1).checked_div(each)
+            };
+            let rounds = counts.iter().zip(then).enumerate().filter_map(whole).min().unwrap_or(0);
+            for (now, then) in counts.iter_mut().zip(then) {
+                *now += rounds * (*now - then);
+            }
+        }
+        if self.visits.is_power_of_two() {
+            self.anchor = Some((hash, counts.to_vec()));
+        }
     }
 }
 
@@ -139,6 +177,7 @@ impl Session {
         if self.deliverable() {
             return self.deliver(raise);
         }
+        self.machine.settle_in();
         let iret = self.return_ahead();
         let stop = self.machine.step()?;
         self.observe(&stop, iret);
@@ -167,6 +206,7 @@ impl Session {
         Context::of(self.machine.state()).hash(&mut h);
         self.oracle.ghost.hash(&mut h);
         (self.machine.blocked(), self.machine.pending(), self.machine.in_shadow(), self.machine.pv()).hash(&mut h);
+        self.machine.state().events.exception.to_come().hash(&mut h);
         let ram = self.machine.memory().0;
         for page in self.machine.pages() {
             h.write(&ram[*page as usize..*page as usize + 4096]);

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::case::{Again, CaseResult};
 use super::coverage::{self, Coverage, Stand};
 use super::event::Kind;
 use super::gears::{Gear, RunError, run};
@@ -21,18 +22,6 @@ use super::session::{Saved, Session};
 use crate::image::Guest;
 use crate::machine::{Error, Raise};
 use crate::oracle::{Rules, Verdict};
-
-/// A case that was run.
-pub struct CaseResult<'a> {
-    /// Its events.
-    pub events: &'a [Event],
-    /// What it was judged to be.
-    pub verdict: &'a Verdict,
-    /// Its number in its unit, from 0.
-    pub index: u64,
-    /// What the arm gear came to, where the case was run again in it.
-    pub again: Option<&'a str>,
-}
 
 /// How far a sweep goes.
 #[derive(Clone, Debug)]
@@ -185,8 +174,9 @@ impl<'a> Sweep<'a> {
             let kind = self.arrive(at);
             let verdict = self.walk_gaps(gaps)?;
             let verdict = self.first_broken(verdict)?;
+            // What is stepped here is the first NMI alone, not the case.
             self.look(0, kind)?;
-            let out = self.case(&verdict, on_case);
+            let out = self.case(&verdict, false, on_case);
             self.events.clear();
             self.counts.rewind(mark);
             self.session.restore(&self.saved[0]);
@@ -244,10 +234,11 @@ impl<'a> Sweep<'a> {
 
     /// A case's last NMI runs freely, so nobody sees what boundaries it stands at. In a
     /// few units the path is stepped once more for that: once for each kind of context
-    /// that an NMI arrives in.
-    fn look(&mut self, level: usize, kind: coverage::Kind) -> Result<(), RunError> {
+    /// that an NMI arrives in. What that comes to: a pass where the NMI is over; `None` where
+    /// it was not stepped, or not to its end.
+    fn look(&mut self, level: usize, kind: coverage::Kind) -> Result<Option<Verdict>, RunError> {
         if !self.looked.as_mut().is_some_and(|kinds| kinds.insert(kind)) {
-            return Ok(());
+            return Ok(None);
         }
         self.session.restore(&self.saved[level]);
         self.session.arrive();
@@ -257,12 +248,15 @@ impl<'a> Sweep<'a> {
                 false => self.session.advance(Advance::Step)?,
             }
             let over = !self.session.machine().pending() && self.session.oracle().ghost.outer.is_none();
-            if over || self.session.take_verdict().is_some() {
-                break;
+            if let Some(verdict) = self.session.take_verdict() {
+                return Ok(Some(verdict));
+            }
+            if over {
+                return Ok(Some(Verdict::Pass));
             }
             self.coverage.note(Stand::of(self.session), false);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Moves to the next boundary of `places`, or to one where the oracle looks.
@@ -303,7 +297,17 @@ impl<'a> Sweep<'a> {
 
     /// Nothing arrives any more: the case runs freely to its verdict.
     fn last(&mut self, level: usize, kind: coverage::Kind, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        let mut verdict = finish(self.session, &mut self.passed)?;
+        let mut verdict = match finish(self.session, &mut self.passed) {
+            // What breaks the contract may have broken a rule before: this may be judged by steps.
+            Err(broke @ Error::Contract(_)) => {
+                let stepped = run(self.session, &Schedule(self.events.clone()), Gear::Step, &mut ())?;
+                if !stepped.is_failure() {
+                    return Err(broke.into());
+                }
+                stepped
+            }
+            end => end?,
+        };
         if !verdict.is_pass() {
             // What the same rule ends in the same way, after NMIs in the same kind of context,
             // is stepped once in a unit; and so is what another gear runs again.
@@ -317,8 +321,11 @@ impl<'a> Sweep<'a> {
             };
             self.judged.entry(like).or_insert_with(|| verdict.clone());
         }
-        self.look(level, kind)?;
-        self.case(&verdict, on_case)
+        let seen = self.look(level, kind)?;
+        // Only where all before its last NMI was stepped, too, is the case seen whole.
+        let stepped = seen.is_some() && *self.limits.later == Places::All && verdict.is_pass();
+        let verdict = seen.filter(Verdict::is_failure).filter(|_| verdict.is_pass()).unwrap_or(verdict);
+        self.case(&verdict, stepped && verdict.is_pass(), on_case)
     }
 
     /// What a free run has come to, judged again by steps from the last NMI on: see [`run`].
@@ -355,7 +362,7 @@ impl<'a> Sweep<'a> {
                 if *places != Places::All {
                     verdict = self.first_broken(verdict)?;
                 }
-                return self.case(&verdict, on_case);
+                return self.case(&verdict, *places == Places::All && verdict.is_pass(), on_case);
             }
             let at = self.stand();
             if places.has(at.addr) && self.fork(at, level, on_case)?.is_break() {
@@ -371,17 +378,12 @@ impl<'a> Sweep<'a> {
         self.limits.recheck > 0 && place.is_multiple_of(self.limits.recheck)
     }
 
-    fn case(&mut self, verdict: &Verdict, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
-        let again = if self.is_rechecked() {
-            match run(self.session, &Schedule(self.events.clone()), Gear::Arm, &mut ()) {
-                Ok(verdict) => Some(verdict.to_string()),
-                Err(RunError::NeverReached { event, why }) => Some(format!("{event} is never reached: {why}")),
-                Err(e) => return Err(e),
-            }
-        } else {
-            None
-        };
-        let case = CaseResult { events: &self.events, verdict, index: self.index, again: again.as_deref() };
+    fn case(&mut self, verdict: &Verdict, stepped: bool, on_case: &mut OnCase) -> Result<ControlFlow<()>, RunError> {
+        let again = self
+            .is_rechecked()
+            .then(|| Again::of(run(self.session, &Schedule(self.events.clone()), Gear::Arm, &mut ())));
+        let again = again.transpose()?;
+        let case = CaseResult { events: &self.events, verdict, index: self.index, again: again.as_ref(), stepped };
         self.index += 1;
         Ok(on_case(&case))
     }

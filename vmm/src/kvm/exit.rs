@@ -63,6 +63,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Whether KVM has the rest of an instruction still to do.
+    pub fn is_half_done(self) -> bool {
+        matches!(self, Exit::In { .. } | Exit::Mmio { .. } | Exit::WriteMsr { .. })
+    }
+
     /// From what kvm-ioctls says. `None` for those whose details it leaves out.
     pub(super) fn of(exit: VcpuExit<'_>) -> Option<Self> {
         Some(match exit {

@@ -54,7 +54,7 @@ impl Vm {
         if !lazy && ![msr::KERNEL_GS_BASE, msr::FS_BASE, msr::GS_BASE, msr::EFER].contains(&index) {
             return Ok(false);
         }
-        let taken = self.set_msr(index, data)?;
+        let taken = !(index == msr::EFER && self.turns_long_mode(data)?) && self.set_msr(index, data)?;
         // The exit was KVM_EXIT_X86_WRMSR, so this is the union's member.
         self.vcpu.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
         if lazy {
@@ -64,6 +64,13 @@ impl Vm {
             *away = true; // read after this run, whatever GS's base is then
         }
         Ok(true)
+    }
+
+    /// Whether a value of IA32_EFER would switch long mode on or off, which a guest that has paging
+    /// enabled may not (SDM vol. 3, 2.2.1). KVM does not check what it is given from outside.
+    fn turns_long_mode(&self, data: u64) -> Result<bool, Error> {
+        const LME: u64 = 1 << 8;
+        Ok(self.msr(msr::EFER)?.is_some_and(|now| (now ^ data) & LME != 0))
     }
 
     fn read_kernel_gs(&self) -> Result<u64, Error> {

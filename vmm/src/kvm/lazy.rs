@@ -86,8 +86,9 @@ impl Vm {
         }
         if classes.vector {
             let area = self.vcpu.get_xsave().map_err(Error::ioctl("KVM_GET_XSAVE"))?;
-            now.vector = settled(area.region.to_vec());
             now.xcr0 = self.xcr0()?;
+            now.vector = area.region.to_vec();
+            self.components.settle(now.xcr0, &mut now.vector)?;
         }
         Ok(now)
     }
@@ -112,39 +113,5 @@ impl Vm {
         // configuration, whose area is 4096 bytes: no feature beyond it was enabled by
         // arch_prctl, so KVM reads no byte behind `area`.
         unsafe { self.vcpu.set_xsave(&area) }.map_err(Error::ioctl("KVM_SET_XSAVE"))
-    }
-}
-
-/// The XSAVE area with what a CPU may do as it likes decided: a component that is in its initial
-/// state need not be marked as in use (SDM vol. 1, 13.6), and then the area holds the initial
-/// values all the same. x87 and SSE are always marked; AVX is, unless it is all zero.
-fn settled(mut area: Vec<u32>) -> Vec<u32> {
-    const IN_USE: usize = 512 / 4;
-    const AVX: std::ops::Range<usize> = 576 / 4..832 / 4;
-    let avx_is_zero = area.get(AVX).is_some_and(|words| words.iter().all(|w| *w == 0));
-    if let Some(in_use) = area.get_mut(IN_USE) {
-        *in_use |= 0b11;
-        if avx_is_zero {
-            *in_use &= !0b100;
-        }
-    }
-    area
-}
-
-#[cfg(test)]
-mod tests {
-    use super::settled;
-
-    #[test]
-    fn what_is_in_its_initial_state_is_always_marked_alike() {
-        let area = |in_use, avx| {
-            let mut area = vec![0; 1024];
-            (area[128], area[144]) = (in_use, avx);
-            area
-        };
-        for in_use in [0, 2, 3, 4, 7] {
-            assert_eq!(settled(area(in_use, 0)), area(3, 0), "{in_use}");
-        }
-        assert_eq!(settled(area(6, 9)), area(7, 9));
     }
 }

@@ -5,6 +5,7 @@
 //! else on the vCPU's descriptor.
 
 mod caps;
+mod components;
 mod convert;
 mod debug;
 mod deep;

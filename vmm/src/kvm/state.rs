@@ -19,6 +19,9 @@ pub struct VcpuState {
     /// Debug, vector and model-specific registers, where they are carried: see
     /// [`super::Vm::carry_lazy`].
     pub lazy: LazyId,
+    /// [`Cpu::undefined`], where the model executed the last instruction; 0 where KVM did, which
+    /// has decided. It is none of the CPU's state, and no state differs by it.
+    pub undefined: u64,
 }
 
 impl VcpuState {
@@ -31,7 +34,7 @@ impl VcpuState {
             kernel_gs: self.kernel_gs,
             debug: lazy.debug,
             msrs: lazy.msrs,
-            undefined: 0,
+            undefined: self.undefined,
         }
     }
 

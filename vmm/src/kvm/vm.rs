@@ -4,6 +4,7 @@ use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_XEN, KVM_EXIT_XEN_HCALL, kv
 use kvm_ioctls::{SyncReg, VcpuFd, VmFd};
 use std::sync::Arc;
 
+use super::components::Components;
 use super::host::SYNC_ALL;
 use super::ram::Ram;
 use super::state::{KernelGs, VcpuState, loaded};
@@ -32,6 +33,8 @@ pub struct Vm {
     pub(super) kernel_gs: KernelGs,
     /// The lazy state that the vCPU has.
     pub(super) lazy_loaded: LazyId,
+    /// The parts of its vector state.
+    pub(super) components: Components,
     /// The classes of it that are read after every run.
     pub(super) lazy_classes: Classes,
     runs: u64,
@@ -68,6 +71,7 @@ impl Vm {
             events: vcpu.get_vcpu_events().map_err(Error::ioctl("KVM_GET_VCPU_EVENTS"))?.into(),
             kernel_gs: 0,
             lazy: LazyId::default(),
+            undefined: 0,
         };
         let (watch, kernel_gs) = (Watch::new()?, KernelGs::default());
         let no_event_nmi = host.quirks().no_event_nmi;
@@ -82,6 +86,7 @@ impl Vm {
             watch,
             kernel_gs,
             lazy_loaded: LazyId::default(),
+            components: Components::of(host.cpuid()),
             lazy_classes: Classes::default(),
             runs: 0,
             unasked: 0,
@@ -187,9 +192,23 @@ impl Vm {
         Ok(exit)
     }
 
+    /// Gives up the instruction that the last run left half done: one that reads a port or memory
+    /// where nothing is, or writes an MSR. KVM would finish it in the next run, over whatever state
+    /// was loaded meanwhile.
+    pub fn abandon(&mut self) -> Result<(), Error> {
+        /// Parts that KVM takes one access in, at most: those of a whole vector register, and
+        /// both operands of an instruction that reads and writes.
+        const PARTS: usize = 32;
+        self.vcpu.set_kvm_immediate_exit(1);
+        let ends = (0..PARTS).map(|_| self.enter(0)).find(|exit| !matches!(exit, Ok(exit) if exit.is_half_done()));
+        self.vcpu.set_kvm_immediate_exit(0);
+        ends.map_or(Ok(()), |exit| exit.map(|_| ()))
+    }
+
     /// Reads the state that the vCPU was left with.
     fn fetch(&mut self) -> Result<(), Error> {
         self.state.load(self.vcpu.sync_regs_mut());
+        self.state.undefined = 0;
         self.state.sregs.cr8 = self.vcpu.get_kvm_run().cr8;
         self.fetch_kernel_gs()?;
         self.fetch_lazy()

@@ -37,7 +37,10 @@ impl Machine {
         let mut state = *self.vm.state();
         let from = state.regs.rip.wrapping_sub(bytes);
         if port == abi::PORT_PV && state.regs.rax == abi::HYPERCALL_FRED_CONFIG {
-            self.pv.star = self.vm.msr(msr::STAR).ok().flatten().unwrap_or(0);
+            match self.vm.msr(msr::STAR) {
+                Ok(Some(star)) => self.pv.star = star,
+                _ => return Outcome::Crashed("this KVM does not say what IA32_STAR holds".into()),
+            }
         }
         let mut mem = GuestMemoryMut(self.vm.ram_mut());
         let outcome = match port {

@@ -39,6 +39,7 @@ impl Machine {
     pub fn restore_registers(&mut self, vcpu: &VcpuState, pv: &Pv, latched: bool) {
         *self.vm.state_mut() = *vcpu;
         (self.pv, self.latched) = (*pv, latched);
+        self.restored = true;
     }
 
     /// Writes a 64-bit word of the writable pages, by its number in a checkpoint's pages.

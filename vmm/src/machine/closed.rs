@@ -64,6 +64,14 @@ impl Machine {
         ))
     }
 
+    /// Reads the IDT anew where another state was put here: a run before may have loaded or
+    /// written another, and the model does not ask at each step.
+    pub fn settle_in(&mut self) {
+        if std::mem::take(&mut self.restored) {
+            self.follow_idt();
+        }
+    }
+
     /// Reads the IDT anew where it is another, or holds something else.
     pub(super) fn follow_idt(&mut self) {
         if !self.idt.is_current(self.memory(), self.vm.state()) {

@@ -76,6 +76,10 @@ pub struct Machine {
     pub(super) user: Option<UserMode>,
     /// Memory that this host cannot protect.
     pub(super) unprotected: Option<Unprotected>,
+    /// Another state was put here since the IDT was read.
+    pub(super) restored: bool,
+    /// This KVM's IRET to an outer level leaves segments that code there may not use.
+    pub(super) keeps_segments: bool,
     /// The model of the CPU, which may execute in KVM's place.
     pub(super) predictor: Predictor,
     /// [`Machine::read_time`].
@@ -127,6 +131,8 @@ impl Machine {
             pages,
             user: None,
             unprotected: None,
+            restored: false,
+            keeps_segments: false,
             predictor: Predictor::default(),
             read_time: None,
             time_reads: 0,
@@ -165,6 +171,9 @@ impl Machine {
     /// Runs the vCPU once and says why it stopped, with no patched stops.
     pub(super) fn resume(&mut self) -> Result<Stop, Error> {
         let exit = self.vm.run()?;
+        if exit.is_half_done() {
+            self.vm.abandon()?;
+        }
         if let Some(unprotected) = &mut self.unprotected
             && let Some(paddr) =
                 unprotected.check(&mut self.vm, |at| self.patches.iter().any(|(paddr, ..)| *paddr as u64 == at))?

@@ -2,9 +2,13 @@
 //! back, set RIP. Hardware breakpoints and the trap flag differ from host to host;
 //! this does not.
 
+use iced_x86::{OpKind, Register};
+
 use super::error::Error;
 use super::lab::Machine;
+use super::paging::translate;
 use super::stop::Stop;
+use crate::image::Decoded;
 
 const HLT: u8 = 0xf4;
 /// Vectors of the two faults that stand for something else where user code runs.
@@ -20,7 +24,7 @@ impl Machine {
     /// neither knows is left out: execution cannot get there without a fault, which has a
     /// stop of its own.
     pub(super) fn patch(&mut self, addr: u64) {
-        let mapped = super::paging::translate(self.vm.ram().bytes(), self.vm.state().sregs.cr3, addr);
+        let mapped = translate(self.vm.ram().bytes(), self.vm.state().sregs.cr3, addr);
         let Some(paddr) = mapped.or_else(|| self.guest.image.paddr(addr)).map(|p| p as usize) else { return };
         if self.patches.iter().any(|(p, ..)| *p == paddr) {
             return;
@@ -56,6 +60,46 @@ impl Machine {
         self.patches.iter().any(|(_, at, _)| *at == addr)
     }
 
+    /// Whether an operand of an instruction lies where a stop was put: it would read the lab's byte,
+    /// or write over it.
+    pub(super) fn touches_patches(&self, d: &Decoded) -> bool {
+        let state = self.state();
+        let value = |register: Register| match register {
+            Register::GS => Some(state.sregs.gs.base),
+            Register::FS => Some(state.sregs.fs.base),
+            other if other.is_segment_register() => Some(0),
+            other => super::step::register(&state.regs, other.full_register()).map(|v| truncated(v, other)),
+        };
+        let size = d.insn.memory_size().size().max(1) as u64;
+        (0..d.insn.op_count()).any(|i| {
+            let at = match d.insn.op_kind(i) {
+                OpKind::Register
+                | OpKind::NearBranch16
+                | OpKind::NearBranch32
+                | OpKind::NearBranch64
+                | OpKind::FarBranch16
+                | OpKind::FarBranch32 => None,
+                _ => d.insn.virtual_address(i, 0, |register, _, _| value(register)),
+            };
+            at.is_some_and(|at| (at..at.saturating_add(size)).any(|at| self.is_patched_at(at)))
+        })
+    }
+
+    fn is_patched_at(&self, vaddr: u64) -> bool {
+        // Whatever the page, its offset in it is the same: the page tables are asked only then.
+        let near = self.patches.iter().any(|(p, ..)| *p as u64 % 4096 == vaddr % 4096);
+        near && translate(self.vm.ram().bytes(), self.state().sregs.cr3, vaddr)
+            .is_some_and(|paddr| self.patches.iter().any(|(p, ..)| *p as u64 == paddr))
+    }
+
+    /// Takes the stops away again without a run.
+    pub(super) fn unpatch(&mut self) {
+        let ram = self.vm.ram_mut();
+        for (paddr, _, old) in self.patches.drain(..).rev() {
+            ram[paddr] = old;
+        }
+    }
+
     /// Runs with the stops that were put, and takes them away again.
     pub(super) fn resume_patched(&mut self) -> Result<Stop, Error> {
         self.resume_patiently(PATIENCE)
@@ -84,12 +128,20 @@ impl Machine {
             stop = self.resume();
         }
         let ram = self.vm.ram_mut();
-        for (paddr, _, old) in self.patches.iter().rev() {
-            ram[*paddr] = *old;
+        let mut lost = None;
+        for (paddr, at, old) in self.patches.iter().rev() {
+            match ram[*paddr] {
+                HLT => ram[*paddr] = *old,
+                _ => lost = Some(*at), // what the guest wrote stays
+            }
         }
         let rip = self.vm.state().regs.rip;
         let ours = self.is_patched(rip);
         self.patches.clear();
+        if let (Some(at), Ok(_)) = (lost, &stop) {
+            let at = self.place(at);
+            return Ok(Stop::Failed(format!("the guest wrote over its code at {at}, where a stop of the lab's was")));
+        }
         match stop? {
             Stop::Halt if ours => {
                 // With TF set, the HLT itself was single-stepped: its trap is none of
@@ -99,5 +151,15 @@ impl Machine {
             }
             other => Ok(other),
         }
+    }
+}
+
+/// A register's part of the 64-bit register that it belongs to.
+fn truncated(value: u64, register: Register) -> u64 {
+    match register.size() {
+        4 => value & 0xffff_ffff,
+        2 => value & 0xffff,
+        1 => value & 0xff, // AL, of XLAT
+        _ => value,
     }
 }

@@ -8,7 +8,7 @@ use guest::abi;
 
 use super::error::Error;
 use super::lab::Machine;
-use super::paging::translate;
+use super::paging::{is_user, translate};
 use super::predictor::{Accesses, Engine, Unknown};
 use super::pv::{Outcome, Refusal};
 use super::stop::Stop;
@@ -16,7 +16,7 @@ use crate::cpu::{self, Access, Cpu, Delivered, End, Kind, LazyId, NotUnderstood,
 use crate::image::Mode;
 
 /// Instructions after which a run by the model has not ended, and is looked at closely.
-const LONGEST_RUN: u64 = 100_000;
+const LONGEST_RUN: u64 = 50_000;
 /// Accesses of one instruction, at most: those of an IRET that faults, with all page walks.
 const MOST_ACCESSES: usize = 64;
 /// Bytes of `out %al, $PORT`, the instruction by which a guest asks.
@@ -99,7 +99,7 @@ impl Machine {
         }
         let state = self.vm.state_mut();
         (state.regs, state.sregs, state.events) = (cpu.regs, cpu.sregs, cpu.events);
-        (state.kernel_gs, state.lazy) = (cpu.kernel_gs, self.predictor.lazy.0);
+        (state.kernel_gs, state.lazy, state.undefined) = (cpu.kernel_gs, self.predictor.lazy.0, cpu.undefined);
     }
 
     /// One instruction by the model. `None` where it does not understand it: the state is
@@ -205,6 +205,9 @@ impl Machine {
         }
         let frame = self.traced_frame(port, rax, rsp);
         let outcome = self.pv_outcome(port, OUT_BYTES);
+        if let Outcome::Resumed { .. } = outcome {
+            self.vm.state_mut().undefined = 0; // RFLAGS is the frame's
+        }
         self.trace_return(frame, &outcome);
         match outcome {
             Outcome::Refused(refusal) => self.predict_fault(refusal),
@@ -249,7 +252,7 @@ impl Machine {
         for _ in 0..LONGEST_RUN {
             let stop = self.step()?;
             self.trace_stack();
-            if stop != Stop::Boundary || stops.contains(&self.rip()) || self.is_astray() {
+            if stop != Stop::Boundary || stops.contains(&self.rip()) || self.is_astray() || self.runs_users_code() {
                 return Ok(stop);
             }
             if self.idt.vector_of(self.rip()).is_some() {
@@ -257,6 +260,14 @@ impl Machine {
             }
         }
         Ok(Stop::Interrupted)
+    }
+
+    /// Whether code at CPL 0 is about to execute what user code can: the oracle must look (I15).
+    fn runs_users_code(&self) -> bool {
+        let state = self.state();
+        self.user.is_some()
+            && state.sregs.cs.selector & 3 == 0
+            && is_user(self.memory().0, state.sregs.cr3, state.regs.rip)
     }
 
     /// Whether RSP of code at CPL 0 is in no declared stack: the oracle must look (I9).

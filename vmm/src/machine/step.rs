@@ -10,6 +10,10 @@ use super::transport::Transport;
 use crate::cpu::{SHADOW_MOV_SS, SHADOW_STI, rflags};
 use crate::image::code::{Code, Decoded, Flow};
 
+/// Stops of its own that a free run makes, at most: one that goes round through them is looked at
+/// by the caller.
+const MOST_STOPS: u32 = 1_000;
+
 impl Machine {
     /// The instruction that comes next, or `None` where its bytes are not mapped or
     /// are no instruction.
@@ -81,17 +85,23 @@ impl Machine {
             self.patch(target);
         }
         self.patch_handlers_but(rip);
+        if self.touches_patches(&d) {
+            return self.step_unpatched();
+        }
         let popped_flags = match d.flow {
             Flow::Iret => self.memory().word(self.state().sregs.cr3, before.rsp.wrapping_add(16)),
             _ => None,
         };
-        let blocked = self.state().events.nmi.masked != 0;
+        let (blocked, cpl) = (self.state().events.nmi.masked != 0, self.state().sregs.cs.selector & 3);
         let stop = self.resume_patched()?;
         if let Some(why) = self.strayed(&stop, &d, target) {
             return Ok(Stop::Failed(why));
         }
         if stop == Stop::Boundary {
             let faulted = self.faulted(target, &before, d.flow);
+            if !faulted {
+                self.drop_segments(&d, cpl);
+            }
             self.settle(&d, (before.rflags, shadow), popped_flags.filter(|_| !faulted));
             match self.knobs.hv_bug {
                 _ if !blocked || d.flow != Flow::Iret => {}
@@ -103,6 +113,28 @@ impl Machine {
         }
         self.unblock_early();
         Ok(stop)
+    }
+
+    /// A step of an instruction whose operand lies where a stop would: code that reads or writes
+    /// code. The model executes it, with no stop in the way.
+    fn step_unpatched(&mut self) -> Result<Stop, Error> {
+        self.unpatch();
+        match self.predict_step()? {
+            Some(stop) => Ok(stop),
+            None => {
+                Ok(Stop::Failed("an instruction that touches code, and that the model of the CPU does not know".into()))
+            }
+        }
+    }
+
+    /// A return to an outer level makes the segments null that it may not use. kvm_pvm leaves
+    /// them; once that was seen, free runs stop at returns, too. The golden run, which is stepped,
+    /// sees it first.
+    fn drop_segments(&mut self, d: &Decoded, from: u16) {
+        let to = self.state().sregs.cs.selector & 3;
+        if matches!(d.flow, Flow::Iret | Flow::Return) && to > from {
+            self.keeps_segments |= self.vm.state_mut().sregs.drop_segments(to as u8);
+        }
     }
 
     /// The hypervisor's bug that unblocks NMIs while the iretq is still to come.
@@ -181,6 +213,10 @@ impl Machine {
         let flags = self.state().regs.rflags;
         self.patch(d.insn.next_ip());
         self.patch_handlers_but(rip);
+        if self.touches_patches(d) {
+            self.vm.state_mut().regs.rcx = count;
+            return self.step_unpatched();
+        }
         let stop = self.resume_patched()?;
         if count > 1 {
             let fell_through = stop == Stop::Boundary && self.rip() == d.insn.next_ip();
@@ -259,7 +295,11 @@ impl Machine {
                 self.settle(d, (before_flags, 0), popped_flags.filter(|_| d.flow == Flow::Iret));
                 Ok(Stop::Boundary)
             }
-            _ => Ok(Stop::Failed("an indirect jump to itself".into())),
+            // A call, or an indirect jump: no stop can be put at its target.
+            _ => match self.predict_step()? {
+                Some(stop) => Ok(stop),
+                None => Ok(Stop::Failed("a branch to itself that the model of the CPU does not know".into())),
+            },
         }
     }
 
@@ -269,12 +309,13 @@ impl Machine {
         if self.engine() == Engine::Model {
             return self.predict_leg(stops);
         }
-        loop {
+        for _ in 0..MOST_STOPS {
             self.follow_idt();
             let rip = self.rip();
             let here = stops.contains(&rip)
                 || self.at_user_syscall()
                 || self.page_fault_stop() == Some(rip)
+                || self.keeps_segments && self.guest.code.irets().contains(&rip)
                 || self.next_instruction().is_some_and(|d| d.loads_ss() || d.is_sti() || d.must_be_seen());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
@@ -307,6 +348,11 @@ impl Machine {
             if let Some(handler) = self.page_fault_stop() {
                 self.patch(handler);
             }
+            if self.keeps_segments {
+                for i in 0..self.guest.code.irets().len() {
+                    self.patch(self.guest.code.irets()[i]);
+                }
+            }
             // A run that does not end is looked at by the caller.
             let stop = self.resume_patiently(0)?;
             if !self.idt.is_current(self.memory(), self.vm.state()) {
@@ -321,6 +367,7 @@ impl Machine {
                 return Ok(stop);
             }
         }
+        Ok(Stop::Interrupted)
     }
 }
 

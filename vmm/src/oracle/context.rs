@@ -79,15 +79,12 @@ impl Context {
         hidden(&self.sregs, &now.sregs).or_else(|| self.lazy_difference(now))
     }
 
-    /// The first difference in the lazy state. DR6 is left out: the CPU sets its bits at every
-    /// #DB and never clears them (SDM vol. 3, 19.2.3), so a body that takes a trap leaves them.
+    /// The first difference in the lazy state. DR6 is part of it: the CPU sets its bits at every
+    /// #DB and never clears them (SDM vol. 3, 19.2.3), so an NMI whose body takes a #DB must give
+    /// it back, or a #DB handler that the NMI interrupted before it read DR6 sees what is not its
+    /// own.
     fn lazy_difference(&self, now: &Self) -> Option<Difference> {
-        if self.lazy == now.lazy {
-            return None;
-        }
-        let (was, mut is) = (self.lazy.state(), crate::cpu::Lazy::clone(&now.lazy.state()));
-        is.debug.dr6 = was.debug.dr6;
-        was.difference(&is)
+        if self.lazy == now.lazy { None } else { self.lazy.state().difference(&now.lazy.state()) }
     }
 
     /// The first register that the entry code's [`abi::Regs`] shows otherwise: that is what it `is`.

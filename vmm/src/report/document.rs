@@ -97,6 +97,8 @@ pub struct Summary {
     pub no_cases: usize,
     /// Cases in all rows.
     pub cases: u64,
+    /// Cases that passed in free runs and were not stepped.
+    pub not_stepped: u64,
     /// Cases that were run again in another gear.
     pub rechecked: u64,
     /// Of these, how many came to another verdict: a defect of ours.
@@ -137,6 +139,11 @@ pub struct Row {
     pub counts: BTreeMap<&'static str, u64>,
     /// Every kind of failure, each with its shortest schedule.
     pub failures: Vec<FailureRow>,
+    /// Cases that passed in free runs, and were not stepped: RSP (I9) and the privilege of what
+    /// is executed (I15) were looked at where such a run stops, and not between. A campaign's
+    /// rows only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_stepped: Option<u64>,
     /// Cases that were run again in another gear.
     pub rechecked: u64,
     /// Those that came to another verdict there.
@@ -253,6 +260,7 @@ impl Row {
             replay: worst.map(|w| w.replay),
             counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
             failures: tally.failures.iter().map(failure).collect(),
+            not_stepped: Some(tally.not_stepped()),
             rechecked: tally.rechecked,
             coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &results.header.stacks)),
             disagreements: tally.disagreements,
@@ -294,6 +302,7 @@ impl Row {
             replay: Some(replay.to_string()),
             counts: BTreeMap::from([(verdict.word(), 1)]),
             failures: failure.into_iter().collect(),
+            not_stepped: None,
             rechecked: gears as u64 - 1,
             disagreements,
             coverage: None,
@@ -335,6 +344,7 @@ impl Summary {
             host_limit: limited,
             no_cases: empty,
             cases: rows.iter().map(|r| r.cases).sum(),
+            not_stepped: rows.iter().filter_map(|r| r.not_stepped).sum(),
             rechecked: rows.iter().map(|r| r.rechecked).sum(),
             disagreed: rows.iter().map(|r| r.disagreements.len() as u64).sum(),
         }

@@ -90,6 +90,9 @@ pub struct Exploration {
     pub rounds: u32,
     /// Interruptions, where those that are alike were searched once.
     pub episodes: Option<EpisodeCounts>,
+    /// Every instruction was looked at; `false` where KVM alone ran chains freely, and I9 and I15
+    /// were asked at their ends.
+    pub stepped: bool,
     /// Chains of instructions that KVM executed, too, and came to the predicted state.
     pub confirmed: u64,
     /// Where it came to another.
@@ -170,6 +173,7 @@ impl Exploration {
             collisions: report.collisions,
             rounds: report.rounds,
             episodes: report.episodes.map(|e| EpisodeCounts { all: e.all, searched: e.searched, endings: e.endings }),
+            stepped: report.stepped,
             confirmed: report.confirmed,
             deviations: report.deviations.iter().map(|d| format!("{:#x}: {}", d.at, d.what)).collect(),
             unknown: report.unknown.iter().map(|u| format!("{:#x}: {}", u.at, u.why)).collect(),
@@ -224,6 +228,11 @@ fn contradicted(c: Contradiction, report: &Report) -> String {
             None => "a stack word that was held for dead was used".into(),
         },
         (Contradiction::Gears, _) => "explored paths came to another verdict when they were run again".into(),
+        (Contradiction::Seen, _) => {
+            let what = report.seen.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("a search by episodes saw {what}, and the whole search did not (--every-episode leaves it out)")
+        }
+        (Contradiction::Host, _) => "this KVM could not execute an instruction, and what comes after it was not searched".into(),
         (Contradiction::Collision, _) => "different states had the same hash".into(),
     }
 }
@@ -352,6 +361,12 @@ impl fmt::Display for Exploration {
         writeln!(f, "confirmed    {agreed} distinct chains of instructions on KVM, {} not", self.deviations.len())?;
         for deviation in &self.deviations {
             writeln!(f, "  at {deviation}")?;
+        }
+        if !self.stepped {
+            writeln!(
+                f,
+                "             chains ran freely: I9 and I15 at their ends only (--stepped looks at each instruction)"
+            )?;
         }
         for unknown in &self.unknown {
             writeln!(f, "  not understood, taken as reading everything: {unknown}")?;

@@ -150,6 +150,9 @@ fn summary(out: &mut String, document: &Document) {
     if s.rechecked > 0 {
         let _ = write!(out, ", {} run again in another gear: {} disagreements", s.rechecked, s.disagreed);
     }
+    if s.not_stepped > 0 {
+        let _ = write!(out, "; {} passed without being stepped (I9, I15: at stops only)", s.not_stepped);
+    }
     match (&document.part, document.missing()) {
         (_, None) => {}
         (Some(part), Some(missing)) => {

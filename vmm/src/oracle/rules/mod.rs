@@ -89,6 +89,12 @@ impl Rules {
         }
     }
 
+    /// A declared idle byte that could not be read at *ready*, and so could not be compared.
+    pub fn unread_idle(&self) -> Option<u64> {
+        let mut declared = self.scheme.idle.iter().cloned().flatten();
+        declared.find(|at| self.idle.iter().all(|(known, _)| known != at))
+    }
+
     /// The GS base at *ready*: the kernel's.
     pub fn gs_base(&self) -> u64 {
         self.gs_base

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{SMALL, campaign_file, command, files, vmm};
+use common::{SMALL, campaign_file, command, files, gcc, vmm};
 
 fn run(file: &Path, out: &Path, args: &[&str]) -> common::Done {
     vmm(&[&["campaign", file.to_str().unwrap(), "--out", out.to_str().unwrap()], args].concat())
@@ -215,4 +215,45 @@ fn an_old_format_is_refused_by_its_version() {
     run(&file, &out, &["--shard", "0/40"]).exits(65).says(&["format 3", "format 4"]);
     vmm(&["report", out.to_str().unwrap()]).exits(65).says(&["format 3", "format 4"]);
     run(&file, &out, &["--shard", "0/40", "--fresh"]).exits(0);
+}
+
+/// What a guest declares decides its verdicts as its code does: results and replay lines made under
+/// other declarations are about another image.
+#[test]
+fn the_notes_are_part_of_the_image() {
+    if !gcc::is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/proof");
+    let text = std::fs::read_to_string(sources.join("guest.S")).unwrap();
+    let build = |name: &str, from: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        let (source, elf) = (dir.path().join(name).with_extension("S"), dir.path().join(name));
+        std::fs::write(&source, text.replace(from, to)).unwrap();
+        let include = format!("-I{}", gcc::examples().join("include").display());
+        let script = format!("-Wl,-T,{}", sources.join("guest.ld").display());
+        let flags = ["-DNESTED", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"];
+        let mut gcc = std::process::Command::new("gcc");
+        gcc::must(gcc.args(flags).args(["-Wl,--defsym=HIGH=0", &include, &script, "-o"]).arg(&elf).arg(source));
+        elf.to_str().unwrap().to_owned()
+    };
+    let plain = build("plain", "idle=nmi_state:4", "idle=nmi_state:4");
+    let others = [
+        build("idle", "idle=nmi_state:4 ", ""),
+        build("repeat", "repeat=kind.restart ", ""),
+        build("faults", "idle=nmi_state:4", "idle=nmi_state:4 faults=gp@kind.exit_iret"),
+    ];
+    let (file, out) = (dir.path().join("points.toml"), dir.path().join("out"));
+    std::fs::write(&file, "name = \"p\"\nschemes = [\"kind\"]\nscenarios = [\"sum\"]\ngenerate = \"points\"\n")
+        .unwrap();
+    let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
+    vmm(&["campaign", file, "--guest", &plain, "--out", out]).exits(0);
+    let run = ["run", "--guest", &plain, "--scheme", "kind", "--scenario", "sum", "--schedule", "nmi@work.a", "--json"];
+    let line = vmm(&run).exits(0).json()["rows"][0]["replay"].as_str().unwrap().to_owned();
+    vmm(&["replay", "--guest", &plain, &line]).exits(0);
+    for other in others {
+        vmm(&["replay", "--guest", &other, &line]).exits(65).says(&["this line is about guest image"]);
+        vmm(&["campaign", file, "--guest", &other, "--out", out]).exits(65).says(&["guest image"]);
+    }
 }

@@ -1,10 +1,11 @@
 //! Ctrl-C: what was found is reported and kept.
 
 mod common;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{SMALL, campaign_file, command, vmm};
+use common::{SMALL, campaign_file, command, gcc, vmm};
 
 #[test]
 fn an_interrupted_campaign_reports_what_it_found_and_goes_on_later() {
@@ -51,6 +52,46 @@ fn a_second_interrupt_ends_at_once() {
     interrupt(child.id());
     let code = child.wait().unwrap().code();
     assert!(matches!(code, Some(130 | 75)), "{code:?}");
+}
+
+/// A search spends seconds on what does not end: in the model, on KVM, and in each gear once more.
+/// Whatever it is at, it stops, and reports.
+#[test]
+fn a_search_stops_within_two_seconds_whatever_it_is_at() {
+    if !gcc::is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let object = dir.path().join("entry.o");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/entries/spin.S");
+    let include = format!("-I{}", gcc::examples().join("include").display());
+    let mut build = std::process::Command::new("gcc");
+    gcc::must(build.args(["-c", "-DCOUNT", "-fno-pic", "-mcmodel=kernel", &include, "-o"]).arg(&object).arg(source));
+    let long = ["explore", "--scheme", "mainline", "--scenario", "db-fault", "--every-episode", "--json"];
+    let spin = ["explore", "--entry", object.to_str().unwrap(), "--scheme", "custom", "--scenario", "quiet", "--json"];
+    for (args, after) in [(&spin[..], 300), (&spin, 900), (&spin, 1800), (&spin, 3600), (&long, 700), (&long, 2500)] {
+        // A machine that is busy with something else may be late once.
+        let times = [(); 2].map(|()| stops_after(args, after));
+        assert!(times.iter().any(|took| *took < Duration::from_secs(2)), "{args:?} after {after} ms: {times:?}");
+    }
+}
+
+/// Interrupts a search after so many milliseconds. How long it took to end, with a report.
+fn stops_after(args: &[&str], after: u64) -> Duration {
+    let child = command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(after));
+    interrupt(child.id());
+    let asked = Instant::now();
+    let done = child.wait_with_output().unwrap();
+    let took = asked.elapsed();
+    // It may have come to its end before.
+    assert!(matches!(done.status.code(), Some(0 | 1 | 75)), "{args:?}: {:?}", done.status);
+    if done.status.code() == Some(75) && done.stdout.is_empty() {
+        return took; // it had not begun to search
+    }
+    let found: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(done.status.code() != Some(75) || found["closed"] == false, "{found}");
+    took
 }
 
 fn interrupt(pid: u32) {

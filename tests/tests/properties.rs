@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use vmm::campaign::{Campaign, Rank, Shard, Tally};
 use vmm::image::Names;
 use vmm::image::{Guest, Image, Mode};
-use vmm::inject::{Replay, Schedule};
+use vmm::inject::{Again, Replay, Schedule};
 use vmm::machine::Knobs;
 use vmm::machine::hv_bug::HvBug;
 use vmm::oracle::{Expectation, Invariant, Verdict};
@@ -37,7 +37,7 @@ fn tallies() -> impl Strategy<Value = Vec<Tally>> {
                 let rank = Rank { events: *events, unit: unit as u64, index: index as u64 };
                 t.add(verdict, rank, || format!("s{unit}.{index}"));
                 if *again {
-                    t.recheck(verdict, "pass", || format!("s{unit}.{index}"));
+                    t.recheck(verdict, &Again::Judged(Verdict::Pass), rank, || format!("s{unit}.{index}"));
                 }
             }
             t

@@ -43,6 +43,7 @@ fn row(scheme: &str, expected: &str, as_expected: Option<bool>, failures: Vec<Fa
     let mut counts = BTreeMap::from([("pass", 1000 - failed)]);
     failures.iter().for_each(|f| *counts.entry(f.verdict).or_default() += f.cases);
     Row {
+        not_stepped: None,
         scheme: scheme.into(),
         scenario: "quiet".into(),
         mode: if scheme == "hypervisor" { Mode::Pv } else { Mode::Native },

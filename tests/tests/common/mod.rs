@@ -32,6 +32,15 @@ impl Done {
         self
     }
 
+    /// Checks that standard output holds all of these.
+    #[track_caller]
+    pub fn prints(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.stdout.contains(word), "{word:?} is missing in:\n{}\n{}", self.stdout, self.stderr);
+        }
+        self
+    }
+
     /// Checks that the error message holds all of these.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Self {
@@ -126,7 +135,8 @@ pub fn check_document(document: &Value) {
     fits_schema("run", document);
     has(document, &["host", "image", "complete", "rows", "summary"]);
     has(&document["host"], &["fingerprint", "kernel", "kvm", "cpu"]);
-    let summary = ["cases", "disagreed", "expected", "host_limit", "no_cases", "open", "rechecked", "unexpected"];
+    let summary =
+        ["cases", "disagreed", "expected", "host_limit", "no_cases", "not_stepped", "open", "rechecked", "unexpected"];
     assert_eq!(keys(&document["summary"]), summary);
     for row in document["rows"].as_array().unwrap() {
         has(row, &["scheme", "scenario", "mode", "cases", "verdict", "expected", "as_expected"]);

@@ -146,7 +146,10 @@ impl Tally {
         let counted: u128 = self.counts.values().map(|n| u128::from(*n)).sum();
         let failed: u128 = self.failures.iter().map(|f| u128::from(f.cases)).sum();
         let cases = u128::from(self.cases);
-        self.cases <= MOST_CASES && counted == cases && failed <= cases && self.rechecked <= MOST_CASES
+        self.cases <= MOST_CASES
+            && counted == cases
+            && failed <= cases
+            && self.rechecked.max(self.stepped) <= MOST_CASES
     }
 
     /// Adds what another set of cases came to.

@@ -1,0 +1,212 @@
+//! NMI entries and guests whose bugs were reported somewhere, and their right twins:
+//! tests/guests/entries/. Each must be judged rightly, by the same rule in every gear.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Done, first_boundary, gcc, vmm};
+use serde_json::Value;
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/entries")
+}
+
+/// An object or a guest, and the folder that it is in as long as it is needed.
+struct Built {
+    file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Built {
+    fn new(name: &str, to: &str, flags: &[&str], defines: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(to);
+        let include = format!("-I{}", gcc::examples().join("include").display());
+        let source = sources().join(format!("{name}.S"));
+        let mut gcc = Command::new("gcc");
+        gcc.arg(include).args(flags).args(defines.iter().map(|d| format!("-D{d}")));
+        gcc::must(gcc.arg("-o").arg(&file).arg(source));
+        Self { file, _dir: dir }
+    }
+
+    /// An entry for the built-in kernel.
+    fn entry(name: &str, defines: &[&str]) -> Self {
+        Self::new(name, "entry.o", &["-fno-pic", "-mcmodel=kernel", "-c"], defines)
+    }
+
+    /// A whole guest.
+    fn guest(name: &str, defines: &[&str]) -> Self {
+        let script = format!("-Wl,-T,{}", sources().join("guest.ld").display());
+        let flags = ["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack", &script];
+        Self::new(name, "guest.elf", &flags, defines)
+    }
+
+    fn vmm(&self, command: &str, (scheme, scenario): (&str, &str), more: &[&str]) -> Done {
+        let file = self.file.to_str().unwrap();
+        let what = if file.ends_with(".o") { "--entry" } else { "--guest" };
+        let args = [command, what, file, "--scheme", scheme, "--scenario", scenario];
+        vmm(&[&args, more].concat())
+    }
+
+    fn explore(&self, scheme: &str, scenario: &str) -> Value {
+        self.vmm("explore", (scheme, scenario), &["--json"]).json()
+    }
+}
+
+/// It breaks this rule, says the search; all gears agree, and the line it prints replays.
+#[track_caller]
+fn breaks(built: &Built, (scheme, scenario): (&str, &str), rule: &str) {
+    let found = built.explore(scheme, scenario);
+    let first = &found["violations"][0];
+    assert_eq!(first["invariant"], rule, "{scheme}/{scenario}: {found}");
+    assert_eq!((&found["disagreements"], &found["deviations"]), (&0.into(), &Value::Array(vec![])), "{found}");
+    let schedule = first["schedule"].as_str().unwrap();
+    let run = built.vmm("run", (scheme, scenario), &["--schedule", schedule, "--gear", "all", "--json"]);
+    let run = run.exits(1).json();
+    assert_eq!(run["rows"][0]["invariant"], rule, "{scheme}/{scenario}: {run}");
+}
+
+#[track_caller]
+fn passes(built: &Built, scheme: &str, scenario: &str) {
+    let found = built.explore(scheme, scenario);
+    assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{scheme}/{scenario}: {found}");
+}
+
+#[test]
+fn broken_entries_break_the_first_rule_in_every_gear() {
+    if !gcc::is_there() {
+        return;
+    }
+    let kinds = [
+        ("deep-stack", &[][..], "quiet", "I9"),
+        ("dr6", &[], "quiet", "I6"),
+        ("late-flags", &[], "flags", "I14"),
+        ("no-cld", &[], "flags", "I21"),
+        ("no-adjust", &[], "quiet", "I14"),
+        ("ret-blocked", &[], "quiet", "I8"),
+        ("spin", &[], "short-ud-fault", "I17"),
+    ];
+    for (name, defines, scenario, rule) in kinds {
+        breaks(&Built::entry(name, defines), ("custom", scenario), rule);
+    }
+}
+
+#[test]
+fn a_string_instruction_in_the_entry_needs_df_clear() {
+    if !gcc::is_there() {
+        return;
+    }
+    let run = |defines: &[&str]| {
+        let args = ["--schedule", "nmi@flags.under", "--gear", "all"];
+        Built::entry("no-cld", defines).vmm("run", ("custom", "flags"), &args)
+    };
+    run(&["STRING"]).exits(1).prints(&["violation(I14"]);
+    run(&["STRING", "CLD"]).exits(0);
+}
+
+/// With a counter no state comes again, so a limit in instructions ends it.
+#[test]
+fn a_handler_that_never_ends_is_a_livelock_in_every_gear() {
+    if !gcc::is_there() {
+        return;
+    }
+    for (defines, words) in [(&[][..], "the same state again"), (&["COUNT"], "no end and no repeated state")] {
+        let at = format!("nmi@{}", first_boundary("naive", "short-ud-fault"));
+        let args = ["--schedule", &at, "--gear", "all"];
+        Built::entry("spin", defines)
+            .vmm("run", ("custom", "short-ud-fault"), &args)
+            .exits(1)
+            .prints(&["livelock", words]);
+    }
+}
+
+/// What is awaited at a later round of a loop that repeats itself comes there, whatever the
+/// number of the round.
+#[test]
+fn an_event_in_a_late_round_of_an_endless_loop_arrives() {
+    if !gcc::is_there() {
+        return;
+    }
+    let at = format!("nmi@{} nmi@nmi_entry#4000000000", first_boundary("naive", "short-ud-fault"));
+    let args = ["--schedule", &at, "--gear", "all"];
+    Built::entry("spin", &[])
+        .vmm("run", ("custom", "short-ud-fault"), &args)
+        .exits(1)
+        .prints(&["livelock", "the same state again"]);
+}
+
+#[test]
+fn a_write_outside_the_writable_segments_is_refused_by_every_command() {
+    if !gcc::is_there() {
+        return;
+    }
+    let built = Built::entry("leaks", &[]);
+    built.vmm("explore", ("custom", "quiet"), &[]).exits(65).says(&["outside its writable segments"]);
+    let campaign = built.file.with_file_name("points.toml");
+    std::fs::write(&campaign, "name = \"l\"\nschemes = [\"custom\"]\nscenarios = [\"quiet\"]\ngenerate = \"points\"\n")
+        .unwrap();
+    let (entry, file) = (built.file.to_str().unwrap(), campaign.to_str().unwrap());
+    vmm(&["campaign", "--entry", entry, file]).exits(65).says(&["outside its writable segments"]);
+}
+
+/// A change of context that is declared is one that is meant, and any other is none.
+#[test]
+fn a_sequence_that_is_begun_again_passes_where_that_is_declared() {
+    if !gcc::is_there() {
+        return;
+    }
+    passes(&Built::guest("restart", &["RESUMES"]), "again", "add");
+    breaks(&Built::guest("restart", &[]), ("again", "add"), "I6");
+    let wrong = Built::guest("restart", &["RESUMES", "WRONG"]).explore("again", "add");
+    assert_eq!(wrong["verdict"], "violation", "{wrong}");
+}
+
+#[test]
+fn a_body_that_trusts_the_current_process_too_early_is_found() {
+    if !gcc::is_there() {
+        return;
+    }
+    breaks(&Built::guest("current", &[]), ("plain", "switch"), "I18");
+    passes(&Built::guest("current", &["GUARD"]), "plain", "switch");
+}
+
+#[test]
+fn fred_s_bit_decides() {
+    if !gcc::is_there() {
+        return;
+    }
+    let built = Built::guest("fred", &[]);
+    passes(&built, "right", "add");
+    breaks(&built, ("early", "add"), "I5");
+    breaks(&built, ("lost", "add"), "I12");
+}
+
+/// A kernel with a page table apart for user code: an NMI loads the kernel's and gives back the
+/// one that it found, wherever it came.
+#[test]
+fn two_page_tables_and_two_gs_bases() {
+    if !gcc::is_there() {
+        return;
+    }
+    for defines in [&["SPLIT", "TOUCH"][..], &["SPLIT"], &["TOUCH"]] {
+        let (built, split) = (Built::guest("kpti", defines), defines[0] == "SPLIT");
+        for scenario in ["user-low", "user-high"] {
+            passes(&built, "right", scenario);
+            breaks(&built, ("gs-by-cs", scenario), "I10");
+            for (scheme, rule) in [("never-loads", "I11"), ("loads-by-cs", "I11"), ("gives-by-cs", "I6")] {
+                if split {
+                    breaks(&built, (scheme, scenario), rule);
+                } else {
+                    passes(&built, scheme, scenario);
+                }
+            }
+        }
+        passes(&built, "gs-by-sign", "user-low");
+        breaks(&built, ("gs-by-sign", "user-high"), "I10");
+        passes(&built, "right", "peek");
+        breaks(&built, ("gs-by-cs", "peek"), "I10");
+        breaks(&built, ("right", "tss"), "I18");
+    }
+}

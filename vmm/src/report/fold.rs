@@ -58,6 +58,8 @@ pub struct Fold {
     level: Level,
     look: Look,
     hidden: u64,
+    /// The last that was left out.
+    held: Option<Step>,
     /// The address of the last instruction, where nothing has happened since.
     last: Option<String>,
 }
@@ -65,7 +67,7 @@ pub struct Fold {
 impl Fold {
     /// Before the first step.
     pub fn new(level: Level, look: Look) -> Self {
-        Self { level, look, hidden: 0, last: None }
+        Self { level, look, hidden: 0, held: None, last: None }
     }
 
     /// The lines that a step adds.
@@ -80,6 +82,7 @@ impl Fold {
         self.last = here;
         if !shown {
             self.hidden += 1;
+            self.held = Some(step.clone());
             return Vec::new();
         }
         let mut out = self.rest();
@@ -94,8 +97,11 @@ impl Fold {
 
     /// What is still to be said at the end.
     pub fn rest(&mut self) -> Vec<String> {
+        let held = self.held.take();
         match std::mem::take(&mut self.hidden) {
             0 => Vec::new(),
+            // A repetition that is the only one takes no more room than its number would.
+            1 if self.level == Level::All => held.iter().map(|step| plain(&step.to_string()).into_owned()).collect(),
             1 => vec![format!("{:>6} … 1 instruction", "")],
             n => vec![format!("{:>6} … {n} instructions", "")],
         }
@@ -124,7 +130,8 @@ mod tests {
     }
 
     fn told(level: Level) -> Vec<String> {
-        let run = [step("a", false), step("a+0x1", false), step("a+0x1", false), step("a+0x2", true)];
+        let again = || step("a+0x1", false);
+        let run = [step("a", false), again(), again(), again(), step("a+0x2", true)];
         let mut fold = Fold::new(level, Look::default());
         let mut out: Vec<String> = run.iter().flat_map(|s| fold.lines(s)).collect();
         out.extend(fold.lines(&Step::Event { what: "an NMI arrives".into() }));
@@ -137,12 +144,19 @@ mod tests {
     fn each_level_shows_less_and_says_how_much_less() {
         assert_eq!(
             told(Level::All),
-            ["1 . . 0", "1 . . 0", "… 1 instruction", "1 . . 0", "** an NMI arrives", "1 . . 0"]
+            ["1 . . 0", "1 . . 0", "… 2 instructions", "1 . . 0", "** an NMI arrives", "1 . . 0"]
         );
         assert_eq!(
             told(Level::Calls),
-            ["1 . . 0", "… 2 instructions", "1 . . 0", "** an NMI arrives", "… 1 instruction"]
+            ["1 . . 0", "… 3 instructions", "1 . . 0", "** an NMI arrives", "… 1 instruction"]
         );
-        assert_eq!(told(Level::Events), ["… 4 instructions", "** an NMI arrives", "… 1 instruction"]);
+        assert_eq!(told(Level::Events), ["… 5 instructions", "** an NMI arrives", "… 1 instruction"]);
+    }
+
+    #[test]
+    fn one_repetition_is_shown() {
+        let mut fold = Fold::new(Level::All, Look::default());
+        let told = [step("a", false), step("a", false), step("b", false)].map(|s| fold.lines(&s).len());
+        assert_eq!(told, [1, 0, 2]);
     }
 }

@@ -86,7 +86,7 @@ static CHECKSUM: &[Line] = &[
     (&[0x4d, 0x31, 0xd6], "xor %r10, %r14"),
     (&[0x4d, 0x01, 0xf7], "add %r14, %r15"),
     (&[0xff, 0xc9], "dec %ecx"),
-    (&[0x75, 0xd7], "jne 0x0000000000000005"),
+    (&[0x75, 0xd7], "jne 5"),
 ];
 
 #[rustfmt::skip]

@@ -9,12 +9,14 @@ static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/s
 
 const PAGE: usize = 4096;
 
-/// Bytes that are resident; 0 where the kernel does not say. Opens what is read at the first call.
-pub fn resident() -> usize {
+/// Bytes that are resident; `None` where the kernel does not say. Opens what is read at the first
+/// call.
+pub fn resident() -> Option<usize> {
     let mut text = [0; 128];
-    let read = STATM.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
-    let fields = str::from_utf8(&text[..read]).unwrap_or_default().split(' ');
-    fields.skip(1).find_map(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * PAGE
+    let read = STATM.as_ref()?.read_at(&mut text, 0).ok()?;
+    // proc(5): the program's size, and what of it is resident, in pages.
+    let pages = str::from_utf8(&text[..read]).ok()?.split(' ').nth(1)?;
+    pages.parse::<usize>().ok()?.checked_mul(PAGE)
 }
 
 #[cfg(test)]
@@ -22,9 +24,9 @@ mod tests {
     #[test]
     fn what_is_allocated_and_touched_is_counted() {
         const BYTES: usize = 64 << 20;
-        let before = super::resident();
+        let before = super::resident().unwrap();
         let room = std::hint::black_box(vec![1u8; BYTES]);
-        let after = super::resident();
+        let after = super::resident().unwrap();
         assert!(before > 1 << 20 && after >= before + BYTES * 9 / 10, "{before} {after} {}", room.len());
     }
 }

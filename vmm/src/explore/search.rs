@@ -155,7 +155,8 @@ impl Search {
     fn memory(&self) -> usize {
         let counted = self.states.bytes() + self.frontier_bytes;
         match self.config.alone {
-            true => counted.max(memory::resident() + self.states.growth()),
+            // Where it is not known, the search ends at its limit rather than pass it.
+            true => memory::resident().map_or(usize::MAX, |resident| counted.max(resident + self.states.growth())),
             false => counted,
         }
     }

@@ -22,6 +22,14 @@
     .pushsection .text.fault.\set\().\kind\().\rank, "ax", @progbits
 .endm
 
+# ASK set, kind, rank, label, to: a fault that pushed this RIP is dealt with at `to`.
+.macro ASK set, kind, rank, label, to
+    ASKING \set, \kind, \rank
+    cmpq $\label, (%rsp)
+    je \set\().\to
+    .popsection
+.endm
+
 # MEANT_STEPS rank, first, last: code that steps itself; its #DBs push RIPs from `first` to
 # `last`. It goes on, with TF as its frame has it.
 .macro MEANT_STEPS rank, first, last
@@ -42,10 +50,7 @@
     FOR_EACH_SET ASK_STEPPED, \rank, \label
 .endm
 .macro ASK_STEPPED set, rank, label, unused
-    ASKING \set, debug, \rank
-    cmpq $\label, (%rsp)
-    je \set\().debug_end
-    .popsection
+    ASK \set, debug, \rank, \label, debug_end
 .endm
 
 # MEANT_INT3 rank, label: the int3 before this label. It has done nothing.
@@ -53,10 +58,7 @@
     FOR_EACH_SET ASK_INT3, \rank, \label
 .endm
 .macro ASK_INT3 set, rank, label, unused
-    ASKING \set, breakpoint, \rank
-    cmpq $\label, (%rsp)
-    je \set\().breakpoint_exit
-    .popsection
+    ASK \set, breakpoint, \rank, \label, breakpoint_exit
 .endm
 
 # MEANT_UD2 rank, label: the ud2 at this label, which is skipped.
@@ -64,10 +66,7 @@
     FOR_EACH_SET ASK_UD2, \rank, \label
 .endm
 .macro ASK_UD2 set, rank, label, unused
-    ASKING \set, invalid_opcode, \rank
-    cmpq $\label, (%rsp)
-    je \set\().invalid_opcode_skip
-    .popsection
+    ASK \set, invalid_opcode, \rank, \label, invalid_opcode_skip
 .endm
 
 # BRING_SEGMENT: the segment of gdt::GOING_CS is present again. Clobbers RFLAGS.

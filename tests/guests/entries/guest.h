@@ -1,5 +1,6 @@
 /* What the guests here have in common: the gates, and the way to *ready* and to the end. */
 #include "nmi_lab.h"
+#include "../set_gate.h"
 
 /* Sets RSP, and the gates: vector n leads to the HLT at undeclared + n, vector 2 to the scheme's
  * arg= (R12). The scenario's (R13) is kept for RUN. RDI -> the gate of vector n by GATE n. */
@@ -29,16 +30,7 @@ _start:
     movq %rax, %rdi
     outl %eax, $NMI_LAB_PORT_SCENARIO_END
     hlt
-set_gate:
-    movq %rax, %rdx
-    movw %dx, (%rdi)
-    movl $0x8e000008, 2(%rdi)       /* CS 8, an interrupt gate, no IST */
-    shrq $16, %rdx
-    movw %dx, 6(%rdi)
-    shrq $16, %rdx
-    movl %edx, 8(%rdi)
-    addq $16, %rdi
-    ret
+    SET_GATE
 undeclared:
     .fill 32, 1, 0xf4
     .section .rodata, "a"

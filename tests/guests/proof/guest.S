@@ -9,6 +9,7 @@
  * entered and left by the hypervisor.
  */
 #include "nmi_lab.h"
+#include "../set_gate.h"
 
 NMI_LAB_NOTE("abi 1")
 NMI_LAB_NOTE("ram 2097152")
@@ -61,17 +62,7 @@ _start:
     outl %eax, $NMI_LAB_PORT_SCENARIO_END
     hlt
 
-/* Writes the gate at RDI for the handler in RAX; RDI moves on to the next. */
-set_gate:
-    movq %rax, %rdx
-    movw %dx, (%rdi)
-    movl $0x8e000008, 2(%rdi)
-    shrq $16, %rdx
-    movw %dx, 6(%rdi)
-    shrq $16, %rdx
-    movl %edx, 8(%rdi)
-    addq $16, %rdi
-    ret
+    SET_GATE
 
 work:
     movl $1, %ecx

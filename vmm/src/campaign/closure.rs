@@ -10,7 +10,7 @@ use crate::explore::{self, Bound, Config, Report};
 use crate::image::Names;
 use crate::kvm::Host;
 use crate::machine;
-use crate::oracle::{Verdict, Word};
+use crate::oracle::Verdict;
 
 /// Most bytes that one search may take.
 const MEMORY: usize = 2 << 30;
@@ -59,7 +59,7 @@ fn tally(report: &Report, unit: u64, names: Names) -> Tally {
     }
     tally.add_passes(report.states.saturating_sub(tally.cases));
     if report.stepped {
-        tally.stepped = tally.counts.get(&Word::Pass).copied().unwrap_or(0);
+        tally.stepped = tally.passed();
     }
     tally.rechecked = report.cross_checked;
     tally.coverage = report.coverage.clone();

@@ -98,9 +98,14 @@ impl Tally {
         }
     }
 
+    /// Cases that passed.
+    pub fn passed(&self) -> u64 {
+        self.counts.get(&Word::Pass).copied().unwrap_or(0)
+    }
+
     /// Cases that passed and were not stepped whole.
     pub fn not_stepped(&self) -> u64 {
-        self.counts.get(&Word::Pass).copied().unwrap_or(0).saturating_sub(self.stepped)
+        self.passed().saturating_sub(self.stepped)
     }
 
     /// Adds cases that passed.

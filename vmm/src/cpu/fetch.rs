@@ -46,7 +46,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     fn decode(&mut self, cache: &mut Cache, rip: u64, paddr: u64, want: Want) -> Run<()> {
         let here = (4096 - (rip & 0xfff) as usize).min(15);
         let low = self.mem.peek(paddr, here).ok_or(NotUnderstood::Memory(paddr))?;
-        let mut code = decode(low.to_le_bytes().get(..here).unwrap_or_default(), rip);
+        let mut code = decode(&low.to_le_bytes()[..here], rip);
         let mut bytes = low;
         let mut rest = None;
         if let (Code::Longer, true) = (code, here < 15) {
@@ -57,7 +57,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
             let at = self.walk(next, want)?;
             let high = self.mem.peek(at, 15 - here).ok_or(NotUnderstood::Memory(at))?;
             bytes |= high << (8 * here);
-            code = decode(bytes.to_le_bytes().get(..15).unwrap_or_default(), rip);
+            code = decode(&bytes.to_le_bytes()[..15], rip);
             rest = Some(at);
         }
         let decoded = match code {

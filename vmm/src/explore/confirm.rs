@@ -85,7 +85,7 @@ impl Search {
         let (from, edge) = self.deepest;
         let path: Vec<_> = self.states.path(from).into_iter().chain([edge]).collect();
         let Schedule(mut events) = path::schedule(session, &path, self.config.reductions)?;
-        let levels = nested(session, &Schedule(events.clone()))?.unwrap_or_default();
+        let Some(levels) = nested(session, &Schedule(events.clone()))? else { return Ok(None) };
         let twice = levels.windows(2).find(|two| two[0].at == two[1].at && two[0].rsp > two[1].rsp);
         let Some(at) = twice.map(|two| two[0].at) else { return Ok(None) };
         events.truncate(events.iter().rposition(|e| e.at.addr == at).map_or(0, |last| last + 1));

@@ -35,7 +35,7 @@ enum Op {
     SyncDir,
 }
 
-/// Does what it is told, and notes it.
+/// Carries out each operation, and records it.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<Op>>>);
 

@@ -2,8 +2,8 @@
 //!
 //! A target takes any bytes. It must not panic, hang, or take more memory than its limits say; that
 //! is all that it is asked for. `tests/fuzz.rs` runs each over its corpus and some changes of it;
-//! the program `fuzz` as many as it is told; `fuzz/` is the same for cargo-fuzz, which needs a
-//! nightly toolchain.
+//! the program `fuzz` takes their number as an argument; `fuzz/` is the same for cargo-fuzz, which
+//! needs a nightly toolchain.
 
 mod contract;
 mod targets;

@@ -13,7 +13,7 @@ use crate::kvm::Host;
 use crate::oracle::Word;
 use crate::report::{Cases, Failing, Heat, Pictures, Story};
 
-/// Steps that a story tells before and after each event.
+/// Steps that a story shows before and after each event.
 const AROUND: usize = 4;
 /// Most steps in all stories of a page together: what keeps it small.
 const MOST_STEPS: usize = 9_000;

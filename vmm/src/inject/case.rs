@@ -1,4 +1,4 @@
-//! One case of a sweep, as it is told.
+//! One case of a sweep, as it is reported.
 
 use super::gears::RunError;
 use super::schedule::Event;

@@ -3,8 +3,8 @@
 use super::event::Kind;
 use super::schedule::{Event, Schedule};
 
-/// How far a run has come with its schedule. It is told each boundary that the run stands at, or
-/// at least each of [`Course::to_come`].
+/// How far a run has come with its schedule. [`Course::stand`] is called at each boundary that the
+/// run stands at, or at least at each of [`Course::to_come`].
 #[derive(Clone, Debug)]
 pub struct Course {
     schedule: Schedule,

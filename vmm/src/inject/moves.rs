@@ -48,7 +48,7 @@ impl Session {
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
             }
-            Stop::Lost => self.oracle.ghost.pending = false, // I3 tells at the end
+            Stop::Lost => self.oracle.ghost.pending = false, // I3 is judged at the end
             // The delivery itself faulted (its stack is not mapped, …).
             other => {
                 self.oracle.ghost.delivered();
@@ -68,7 +68,7 @@ impl Session {
     /// back to this boundary. `false` where that is not what happened: the session's
     /// state is then good for nothing but to be put back.
     ///
-    /// What the oracle is told is what it would have seen at the path's delivery and
+    /// What the oracle is given is what it would have seen at the path's delivery and
     /// return; what lies between, only a run that stops there can show.
     pub fn nest_at_once(&mut self) -> Result<bool, Error> {
         let NestedFrame::Always(frame_at) = self.nested_frame else { return Ok(false) };

@@ -11,7 +11,7 @@ pub enum Stop {
     Mark,
     /// The CPU executed HLT with interrupts on; RIP is behind it.
     Idle,
-    /// The console tells of an oops, or of anything at all in a case: the line.
+    /// The console reports an oops, or anything at all in a case: the line.
     Oops(String),
     /// Triple fault.
     Shutdown,

@@ -375,7 +375,7 @@ impl Visitor for Recorder {
     }
 
     fn delivered(&mut self, session: &Session) {
-        // The instruction at this boundary has not run: it is told of when it does. What was
+        // The instruction at this boundary has not run: it is recorded when it does. What was
         // said at it stands before the handler's first.
         if let Some((raw, _)) = self.under_way.take() {
             self.number -= 1;

@@ -231,11 +231,11 @@ fn the_notes_are_part_of_the_image() {
         assert!(text.contains(from), "{from}");
         let (source, elf) = (dir.path().join(name).with_extension("S"), dir.path().join(name));
         std::fs::write(&source, text.replace(from, to)).unwrap();
-        let include = format!("-I{}", gcc::examples().join("include").display());
+        let include = [sources.clone(), gcc::examples().join("include")].map(|dir| format!("-I{}", dir.display()));
         let script = format!("-Wl,-T,{}", sources.join("guest.ld").display());
         let flags = ["-DNESTED", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"];
         let mut gcc = std::process::Command::new("gcc");
-        gcc::must(gcc.args(flags).args(["-Wl,--defsym=HIGH=0", &include, &script, "-o"]).arg(&elf).arg(source));
+        gcc::must(gcc.args(flags).args(include).args(["-Wl,--defsym=HIGH=0", &script, "-o"]).arg(&elf).arg(source));
         elf.to_str().unwrap().to_owned()
     };
     let plain = build("plain", "idle=nmi_state:4", "idle=nmi_state:4");

@@ -151,6 +151,51 @@ fn a_write_outside_the_writable_segments_is_refused_by_every_command() {
     vmm(&["campaign", "--entry", entry, file]).exits(65).says(&["outside its writable segments"]);
 }
 
+/// A campaign proves nothing about time, so it says where that is read: by an instruction that is
+/// seen in the code, and by one whose register decides.
+#[test]
+fn a_campaign_says_where_time_is_read() {
+    if !gcc::is_there() {
+        return;
+    }
+    for defines in [&[][..], &["RDMSR"]] {
+        let built = Built::entry("clock", defines);
+        let row = |jobs: &str| {
+            let campaign = built.file.with_file_name("points.toml");
+            let text = "name = \"c\"\nschemes = [\"custom\"]\nscenarios = [\"quiet\"]\ngenerate = \"points\"\n";
+            std::fs::write(&campaign, text).unwrap();
+            let (entry, file) = (built.file.to_str().unwrap(), campaign.to_str().unwrap());
+            let done = vmm(&["campaign", "--entry", entry, file, "--jobs", jobs, "--json"]).exits(0).json();
+            done["rows"][0].clone()
+        };
+        let one = row("1");
+        assert!(one["reads_time"].as_str().is_some_and(|at| at.starts_with("nmi_entry+")), "{one}");
+        assert_eq!(one, row("3"));
+    }
+}
+
+/// The kernel's IA32_SPEC_CTRL is the interrupted code's again after an NMI, or that is found. A
+/// host that has no such register raises #GP, and one whose register keeps nothing cannot show it.
+#[test]
+fn spec_ctrl_is_a_part_of_the_interrupted_context() {
+    if !gcc::is_there() {
+        return;
+    }
+    let at = format!("nmi@{}", first_boundary("naive", "quiet"));
+    for (defines, code, words) in [(&[][..], 0, "pass"), (&["LOST"], 1, "violation(I6")] {
+        let built = Built::entry("spec-ctrl", defines);
+        let args = ["--schedule", &at, "--gear", "all"];
+        let done = built.vmm("run", ("custom", "quiet"), &args);
+        if done.stdout.contains("host-limit") {
+            done.prints(&["WRMSR to 0x48 at nmi_entry+"]);
+        } else if done.stdout.contains("#GP") {
+            done.exits(1).prints(&["violation(I18"]);
+        } else {
+            done.exits(code).prints(&[words]);
+        }
+    }
+}
+
 /// A change of context that is declared is one that is meant, and any other is none.
 #[test]
 fn a_sequence_that_is_begun_again_passes_where_that_is_declared() {

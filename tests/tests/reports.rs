@@ -44,6 +44,7 @@ fn row(scheme: &str, expected: &str, as_expected: Option<bool>, failures: Vec<Fa
     failures.iter().for_each(|f| *counts.entry(f.verdict).or_default() += f.cases);
     Row {
         not_stepped: None,
+        reads_time: None,
         scheme: scheme.into(),
         scenario: "quiet".into(),
         mode: if scheme == "hypervisor" { Mode::Pv } else { Mode::Native },

@@ -64,6 +64,7 @@ fn tally(report: &Report, unit: u64, names: Names) -> Tally {
     tally.rechecked = report.cross_checked;
     tally.coverage = report.coverage.clone();
     tally.closed = report.is_closed();
+    tally.reads_time = report.reads_time.map(|at| names.show(at));
     if report.disagreements > 0 {
         let words =
             format!("{} of {} explored paths came to another verdict", report.disagreements, report.cross_checked);

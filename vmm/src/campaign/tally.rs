@@ -66,6 +66,10 @@ pub struct Tally {
     /// Where NMIs arrived, and where execution was seen to stand besides (I20).
     #[serde(default, skip_serializing_if = "Coverage::is_empty")]
     pub coverage: Coverage,
+    /// A place in the code at which a case read time or randomness: what came of it may be otherwise
+    /// another time. Of several, the first by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_time: Option<String>,
     /// A search closed: there is nothing besides what it saw.
     #[serde(default)]
     pub closed: bool,
@@ -181,6 +185,7 @@ impl Tally {
         self.disagreements.sort();
         self.coverage.merge(&other.coverage);
         self.closed |= other.closed;
+        self.reads_time = self.reads_time.iter().chain(&other.reads_time).min().cloned();
     }
 
     /// The failure that stands for all: the one with the best witness. What the host

@@ -184,6 +184,7 @@ impl<'a> Runner<'a> {
                 let Work::Schedules(list) = &cell.work else { return Ok(ControlFlow::Continue(())) };
                 let schedule = &list[number as usize];
                 let mut coverage = Coverage::default();
+                session.forget_read_time();
                 let mut verdict = run(session, schedule, Gear::Jump, &mut Watch::new(&mut coverage))?;
                 if number < STEPPED {
                     let stepped = run(session, schedule, Gear::Step, &mut Watch::new(&mut coverage))?;
@@ -191,6 +192,7 @@ impl<'a> Runner<'a> {
                     verdict = verdict.judged_again(stepped);
                 }
                 tally.coverage = coverage;
+                tally.reads_time = session.reads_time().map(|at| session.rules().names().show(at));
                 let rank = Rank { events: schedule.0.len(), unit, index: 0 };
                 tally.add(&verdict, rank, || schedule.show(session.rules().names()));
                 if *recheck > 0 && number.is_multiple_of(*recheck) {
@@ -218,6 +220,7 @@ impl<'a> Runner<'a> {
                     _ => sweep.unit(boundary, &mut on_case),
                 };
                 tally.coverage = sweep.take_coverage();
+                tally.reads_time = sweep.reads_time().map(|at| rules.names().show(at));
                 out
             }
         }

@@ -1,6 +1,6 @@
 //! Everything of a CPU that an instruction can read or change, besides memory.
 
-use super::{Events, Regs, Sregs};
+use super::{Events, Regs, Sregs, msr};
 
 /// Debug registers (SDM vol. 3, 19.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,9 +30,9 @@ pub struct Msrs {
 
 impl Msrs {
     /// The MSRs' numbers (SDM vol. 4): SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, PAT, STAR,
-    /// LSTAR, CSTAR, FMASK, TSC_AUX.
-    pub const NUMBERS: [u32; 9] =
-        [0x174, 0x175, 0x176, 0x277, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0103];
+    /// LSTAR, CSTAR, FMASK, TSC_AUX, SPEC_CTRL.
+    pub const NUMBERS: [u32; 10] =
+        [0x174, 0x175, 0x176, 0x277, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0103, msr::SPEC_CTRL];
     /// Index of IA32_STAR.
     pub const STAR: usize = 4;
     /// Index of IA32_LSTAR.

@@ -1,9 +1,18 @@
 //! Numbers of model-specific registers (SDM vol. 4, table 2-2).
 
+/// Those that RDMSR reads time from.
+pub const TIME_MSRS: [u32; 3] = [TSC, MPERF, APERF];
+
 /// IA32_TIME_STAMP_COUNTER.
 pub const TSC: u32 = 0x10;
 /// IA32_APIC_BASE.
 pub const APIC_BASE: u32 = 0x1b;
+/// IA32_SPEC_CTRL. CPUID decides which of its bits there are, and whether there is one.
+pub const SPEC_CTRL: u32 = 0x48;
+/// IA32_MPERF, which counts at the rate of the time-stamp counter.
+pub const MPERF: u32 = 0xe7;
+/// IA32_APERF, which counts cycles.
+pub const APERF: u32 = 0xe8;
 /// IA32_MISC_ENABLE.
 pub const MISC_ENABLE: u32 = 0x1a0;
 /// IA32_MTRR_DEF_TYPE.

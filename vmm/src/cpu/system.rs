@@ -190,6 +190,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
             msr::FS_BASE => self.carried(Register::FsBase, s.fs.base),
             msr::GS_BASE => self.carried(Register::GsBase, s.gs.base),
             msr::KERNEL_GS_BASE => self.carried(Register::KernelGs, self.cpu.kernel_gs),
+            msr::SPEC_CTRL => return Err(NotUnderstood::Msr(number).into()),
             _ => {
                 let i = Msrs::index(number).ok_or(NotUnderstood::Msr(number))?;
                 self.carried(Register::Msr(i as u8), self.cpu.msrs.values.get(i).copied().unwrap_or(0))
@@ -210,6 +211,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
             msr::EFER => return self.set_efer(v),
             msr::FS_BASE => return self.set_base(Base::Fs, v),
             msr::GS_BASE => return self.set_base(Base::Gs, v),
+            msr::SPEC_CTRL => return Err(NotUnderstood::Msr(number).into()),
             _ => {}
         }
         let index = Msrs::index(number);

@@ -57,6 +57,7 @@ impl Session {
 
     fn make_golden(&mut self) -> Result<Golden, Error> {
         self.oracle.recorded = Some(Vec::new());
+        self.machine.forget_read_time();
         let mut counts = std::collections::HashMap::<u64, u32>::new();
         let mut golden = Golden::default();
         let mut rounds = Rounds::default();
@@ -101,6 +102,7 @@ impl Session {
         golden.checksum = end.vcpu.regs.rdi;
         golden.rsp = end.vcpu.regs.rsp;
         golden.pages = end.pages;
+        golden.reads_time = self.machine.read_time();
         Ok(golden)
     }
 }

@@ -19,6 +19,7 @@ pub struct Passed {
 /// Runs freely to the verdict, or to a state that is known to pass.
 pub fn finish(session: &mut Session, passed: &mut Passed) -> Result<Verdict, Error> {
     passed.trail.clear();
+    let time_reads = session.machine().time_reads();
     loop {
         let live = session.oracle().ghost.outer.is_some();
         if session.deliverable() {
@@ -39,7 +40,8 @@ pub fn finish(session: &mut Session, passed: &mut Passed) -> Result<Verdict, Err
             }
             None => continue,
         };
-        if verdict.is_pass() {
+        // What has read time may come to another end from an equal state.
+        if verdict.is_pass() && session.machine().time_reads() == time_reads {
             passed.states.extend(passed.trail.drain(..));
         }
         return Ok(verdict);

@@ -78,6 +78,18 @@ impl Session {
         self.oracle.rules()
     }
 
+    /// The lowest address of an instruction that read time or randomness, in the golden run or since
+    /// it was last forgotten.
+    pub fn reads_time(&self) -> Option<u64> {
+        let seen = [self.rules().golden.reads_time, self.machine.read_time()];
+        seen.into_iter().flatten().min()
+    }
+
+    /// Forgets what other runs than the golden one have read.
+    pub fn forget_read_time(&mut self) {
+        self.machine.forget_read_time();
+    }
+
     /// Back to *ready*.
     pub fn reset(&mut self) {
         self.machine.restore(&self.ready);

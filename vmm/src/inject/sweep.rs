@@ -134,6 +134,12 @@ impl<'a> Sweep<'a> {
         std::mem::take(&mut self.coverage)
     }
 
+    /// The lowest address of an instruction that read time or randomness in a case of this unit, or
+    /// in the golden run.
+    pub fn reads_time(&self) -> Option<u64> {
+        self.session.reads_time()
+    }
+
     /// Whether the golden run's boundary number `unit` has a first NMI.
     pub fn has(&self, unit: usize) -> bool {
         self.limits.first.get(unit).copied().unwrap_or(false)
@@ -214,6 +220,8 @@ impl<'a> Sweep<'a> {
         self.judged.clear();
         // It depends on the unit's number only, however the units are shared out.
         self.looked = self.meet_kind().then(BTreeSet::new);
+        // So does what the unit itself reads.
+        self.session.forget_read_time();
         Ok(())
     }
 

@@ -34,6 +34,11 @@ pub enum Exit {
         /// The value.
         data: u64,
     },
+    /// An RDMSR of time; RIP is still at it. Only where they were asked for.
+    ReadMsr {
+        /// Its number.
+        index: u32,
+    },
     /// One of Xen's hypercalls; RIP is the instruction after it, on every host. Only
     /// where they were asked for.
     XenHypercall {
@@ -65,7 +70,7 @@ pub enum Exit {
 impl Exit {
     /// Whether KVM has the rest of an instruction still to do.
     pub fn is_half_done(self) -> bool {
-        matches!(self, Exit::In { .. } | Exit::Mmio { .. } | Exit::WriteMsr { .. })
+        matches!(self, Exit::In { .. } | Exit::Mmio { .. } | Exit::WriteMsr { .. } | Exit::ReadMsr { .. })
     }
 
     /// From what kvm-ioctls says. `None` for those whose details it leaves out.
@@ -83,6 +88,7 @@ impl Exit {
             VcpuExit::MmioRead(addr, _) => Exit::Mmio { addr, write: false },
             VcpuExit::MmioWrite(addr, _) => Exit::Mmio { addr, write: true },
             VcpuExit::Debug(arch) => Exit::Debug { pc: arch.pc, dr6: arch.dr6 },
+            VcpuExit::X86Rdmsr(exit) => Exit::ReadMsr { index: exit.index },
             VcpuExit::X86Wrmsr(exit) => Exit::WriteMsr { index: exit.index, data: exit.data },
             _ => return None,
         })

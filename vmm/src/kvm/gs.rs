@@ -55,6 +55,11 @@ impl Vm {
             return Ok(false);
         }
         let taken = !(index == msr::EFER && self.turns_long_mode(data)?) && self.set_msr(index, data)?;
+        // kvm_pvm takes a write to IA32_SPEC_CTRL, and reads 0 afterwards: a register that keeps
+        // nothing would make an NMI that loses it look right.
+        if taken && lazy && self.msr(index)? != Some(data) {
+            return Ok(false);
+        }
         // The exit was KVM_EXIT_X86_WRMSR, so this is the union's member.
         self.vcpu.get_kvm_run().__bindgen_anon_1.msr.error = (!taken).into();
         if lazy {
@@ -64,6 +69,25 @@ impl Vm {
             *away = true; // read after this run, whatever GS's base is then
         }
         Ok(true)
+    }
+
+    /// Carries out an RDMSR of time that the guest has exited for: #GP where this host has no such
+    /// register, as without the exit.
+    pub(super) fn read_msr_for_guest(&mut self, index: u32) -> Result<(), Error> {
+        let value = self.msr(index)?;
+        let rip = self.vcpu.sync_regs_mut().regs.rip;
+        self.time_read.get_or_insert(rip);
+        // The exit was KVM_EXIT_X86_RDMSR, so this is the union's member.
+        let run = self.vcpu.get_kvm_run();
+        run.__bindgen_anon_1.msr.error = value.is_none().into();
+        run.__bindgen_anon_1.msr.data = value.unwrap_or_default();
+        Ok(())
+    }
+
+    /// Where the guest has read time by RDMSR since this was last asked; the first, if there are
+    /// more. Where writes of MSRs are trapped, and so these reads.
+    pub fn take_time_read(&mut self) -> Option<u64> {
+        self.time_read.take()
     }
 
     /// Whether a value of IA32_EFER would switch long mode on or off, which a guest that has paging

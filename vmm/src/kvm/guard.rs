@@ -8,6 +8,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags};
 
 use super::{Error, Host, Vm};
+use crate::cpu::msr::TIME_MSRS;
 
 /// MSRs that KVM knows, by the ranges that a filter can name (KVM API, 4.97); it raises #GP
 /// for any other by itself.
@@ -108,8 +109,9 @@ impl Vm {
     }
 
     /// From now on every WRMSR of the guest exits, and [`Vm::run`] carries out those to
-    /// registers that are part of the state. `false` where this KVM has no filter.
-    pub fn trap_msr_writes(&mut self) -> Result<bool, Error> {
+    /// registers that are part of the state; so does an RDMSR of time. `false` where this KVM has
+    /// no filter.
+    pub fn trap_msrs(&mut self) -> Result<bool, Error> {
         if !(self.fd.check_extension(Cap::X86MsrFilter) && self.fd.check_extension(Cap::X86UserSpaceMsr)) {
             return Ok(false);
         }
@@ -121,12 +123,10 @@ impl Vm {
         self.fd.enable_cap(&exits).map_err(Error::ioctl("KVM_ENABLE_CAP(X86_USER_SPACE_MSR)"))?;
         // A bit that is clear denies: none is set.
         let none = [0; 0x3000 / 8];
-        let ranges = KNOWN_TO_KVM.map(|(base, msr_count)| MsrFilterRange {
-            flags: MsrFilterRangeFlags::WRITE,
-            base,
-            msr_count,
-            bitmap: &none,
-        });
+        let denied = |flags, base, msr_count| MsrFilterRange { flags, base, msr_count, bitmap: &none };
+        let writes = KNOWN_TO_KVM.map(|(base, count)| denied(MsrFilterRangeFlags::WRITE, base, count));
+        let reads = TIME_MSRS.map(|number| denied(MsrFilterRangeFlags::READ, number, 1));
+        let ranges: Vec<MsrFilterRange> = writes.into_iter().chain(reads).collect();
         self.fd
             .set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges)
             .map_err(Error::ioctl("KVM_X86_SET_MSR_FILTER"))?;

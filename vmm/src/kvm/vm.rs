@@ -43,6 +43,8 @@ pub struct Vm {
     /// Whether an OUT's exit leaves RIP behind the instruction with nothing left to
     /// complete; measured at this VM's first OUT.
     out_is_complete: Option<bool>,
+    /// [`Vm::take_time_read`].
+    pub(super) time_read: Option<u64>,
 }
 
 impl Vm {
@@ -91,6 +93,7 @@ impl Vm {
             runs: 0,
             unasked: 0,
             out_is_complete: None,
+            time_read: None,
         })
     }
 
@@ -164,7 +167,8 @@ impl Vm {
     /// Loads the state, runs until the guest exits, and stores the state.
     ///
     /// After an OUT the state is that behind the instruction on every host. A WRMSR to a
-    /// register that is part of the state is carried out, and the run goes on.
+    /// register that is part of the state is carried out, and the run goes on; so is an RDMSR of
+    /// time, which [`Vm::take_time_read`] then says.
     pub fn run(&mut self) -> Result<Exit, Error> {
         let mut dirty =
             if std::mem::take(&mut self.nmi_raised) { SYNC_ALL & !kvm_bindings::KVM_SYNC_X86_EVENTS } else { SYNC_ALL };
@@ -176,6 +180,10 @@ impl Vm {
         let exit = loop {
             match self.enter(dirty)? {
                 Exit::WriteMsr { index, data } if self.write_msr_for_guest(index, data)? => dirty = 0,
+                Exit::ReadMsr { index } => {
+                    self.read_msr_for_guest(index)?;
+                    dirty = 0;
+                }
                 exit => break exit,
             }
         };

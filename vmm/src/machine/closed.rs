@@ -31,8 +31,7 @@ impl Machine {
         let knobs = cpu::Knobs { faulting_iret_unblocks, undefined: undefined::measure(host)? };
         self.predictor = Predictor::new(knobs, self.vm.ram().len(), &writable);
         self.decode_live();
-        if !self.vm.trap_msr_writes()? && self.guest.code.iter().any(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Wrmsr)
-        {
+        if !self.vm.trap_msrs()? && self.guest.code.iter().any(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Wrmsr) {
             return Err(Error::Limit(
                 "its code holds WRMSR, and this KVM has no MSR filter (KVM_CAP_X86_MSR_FILTER) to notice it by".into(),
             ));

@@ -171,6 +171,9 @@ impl Machine {
     /// Runs the vCPU once and says why it stopped, with no patched stops.
     pub(super) fn resume(&mut self) -> Result<Stop, Error> {
         let exit = self.vm.run()?;
+        if let Some(rip) = self.vm.take_time_read() {
+            self.saw_time(rip);
+        }
         if exit.is_half_done() {
             self.vm.abandon()?;
         }
@@ -202,9 +205,10 @@ impl Machine {
             Exit::In { port } => Stop::Failed(format!("an IN from port {port:#x}, where nothing is")),
             Exit::Mmio { addr, write: true } if addr < self.vm.ram().len() => return Err(self.wrote_unseen(addr)),
             Exit::WriteMsr { index, .. } => Stop::Failed(format!(
-                "WRMSR to {index:#x} at {}: this register is not part of the machine state that the lab carries",
+                "WRMSR to {index:#x} at {}: this register is not part of the machine state that the lab carries on this host",
                 self.place(self.rip())
             )),
+            Exit::ReadMsr { index } => Stop::Failed(format!("an RDMSR of {index:#x} that was not carried out")),
             Exit::Mmio { addr, write } => {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))

@@ -2,12 +2,9 @@
 
 use super::lab::Machine;
 use super::stop::Stop;
+use crate::cpu::msr::TIME_MSRS;
 use crate::image::vectors::has_error_code;
 use crate::image::{Decoded, Flow};
-
-/// RDMSR of these reads time (SDM vol. 4, table 2-2): IA32_TIME_STAMP_COUNTER, IA32_MPERF,
-/// IA32_APERF.
-const TIME_MSRS: [u32; 3] = [0x10, 0xe7, 0xe8];
 
 impl Machine {
     /// An instruction is about to be executed, and is looked at.
@@ -18,15 +15,25 @@ impl Machine {
         }
         let msr = d.insn.mnemonic() == iced_x86::Mnemonic::Rdmsr && TIME_MSRS.contains(&(self.state().regs.rcx as u32));
         if msr || d.reads_time() {
-            self.time_reads += 1;
-            self.read_time.get_or_insert(d.insn.ip());
+            self.saw_time(d.insn.ip());
         }
     }
 
-    /// The first instruction seen that reads time or randomness: no run through it can be
-    /// repeated, and no proof holds over it.
+    /// The instruction at `rip` reads time or randomness.
+    pub(super) fn saw_time(&mut self, rip: u64) {
+        self.time_reads += 1;
+        self.read_time = Some(self.read_time.map_or(rip, |lowest| lowest.min(rip)));
+    }
+
+    /// The lowest address of an instruction that was seen to read time or randomness, since this
+    /// was last forgotten: no run through it can be repeated, and no proof holds over it.
     pub fn read_time(&self) -> Option<u64> {
         self.read_time
+    }
+
+    /// [`Machine::read_time`] begins again.
+    pub fn forget_read_time(&mut self) {
+        self.read_time = None;
     }
 
     /// How many instructions that read time or randomness were seen to execute.

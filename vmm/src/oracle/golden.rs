@@ -23,6 +23,8 @@ pub struct Golden {
     pub visits: Vec<Visit>,
     /// The #DBs and #GPs, in order.
     pub traps: Vec<Trap>,
+    /// The lowest address of an instruction in it that reads time or randomness.
+    pub reads_time: Option<u64>,
     /// The page tables that user code ran on: CR3 without its flags.
     pub user_roots: Vec<u64>,
     /// What the guest reported at the end.

@@ -144,6 +144,9 @@ pub struct Row {
     /// rows only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_stepped: Option<u64>,
+    /// A place where a case read time or randomness: another run may come to another verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reads_time: Option<String>,
     /// Cases that were run again in another gear.
     pub rechecked: u64,
     /// Those that came to another verdict there.
@@ -199,9 +202,9 @@ impl Document {
     pub(super) fn plain(&self) -> Self {
         let mut plain = self.clone();
         for row in &mut plain.rows {
-            let Row { scheme, scenario, detail, schedule, replay, .. } = row;
+            let Row { scheme, scenario, detail, schedule, replay, reads_time, .. } = row;
             [scheme, scenario].into_iter().for_each(make_plain);
-            [detail, schedule, replay].into_iter().flatten().for_each(make_plain);
+            [detail, schedule, replay, reads_time].into_iter().flatten().for_each(make_plain);
             for f in &mut row.failures {
                 [&mut f.detail, &mut f.schedule, &mut f.replay].into_iter().for_each(make_plain);
             }
@@ -261,6 +264,7 @@ impl Row {
             counts: tally.counts.iter().map(|(w, n)| (w.as_str(), *n)).collect(),
             failures: tally.failures.iter().map(failure).collect(),
             not_stepped: Some(tally.not_stepped()),
+            reads_time: tally.reads_time.clone(),
             rechecked: tally.rechecked,
             coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &results.header.stacks)),
             disagreements: tally.disagreements,
@@ -303,6 +307,7 @@ impl Row {
             counts: BTreeMap::from([(verdict.word(), 1)]),
             failures: failure.into_iter().collect(),
             not_stepped: None,
+            reads_time: None,
             rechecked: gears as u64 - 1,
             disagreements,
             coverage: None,

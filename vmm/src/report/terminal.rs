@@ -153,6 +153,14 @@ fn summary(out: &mut String, document: &Document) {
     if s.not_stepped > 0 {
         let _ = write!(out, "; {} passed without being stepped (I9, I15: at stops only)", s.not_stepped);
     }
+    let timed: Vec<&String> = document.rows.iter().filter_map(|row| row.reads_time.as_ref()).collect();
+    if let Some(at) = timed.first() {
+        let _ = write!(
+            out,
+            "; rows that READ TIME OR RANDOMNESS, as at {at}, and may differ in another run: {}",
+            timed.len()
+        );
+    }
     match (&document.part, document.missing()) {
         (_, None) => {}
         (Some(part), Some(missing)) => {

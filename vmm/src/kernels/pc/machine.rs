@@ -319,6 +319,7 @@ impl Pc {
             Exit::WriteMsr { index, .. } => {
                 Some(Stop::Failed(format!("a WRMSR to {index:#x} that nobody asked to see")))
             }
+            Exit::ReadMsr { index } => Some(Stop::Failed(format!("an RDMSR of {index:#x} that nobody asked to see"))),
             Exit::Other(reason) => Some(Stop::Failed(format!("KVM exit {reason}"))),
             Exit::XenHypercall { number } => {
                 Some(Stop::Failed(format!("Xen's hypercall {number}, which nobody asked for")))

@@ -21,6 +21,8 @@ fn help_texts() {
         &["bench"],
         &["linux"],
         &["compare"],
+        &["doctor"],
+        &["init"],
     ] {
         let help = vmm(&[page, &["--help"]].concat()).exits(0);
         let name = if page.is_empty() { "vmm".to_owned() } else { page.join("-") };

@@ -35,6 +35,7 @@ fn what_commands_print_fits_its_schema() {
     check("probe-model", &vmm(&["probe", "--model", "--cases", "2", "--json"]).exits(0));
     let probed = keep("probe.json", &probed.stdout);
     check("probe-compare", &vmm(&["probe", "--compare", &probed, &probed, "--json"]).exits(0));
+    check("doctor", &vmm(&["doctor", "--json"]).exits(0));
     let small = keep("small.json", &small.stdout);
     check("agree", &vmm(&["agree", &small, &small, "--json"]).exits(0));
 }

@@ -2,7 +2,9 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{agree, bench, campaign, compare, debug, explain, explore, help, linux, list, probe, run};
+use super::{
+    agree, bench, campaign, compare, debug, doctor, explain, explore, help, init, linux, list, probe, run, shell,
+};
 
 /// A laboratory for x86-64 NMI entry code, on KVM
 ///
@@ -83,4 +85,16 @@ pub enum Command {
     /// Inject NMIs into a real Linux kernel
     #[command(after_help = linux::HELP)]
     Linux(Box<linux::Linux>),
+    /// Say what this machine can and cannot do for the lab, and how to cure it
+    #[command(after_help = doctor::HELP)]
+    Doctor(doctor::Doctor),
+    /// Make a folder with a starting point for your own entry code or kernel
+    #[command(after_help = init::HELP)]
+    Init(init::Init),
+    /// Print completions for a shell
+    #[command(after_help = shell::COMPLETIONS)]
+    Completions(shell::Completions),
+    /// Write manual pages
+    #[command(after_help = shell::MAN)]
+    Man(shell::Man),
 }

@@ -63,8 +63,8 @@ struct Needs {
 }
 
 impl Needs {
-    /// Of a command; `None` for one that is not confined, since it runs guests in processes of
-    /// their own, which are.
+    /// Of a command; `None` for one that is not confined: it runs guests in processes of their own,
+    /// which are, or runs none and reads no file.
     fn of(command: &Command) -> Option<Self> {
         let mut needs = Self::default();
         needs.files.read.extend(std::env::current_exe()); // its hash is part of results
@@ -92,7 +92,8 @@ impl Needs {
             Command::Agree(args) => needs.output(&args.output).reads(&args.files),
             Command::Probe(args) if !args.rows.is_empty() => needs.on(Kvm::Bare),
             Command::Probe(args) if !args.compare.is_empty() => needs.output(&args.output).reads(&args.compare),
-            Command::Probe(_) => return None,
+            Command::Probe(_) | Command::Doctor(_) => return None,
+            Command::Init(_) | Command::Completions(_) | Command::Man(_) => return None,
             Command::Linux(args) if args.command.is_some() => needs.folder(Some(&machine_cache())),
             Command::Linux(args) => {
                 needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel).reads(&args.what.campaign);

@@ -17,6 +17,8 @@ pub enum Ending {
     Defect,
     /// Interrupted, with results kept.
     Interrupted,
+    /// This machine cannot run guests, as was asked.
+    Unusable,
 }
 
 /// Why a command could not do its work.
@@ -132,6 +134,7 @@ impl Ending {
             Ending::Unexpected => 1,
             Ending::Defect => 70,
             Ending::Interrupted => 75,
+            Ending::Unusable => 69,
         }
     }
 }

@@ -8,12 +8,14 @@ mod command;
 mod compare;
 mod confine;
 mod debug;
+mod doctor;
 mod explain;
 mod explore;
 mod failure;
 mod guest;
 mod help;
 mod host;
+mod init;
 mod input;
 mod interrupt;
 mod linux;
@@ -25,12 +27,13 @@ mod pictures;
 mod probe;
 mod progress;
 mod run;
+mod shell;
 mod values;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::report::plain;
 use command::{Cli, Command};
@@ -97,6 +100,10 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
         Command::Probe(args) => probe::probe(args, opened, out),
         Command::Agree(args) => agree::agree(args, out),
         Command::Linux(args) => linux::run(args, opened, out),
+        Command::Doctor(args) => doctor::doctor(args, opened.bare, out),
+        Command::Init(args) => init::init(args, out),
+        Command::Completions(args) => shell::completions(args, Cli::command(), out),
+        Command::Man(args) => shell::man(args, Cli::command()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod agree;
 mod bench;
+mod checkup;
 mod columns;
 mod compare;
 mod coverage;
@@ -32,6 +33,7 @@ mod trace;
 mod tracer;
 
 pub use agree::{Agreed, Agreement, Results, agree};
+pub use checkup::{Checkup, Item as CheckupItem, State as CheckupState};
 pub use columns::columns;
 pub use coverage::{CoverageRow, RowCoverage, Unreachable};
 pub use document::{CampaignInfo, Document, FailureRow, Pictures, Row, Summary, Units};

@@ -23,6 +23,7 @@ fn help_texts() {
         &["compare"],
         &["doctor"],
         &["init"],
+        &["necessity"],
     ] {
         let help = vmm(&[page, &["--help"]].concat()).exits(0);
         let name = if page.is_empty() { "vmm".to_owned() } else { page.join("-") };

@@ -6,6 +6,7 @@
 //! - [`cli`] reads the command line, and [`report`] shows what came of it. [`sandbox`] confines the
 //!   process in between.
 //! - [`campaign`] turns a file into runs. [`compare`] and [`bench`] measure costs and times.
+//!   [`necessity`] changes each instruction of an entry path, and says what breaks.
 //! - [`debug`] shows one run to gdb.
 //! - [`explore`] searches every pattern of arrivals.
 //! - [`kernels`] runs real kernels on a machine of its own.
@@ -28,6 +29,7 @@ pub mod kernels;
 #[expect(unsafe_code, reason = "the only room that talks to the kernel")]
 pub mod kvm;
 pub mod machine;
+pub mod necessity;
 pub mod oracle;
 pub mod probe;
 pub mod report;

@@ -10,7 +10,7 @@
 
 use std::process::ExitCode;
 
-use tests::mutants::{Bounds, Judge, Mutant, Toolchain, changes, entry};
+use tests::mutants::{Bounds, Judge, Mutant, Toolchain, changed, changes, entry};
 use vmm::cpu::conform::Random;
 use vmm::image::Image;
 use vmm::kvm::Host;
@@ -59,7 +59,7 @@ fn carry_out(args: &[&str]) -> Result<bool, Box<dyn std::error::Error>> {
             let (first, count): (u64, u64) = (first.parse()?, count.parse()?);
             search((first..first + count).map(|seed| {
                 let change = &list[Random::new(seed).below(list.len() as u64) as usize];
-                (seed, change.of(&image, scheme, scenario))
+                (seed, changed(change, &image, scheme, scenario))
             }))
         }
         _ => Err(USAGE.into()),

@@ -1,12 +1,11 @@
 //! Mutants: entry paths that nobody has thought of, each searched with all reductions and with
 //! none. Where the two do not say the same, one of them is wrong.
 //!
-//! There are two kinds. Of a scheme, one instruction is removed or changed ([`changes`]). And small
+//! There are two kinds. Of a scheme, one instruction is removed or changed ([`changed`]). And small
 //! guests are made from a grammar that hides bits in odd places and reads them in odd ways
 //! ([`entries`]). A number says which mutant it is, so that one can be made again.
 
 mod build;
-mod changes;
 mod entries;
 mod hides;
 mod judge;
@@ -15,13 +14,14 @@ mod work;
 
 use std::sync::Arc;
 
-use vmm::image::Guest;
 use vmm::image::declare::{Scenario, Scheme};
+use vmm::image::target::{Target, find_scheme};
+use vmm::image::{Guest, Image};
 
 pub use build::{Made, Toolchain};
-pub use changes::{Change, changes};
 pub use entries::entry;
 pub use judge::{Bounds, Judge, Judged, Outcome};
+pub use vmm::image::changes::Change;
 
 /// Something to be searched.
 #[derive(Clone, Debug)]
@@ -58,4 +58,17 @@ pub enum Error {
     /// It has no such scheme or scenario.
     #[error(transparent)]
     Target(#[from] vmm::image::target::TargetError),
+}
+
+/// Every change of a scheme.
+pub fn changes(image: &Image, scheme: &str) -> Result<Vec<Change>, Error> {
+    Ok(vmm::image::changes::changes(image, find_scheme(&image.declared, scheme)?))
+}
+
+/// A scheme with one of its instructions changed.
+pub fn changed(change: &Change, image: &Image, scheme: &str, scenario: &str) -> Result<Mutant, Error> {
+    let guest = Guest::new(change.of(image)?);
+    let target = Target::find(&guest.image.declared, scheme, scenario, None)?;
+    let name = format!("{scheme} / {scenario}: {change}");
+    Ok(Mutant { name, guest, scheme: target.scheme, scenario: target.scenario, text: String::new() })
 }

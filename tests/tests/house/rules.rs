@@ -13,7 +13,7 @@ pub const ROOMS: &[&[&str]] = &[
     &["sandbox", "report"],
     &["debug"],
     &["campaign"],
-    &["compare", "bench"],
+    &["compare", "bench", "necessity"],
     &["explore"],
     &["kernels"],
     &["inject"],

@@ -15,6 +15,16 @@ impl Shard {
     /// The whole.
     pub const WHOLE: Shard = Shard { index: 0, of: 1 };
 
+    /// Its number, from 0.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// How many there are.
+    pub fn of(&self) -> u64 {
+        self.of
+    }
+
     /// Whether a unit of work belongs to it.
     pub fn has(&self, unit: u64) -> bool {
         unit % self.of == self.index

@@ -19,6 +19,10 @@ pub struct ImageArgs {
     /// Link this object's `nmi_entry` into the image and test it (docs/guide/guest-abi.md)
     #[arg(long, value_name = "FILE.o")]
     pub entry: Option<PathBuf>,
+    /// Change an instruction of the image before: `removed@PLACE`, `inverted@PLACE` and so on, as
+    /// `vmm necessity` prints them; may be repeated
+    #[arg(long, value_name = "WHAT@PLACE")]
+    pub change: Vec<String>,
 }
 
 /// The image, and how it is run; options of the commands that run one.

@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    agree, bench, campaign, compare, debug, doctor, explain, explore, help, init, linux, list, probe, run, shell,
+    agree, bench, campaign, compare, debug, doctor, explain, explore, help, init, linux, list, necessity, probe, run,
+    shell,
 };
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -67,6 +68,9 @@ pub enum Command {
     /// Search every pattern of NMIs, of any number and nesting, until nothing new appears
     #[command(after_help = help::EXPLORE)]
     Explore(explore::Explore),
+    /// Change each instruction of an entry path, and say what breaks without it
+    #[command(after_help = necessity::HELP)]
+    Necessity(necessity::Args),
     /// Put schemes side by side: what an NMI costs, and whether it survives
     #[command(after_help = compare::HELP)]
     Compare(compare::Compare),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::args::ImageArgs;
 use super::failure::{Failure, is_scarcity};
 use super::input;
-use crate::image::{Guest, Image};
+use crate::image::changes::{Alteration, change};
+use crate::image::{Guest, Image, Names};
 
 /// The image to test.
 pub fn load(args: &ImageArgs) -> Result<Arc<Guest>, Failure> {
@@ -25,7 +26,25 @@ pub fn load(args: &ImageArgs) -> Result<Arc<Guest>, Failure> {
             Image::parse(&bytes).map_err(|e| bad(name, &e))?
         }
     };
-    let Some(path) = &args.entry else { return Ok(Guest::new(image)) };
-    let (name, bytes) = read(path)?;
-    crate::image::link::link(&image, &bytes).map(Guest::new).map_err(|e| bad(name, &e))
+    let image = match &args.entry {
+        None => image,
+        Some(path) => {
+            let (name, bytes) = read(path)?;
+            crate::image::link::link(&image, &bytes).map_err(|e| bad(name, &e))?
+        }
+    };
+    args.change.iter().try_fold(Guest::new(image), |guest, text| changed(&guest, text))
+}
+
+/// The image with a change: `WHAT@PLACE`.
+fn changed(guest: &Guest, text: &str) -> Result<Arc<Guest>, Failure> {
+    let wrong = |why: String| Failure::Usage(format!("--change {text:?}: {why}"));
+    let words = || Alteration::ALL.map(|a| a.to_string()).join(", ");
+    let (what, place) = text.split_once('@').ok_or_else(|| wrong("one reads removed@PLACE".into()))?;
+    let what = Alteration::of(what)
+        .ok_or_else(|| wrong(format!("there is no change {what:?}; expected one of {}", words())))?;
+    let at = Names::new(guest, "").resolve(place).map_err(|e| wrong(e.to_string()))?;
+    let change = change(&guest.image, what, at);
+    let change = change.ok_or_else(|| wrong(format!("the instruction there cannot be {what}")))?;
+    change.of(&guest.image).map(Guest::new).map_err(|e| wrong(e.to_string()))
 }

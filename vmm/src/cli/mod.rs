@@ -20,6 +20,7 @@ mod input;
 mod interrupt;
 mod linux;
 mod list;
+mod necessity;
 mod opened;
 mod out;
 mod output;
@@ -94,6 +95,7 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
         Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, opened, out),
         Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, opened, out),
         Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, opened, out),
+        Command::Necessity(args) => necessity::run(args, &load(&args.guest.image)?, opened, out),
         Command::Debug(args) => debug::debug(args, &load(&args.guest.image)?, opened),
         Command::Merge(args) => campaign::merge(args, out),
         Command::Report(args) => campaign::report(args, out),

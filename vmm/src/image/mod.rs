@@ -2,6 +2,7 @@
 //! scenarios, its symbols and code, and the names of its boundaries. Nothing here runs it.
 
 mod body;
+pub mod changes;
 mod check;
 pub mod code;
 mod debugger;

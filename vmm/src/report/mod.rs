@@ -22,6 +22,7 @@ mod ktap;
 mod linux;
 mod lists;
 mod model;
+mod necessity;
 mod paint;
 mod plain;
 mod probe;

@@ -1,0 +1,68 @@
+//! `vmm necessity`: what each instruction of an entry path is needed for; and `--change`, by which
+//! every command runs the changed image.
+
+mod common;
+
+use common::{fits_schema, vmm};
+use serde_json::Value;
+
+const NAIVE: &[&str] = &["necessity", "--scheme", "naive", "--scenario", "quiet", "--json"];
+
+fn findings(document: &Value) -> &Vec<Value> {
+    document["findings"].as_array().unwrap()
+}
+
+#[test]
+fn each_instruction_stands_with_the_rule_that_it_upholds() {
+    let done = vmm(NAIVE).exits(0).json();
+    fits_schema("necessity", &done);
+    let of = |instruction: &str| findings(&done).iter().find(|f| f["instruction"] == instruction).unwrap();
+    assert_eq!(of("cld")["needs"][0]["rule"], "I21", "{done}");
+    assert_eq!(of("push %r12")["needs"][0]["rule"], "I14", "{done}");
+    // Kernel code alone runs in this scenario, so GS is never the user's.
+    let swapgs = of("swapgs");
+    assert!(swapgs["needs"].as_array().unwrap().is_empty() && swapgs["unknown"].as_array().unwrap().is_empty());
+    assert_eq!((&done["complete"], findings(&done).len()), (&true.into(), done["of"].as_u64().unwrap() as usize));
+    // What it prints shows it: the same rule, in every gear.
+    for finding in findings(&done).iter().filter(|f| !f["needs"][0]["rule"].is_null()).step_by(9) {
+        let need = &finding["needs"][0];
+        let line = need["command"].as_str().unwrap();
+        let (before, schedule) = line.strip_prefix("vmm ").unwrap().split_once(" --schedule ").unwrap();
+        let args: Vec<&str> = before.split(' ').collect();
+        let schedule = ["--schedule", schedule.trim_matches('\''), "--gear", "all", "--json"];
+        let run = vmm(&[&args[..], &schedule].concat()).exits(1).json();
+        assert_eq!(run["rows"][0]["invariant"], need["rule"], "{line}: {run}");
+    }
+}
+
+#[test]
+fn threads_change_nothing_and_shards_make_up_the_whole() {
+    let whole = vmm(&[NAIVE, &["--jobs", "1"]].concat()).exits(0);
+    assert_eq!(vmm(&[NAIVE, &["--jobs", "3"]].concat()).exits(0).stdout, whole.stdout);
+    let shards = ["0/2", "1/2"].map(|shard| vmm(&[NAIVE, &["--shard", shard]].concat()).exits(0).json());
+    let mut together: Vec<Value> = shards.iter().flat_map(|d| findings(d).clone()).collect();
+    together.sort_by_key(|f| f["address"].as_u64());
+    assert_eq!(&together, findings(&whole.json()));
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused() {
+    let scheme = ["necessity", "--scheme"];
+    vmm(&[&scheme[..], &["naive", "--scenario", "ud-fault"]].concat())
+        .exits(2)
+        .says(&["is proved in none of these scenarios", "ud-fault: it breaks as it is"]);
+    vmm(&[NAIVE, &["--what", "improved"]].concat()).exits(2).says(&["improved", "removed", "inverted"]);
+    vmm(&[&scheme[..], &["naive", "--scenario", "no-such"]].concat()).exits(2).says(&["no-such"]);
+    // A limit leaves a scenario out, loudly.
+    vmm(&[NAIVE, &["--max-states", "3"]].concat()).exits(2).says(&["not closed"]);
+    let explore = ["explore", "--scheme", "naive", "--scenario", "quiet", "--change"];
+    for (change, words) in [
+        ("removed", "one reads removed@PLACE"),
+        ("improved@naive.exit_iret", "there is no change"),
+        ("removed@naive.nowhere", "nowhere"),
+        ("inverted@naive.exit_iret", "cannot be inverted"),
+    ] {
+        vmm(&[&explore[..], &[change]].concat()).exits(2).says(&[words]);
+    }
+    vmm(&[&explore[..], &["removed@naive.exit_iret"]].concat()).exits(1).prints(&["violation(I4"]);
+}

@@ -1,0 +1,257 @@
+//! The searches: of the path as it is, and with each change.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::{Asked, Error, Finding, Necessity, Need, Options, Subject};
+use crate::explore::{self, Bound, Config, Report, explore};
+use crate::image::changes::{Change, changes};
+use crate::image::declare::Scenario;
+use crate::image::{Guest, Names};
+use crate::inject::RunError;
+use crate::machine;
+use crate::oracle::Verdict;
+
+/// What one search says.
+enum Answer {
+    /// Pass, closed, after so many states.
+    Proved(u64),
+    /// It breaks.
+    Broken(Need),
+    /// Neither is shown, and why.
+    Unknown(String),
+    /// It was stopped.
+    Stopped,
+}
+
+/// Asks, for each change of the path. `on_finding` is called with how many are done, and of how
+/// many.
+pub fn necessity(
+    subject: Subject,
+    options: &Options,
+    on_finding: &(dyn Fn(usize, usize, &str) + Sync),
+) -> Result<Necessity, Error> {
+    let asked = as_it_is(&subject, options, on_finding)?;
+    let searched: Vec<&Scenario> = asked
+        .iter()
+        .filter(|a| a.left_out.is_none())
+        .filter_map(|a| subject.scenarios.iter().find(|s| s.name == a.scenario))
+        .collect();
+    let mut list = changes(&subject.guest.image, subject.scheme);
+    list.retain(|change| options.alterations.contains(&change.what));
+    let (shard, shards) = options.shard;
+    let mut number = 0;
+    list.retain(|_| {
+        number += 1;
+        (number - 1) % shards == shard
+    });
+    let findings = all(&subject, options, &searched, &list, on_finding)?;
+    Ok(Necessity {
+        host: subject.host.id().clone(),
+        image: subject.guest.image.hash.clone(),
+        scheme: subject.scheme.name.clone(),
+        mode: subject.scheme.mode,
+        scenarios: asked,
+        complete: findings.len() == list.len(),
+        findings,
+        of: list.len(),
+    })
+}
+
+/// Searches the path as it is. Only what it is proved in can show that a change breaks something.
+fn as_it_is(
+    subject: &Subject,
+    options: &Options,
+    on_finding: &(dyn Fn(usize, usize, &str) + Sync),
+) -> Result<Vec<Asked>, Error> {
+    let mut asked = Vec::new();
+    for scenario in subject.scenarios {
+        on_finding(0, 0, &scenario.name);
+        let answer = search(subject, options, subject.guest, scenario, None)?;
+        let (states, left_out) = match answer {
+            Answer::Proved(states) => (states, None),
+            Answer::Broken(need) => (0, Some(format!("it breaks as it is: {}", need.detail))),
+            Answer::Unknown(why) => (0, Some(why)),
+            Answer::Stopped => (0, Some("interrupted".to_owned())),
+        };
+        asked.push(Asked { scenario: scenario.name.clone(), states, left_out });
+    }
+    asked.sort_by_key(|a| (a.left_out.is_some(), a.states));
+    if asked.iter().all(|a| a.left_out.is_some()) {
+        let why = asked.iter().filter_map(|a| Some(format!("{}: {}", a.scenario, a.left_out.as_ref()?)));
+        return Err(Error::Nothing { scheme: subject.scheme.name.clone(), why: why.collect::<Vec<_>>().join("; ") });
+    }
+    Ok(asked)
+}
+
+/// Tries every change, on all threads; the result does not depend on which takes which.
+fn all(
+    subject: &Subject,
+    options: &Options,
+    scenarios: &[&Scenario],
+    list: &[Change],
+    on_finding: &(dyn Fn(usize, usize, &str) + Sync),
+) -> Result<Vec<Finding>, Error> {
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let found: Mutex<Vec<(usize, Result<Finding, Error>)>> = Mutex::new(Vec::new());
+    let work = || {
+        while let Some((i, change)) = Some(next.fetch_add(1, Relaxed)).and_then(|i| Some((i, list.get(i)?))) {
+            let finding = match one(subject, options, scenarios, change) {
+                Ok(Some(finding)) => Ok(finding),
+                Ok(None) => return,
+                Err(e) => Err(e),
+            };
+            if let Ok(finding) = &finding {
+                on_finding(done.fetch_add(1, Relaxed) + 1, list.len(), &finding.place);
+            } else {
+                next.store(list.len(), Relaxed);
+            }
+            found.lock().unwrap_or_else(|e| e.into_inner()).push((i, finding));
+        }
+    };
+    let jobs = options.jobs.min(list.len()).max(1);
+    std::thread::scope(|scope| {
+        for number in 1..=jobs {
+            let started = std::thread::Builder::new().spawn_scoped(scope, work);
+            started.map_err(|why| Error::Thread { number, jobs, why })?;
+        }
+        Ok::<(), Error>(())
+    })?;
+    let mut found = found.into_inner().unwrap_or_else(|e| e.into_inner());
+    found.sort_by_key(|(i, _)| *i);
+    found.into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// One change in every scenario; `None` where it was stopped.
+fn one(
+    subject: &Subject,
+    options: &Options,
+    scenarios: &[&Scenario],
+    change: &Change,
+) -> Result<Option<Finding>, Error> {
+    let names = Names::new(subject.guest, &subject.scheme.prefix);
+    let decoded = subject.guest.code.at(change.at);
+    let mut finding = Finding {
+        address: change.at,
+        place: names.show(change.at),
+        instruction: decoded.map_or_else(|| change.insn.to_string(), |d| d.text()),
+        source: subject.guest.source(change.at),
+        change: change.what.to_string(),
+        needs: Vec::new(),
+        unknown: Vec::new(),
+    };
+    let guest = match change.of(&subject.guest.image) {
+        Ok(image) => Guest::new(image),
+        Err(e) => {
+            finding.unknown.push(("every".to_owned(), format!("the changed image is refused: {e}")));
+            return Ok(Some(finding));
+        }
+    };
+    for scenario in scenarios {
+        match search(subject, options, &guest, scenario, Some(change))? {
+            Answer::Proved(_) => {}
+            Answer::Broken(need) => {
+                finding.needs.push(need);
+                if !options.every_scenario {
+                    break;
+                }
+            }
+            Answer::Unknown(why) => finding.unknown.push((scenario.name.clone(), why)),
+            Answer::Stopped => return Ok(None),
+        }
+    }
+    Ok(Some(finding))
+}
+
+fn search(
+    subject: &Subject,
+    options: &Options,
+    guest: &std::sync::Arc<Guest>,
+    scenario: &Scenario,
+    change: Option<&Change>,
+) -> Result<Answer, Error> {
+    if subject.stop.load(Relaxed) {
+        return Ok(Answer::Stopped);
+    }
+    let config = Config { max_states: options.max_states, jobs: 1, cross_check: 2, ..Config::default() };
+    let target = (subject.scheme, scenario);
+    let report = match explore(subject.host, guest, target, options.knobs, config, subject.stop, &mut |_| {}) {
+        Ok(report) => report,
+        Err(e) => return refused(subject, scenario, change, e),
+    };
+    Ok(judged(subject, guest, scenario, change, &report))
+}
+
+/// What a search that ended says.
+fn judged(subject: &Subject, guest: &Guest, scenario: &Scenario, change: Option<&Change>, report: &Report) -> Answer {
+    if report.bound == Some(Bound::Interrupted) {
+        return Answer::Stopped;
+    }
+    let broken = report.violations.iter().find(|found| found.verdict.is_failure());
+    match (broken, report.is_closed()) {
+        (Some(found), _) => {
+            let schedule = found.schedule.show(Names::new(guest, &subject.scheme.prefix));
+            Answer::Broken(Need {
+                scenario: scenario.name.clone(),
+                rule: Some(rule(&found.verdict)),
+                detail: found.verdict.to_string(),
+                command: command(subject, scenario, change, &schedule),
+                schedule,
+            })
+        }
+        (None, true) => Answer::Proved(report.states),
+        (None, false) => Answer::Unknown(match (report.bound, report.contradiction(), report.violations.first()) {
+            (_, _, Some(found)) => format!("not closed: {}", found.verdict),
+            (Some(bound), ..) => format!("not closed: a limit ({bound:?}) at {} states", report.states),
+            (None, Some(why), _) => format!("not closed: {why:?}"),
+            (None, None, None) => "not closed".to_owned(),
+        }),
+    }
+}
+
+fn rule(verdict: &Verdict) -> String {
+    verdict.invariant().map_or_else(|| verdict.word().to_owned(), |i| i.to_string())
+}
+
+/// A guest that cannot be searched. Where that is since it does not run without an NMI, the change
+/// breaks it; anything else is this host's.
+fn refused(
+    subject: &Subject,
+    scenario: &Scenario,
+    change: Option<&Change>,
+    e: explore::Error,
+) -> Result<Answer, Error> {
+    let why = match &e {
+        explore::Error::Machine(why) | explore::Error::Path(RunError::Machine(why)) => why,
+        explore::Error::Path(_) => return Err(e.into()),
+    };
+    Ok(match why {
+        machine::Error::Interrupted => Answer::Stopped,
+        machine::Error::Limit(why) => Answer::Unknown(format!("host-limit: {why}")),
+        machine::Error::Boot(_)
+        | machine::Error::NotReady(_)
+        | machine::Error::Contract(_)
+        | machine::Error::Golden(_)
+            if change.is_some() =>
+        {
+            Answer::Broken(Need {
+                scenario: scenario.name.clone(),
+                rule: None,
+                detail: why.to_string(),
+                schedule: String::new(),
+                command: command(subject, scenario, change, ""),
+            })
+        }
+        _ => return Err(e.into()),
+    })
+}
+
+/// The command that shows it again.
+fn command(subject: &Subject, scenario: &Scenario, change: Option<&Change>, schedule: &str) -> String {
+    let scheme = &subject.scheme.name;
+    let change = change.map_or(String::new(), |c| format!(" --change {c}"));
+    match schedule {
+        "" => format!("vmm explore --scheme {scheme} --scenario {}{change}", scenario.name),
+        _ => format!("vmm run --scheme {scheme} --scenario {}{change} --schedule '{schedule}'", scenario.name),
+    }
+}

@@ -211,9 +211,9 @@ fn an_old_format_is_refused_by_its_version() {
     let out = dir.path().join("out");
     run(&file, &out, &["--shard", "0/40"]).exits(0);
     let header = fs::read_to_string(out.join("campaign.json")).unwrap();
-    fs::write(out.join("campaign.json"), header.replacen("\"format\": 4", "\"format\": 3", 1)).unwrap();
-    run(&file, &out, &["--shard", "0/40"]).exits(65).says(&["format 3", "format 4"]);
-    vmm(&["report", out.to_str().unwrap()]).exits(65).says(&["format 3", "format 4"]);
+    fs::write(out.join("campaign.json"), header.replacen("\"format\": 5", "\"format\": 4", 1)).unwrap();
+    run(&file, &out, &["--shard", "0/40"]).exits(65).says(&["format 4", "format 5"]);
+    vmm(&["report", out.to_str().unwrap()]).exits(65).says(&["format 4", "format 5"]);
     run(&file, &out, &["--shard", "0/40", "--fresh"]).exits(0);
 }
 

@@ -6,6 +6,7 @@
 
 mod closure;
 mod disk;
+mod ended;
 mod error;
 mod file;
 mod generate;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub use disk::{Disk, Output, Real};
+pub use ended::Ended;
 pub use error::Error;
 pub use file::Campaign;
 pub use results::{CellHeader, Header, Results, RowResult};

@@ -19,7 +19,7 @@ use crate::oracle::{Expectation, VerdictKind};
 /// Stands for the program's hash where its file cannot be read: such results are like no others.
 const UNREADABLE: &str = "unreadable";
 /// Version of the result folder's format.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 /// What results are about. Results can be put together, and a run resumed, only where
 /// all of this is the same.

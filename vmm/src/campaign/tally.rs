@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ended::Ended;
 use crate::inject::coverage::Coverage;
 use crate::inject::{Again, Schedule};
 use crate::oracle::{Verdict, VerdictKind, Word};
@@ -70,6 +71,9 @@ pub struct Tally {
     /// another time. Of several, the first by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_time: Option<String>,
+    /// How the cases ended that had an NMI at an instruction; a search has none.
+    #[serde(default, skip_serializing_if = "Ended::is_empty")]
+    pub ended: Ended,
     /// A search closed: there is nothing besides what it saw.
     #[serde(default)]
     pub closed: bool,
@@ -119,12 +123,19 @@ impl Tally {
     }
 
     /// A case that was added was run again in the arm gear. One that passed and is contradicted
-    /// is no pass: it counts as what was seen.
-    pub fn recheck(&mut self, verdict: &Verdict, again: &Again, rank: Rank, schedule: impl Fn() -> String) {
+    /// is no pass: it counts as what was seen. Returns what it counts as.
+    pub fn recheck(
+        &mut self,
+        verdict: &Verdict,
+        again: &Again,
+        rank: Rank,
+        schedule: impl Fn() -> String,
+    ) -> VerdictKind {
         self.rechecked += 1;
         let (words, others) = (verdict.to_string(), again.to_string());
+        let mut counts_as = verdict.kind();
         if words == others {
-            return;
+            return counts_as;
         }
         if verdict.is_pass() {
             if let Some(passes) = self.counts.get_mut(&Word::Pass) {
@@ -135,10 +146,12 @@ impl Tally {
                 Again::NeverReached(why) => Verdict::HostLimit { why: format!("run again by real NMIs: {why}") },
             };
             self.count(&seen, rank, &schedule);
+            counts_as = seen.kind();
         }
         let verdicts = vec![("jump".to_owned(), words), ("arm".to_owned(), others)];
         self.disagreements.push(Disagreement { schedule: schedule(), verdicts });
         self.disagreements.sort();
+        counts_as
     }
 
     /// So many cases that passed.
@@ -159,6 +172,7 @@ impl Tally {
             && counted == cases
             && failed <= cases
             && self.rechecked.max(self.stepped) <= MOST_CASES
+            && self.ended.is_within(self.cases)
     }
 
     /// Adds what another set of cases came to.
@@ -184,6 +198,7 @@ impl Tally {
         self.disagreements.extend(other.disagreements.iter().cloned());
         self.disagreements.sort();
         self.coverage.merge(&other.coverage);
+        self.ended.merge(&other.ended);
         self.closed |= other.closed;
         self.reads_time = self.reads_time.iter().chain(&other.reads_time).min().cloned();
     }
@@ -235,6 +250,8 @@ mod tests {
             crate::inject::coverage::Kind { cpl: 3, kernel_gs: true, stack: Some(1), blocked: false, pending: true };
         t.coverage.note(crate::inject::coverage::Stand { rip: !0, kind, shadow: false }, true);
         t.add(&violation(Invariant::NoReentry), rank(2, 1), || "a".into());
+        let nmi = crate::inject::Event { kind: crate::inject::Kind::Nmi, at: crate::inject::At { addr: 7, n: 1 } };
+        t.ended.note(violation(Invariant::NoReentry).kind(), &[nmi]);
         t.recheck(&violation(Invariant::NoReentry), &Again::Judged(Verdict::Pass), rank(2, 1), || "a".into());
         let text = serde_json::to_string(&t).unwrap();
         assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), t);
@@ -245,8 +262,8 @@ mod tests {
         let recheck = |first: Verdict, again: Again| {
             let mut t = Tally::default();
             t.add(&first, rank(1, 0), || "a".into());
-            t.recheck(&first, &again, rank(1, 0), || "a".into());
-            assert_eq!((t.cases, t.counts.values().sum::<u64>()), (1, 1));
+            let counts_as = t.recheck(&first, &again, rank(1, 0), || "a".into());
+            assert_eq!((t.cases, t.counts.get(&counts_as.verdict)), (1, Some(&1)));
             (t.worst().map(|f| f.kind.verdict), t.disagreements.len())
         };
         let broke = || violation(Invariant::Context);

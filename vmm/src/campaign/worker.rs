@@ -195,10 +195,12 @@ impl<'a> Runner<'a> {
                 tally.reads_time = session.reads_time().map(|at| session.rules().names().show(at));
                 let rank = Rank { events: schedule.0.len(), unit, index: 0 };
                 tally.add(&verdict, rank, || schedule.show(session.rules().names()));
+                let mut counts_as = verdict.kind();
                 if *recheck > 0 && number.is_multiple_of(*recheck) {
                     let again = Again::of(run(session, schedule, Gear::Arm, &mut ()))?;
-                    tally.recheck(&verdict, &again, rank, || schedule.show(session.rules().names()));
+                    counts_as = tally.recheck(&verdict, &again, rank, || schedule.show(session.rules().names()));
                 }
+                tally.ended.note(counts_as, &schedule.0);
                 Ok(ControlFlow::Continue(()))
             }
             Runner::Sweep { cell, sweep } => {
@@ -209,9 +211,11 @@ impl<'a> Runner<'a> {
                     let rank = Rank { events: case.events.len(), unit, index: case.index };
                     tally.add(case.verdict, rank, show);
                     tally.stepped += u64::from(case.stepped);
-                    if let Some(again) = case.again {
-                        tally.recheck(case.verdict, again, rank, show);
-                    }
+                    let counts_as = match case.again {
+                        Some(again) => tally.recheck(case.verdict, again, rank, show),
+                        None => case.verdict.kind(),
+                    };
+                    tally.ended.note(counts_as, case.events);
                     if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 };
                 let out = match &cell.work {

@@ -159,7 +159,14 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
             scenario: target.scenario.name.clone(),
             schedule: v.schedule.clone(),
         });
-        let cases = Cases { coverage: report.coverage.clone(), failing: failing.collect() };
+        let failing: Vec<_> = failing.collect();
+        let proved = report.is_closed() && failing.is_empty();
+        let cases = Cases {
+            coverage: report.coverage.clone(),
+            failing,
+            proved: proved.then(|| target.scenario.name.clone()).into_iter().collect(),
+            ..Cases::default()
+        };
         document.heat = Heat::new(guest, &target.scheme, &cases);
     }
     if outputs.wants("html") && !report.violations.is_empty() {

@@ -10,13 +10,13 @@ use crate::image::target::Target;
 use crate::image::{Guest, Names};
 use crate::inject::{Replay, Schedule, Session};
 use crate::kvm::Host;
-use crate::oracle::Word;
+use crate::oracle::{VerdictKind, Word};
 use crate::report::{Cases, Failing, Heat, Pictures, Story};
 
 /// Steps that a story shows before and after each event.
 const AROUND: usize = 4;
 /// Most steps in all stories of a page together: what keeps it small.
-const MOST_STEPS: usize = 9_000;
+const MOST_STEPS: usize = 8_000;
 
 /// The heat maps, which need no host.
 pub fn heat(results: &Results, guest: &Guest) -> Vec<Heat> {
@@ -27,6 +27,10 @@ pub fn heat(results: &Results, guest: &Guest) -> Vec<Heat> {
         let mut cases = Cases::default();
         for row in rows.iter().filter(|r| r.cell.scheme == scheme.name) {
             cases.coverage.merge(&row.tally.coverage);
+            cases.ended.merge(&row.tally.ended);
+            if row.tally.closed && row.verdict == Some(VerdictKind::PASS) {
+                cases.proved.push(row.cell.scenario.clone());
+            }
             let told = row.tally.failures.iter().filter(|f| f.kind.verdict != Word::HostLimit);
             cases.failing.extend(told.map(|f| Failing {
                 verdict: f.kind.to_string(),

@@ -155,17 +155,21 @@ impl Report for Agreed {
         let (d, l) = (found.disagreements.len(), found.limits.len());
         let side = |side: &Option<Side>| match side {
             None => Cell::judged(Mood::Warn, "not run"),
+            Some(s) if s.limited > 0 && s.limited == s.cases => Cell::judged(Mood::Warn, "not shown by this host"),
             Some(s) if s.limited > 0 => {
                 Cell::judged(Mood::Warn, format!("{} in {} cases, {} not shown", s.verdict, s.cases, s.limited))
             }
             Some(s) => Cell::text(format!("{} in {} cases", s.verdict, s.cases)),
         };
         let row = |((name, differs), sides): (&(String, Option<String>), &Vec<Option<Side>>)| {
-            let mood = if differs.is_some() { Mood::Bad } else { Mood::Good };
-            let words = differs.as_deref().unwrap_or("the same on all hosts");
+            let limited = sides.iter().flatten().any(|s| s.limited > 0);
+            let (mood, words) = match differs.as_deref() {
+                Some(differs) => (Mood::Bad, differs),
+                None if limited => (Mood::Warn, "the same where they are shown"),
+                None => (Mood::Good, "the same on all hosts"),
+            };
             let mut cells = vec![Cell::text(name), Cell::judged(mood, words)];
             cells.extend(sides.iter().map(side));
-            let limited = sides.iter().flatten().any(|s| s.limited > 0);
             ((differs.is_none(), !limited), cells)
         };
         // What differs comes first, then what a host cannot show.

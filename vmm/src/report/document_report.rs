@@ -30,7 +30,8 @@ impl Report for Document {
     fn page(&self) -> Option<Page> {
         let s = &self.summary;
         let title = self.campaign.as_ref().map_or("vmm".to_owned(), |c| c.name.clone());
-        let mut lead = format!("{} rows as expected, {} not", s.expected, s.unexpected);
+        let rows = if s.expected == 1 { "row" } else { "rows" };
+        let mut lead = format!("{} {rows} as expected, {} not", s.expected, s.unexpected);
         for (n, what) in [
             (s.open, "not known yet"),
             (s.host_limit, "not shown by this host (host-limit)"),

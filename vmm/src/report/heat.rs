@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::plain::plain;
+use crate::campaign::Ended;
 use crate::image::declare::Scheme;
 use crate::image::{Guest, Names};
 use crate::inject::Schedule;
 use crate::inject::coverage::{Coverage, Kind, Known};
+use crate::oracle::VerdictKind;
 
 /// Most instructions that are listed.
 const MOST: usize = 2_000;
@@ -15,7 +17,7 @@ const MOST: usize = 2_000;
 const MOST_SOURCE: u64 = 1 << 20;
 /// Names of files that are source text. The image's DWARF names the file, and what it names
 /// otherwise is none of a report's business.
-const SOURCES: [&str; 8] = ["S", "s", "c", "h", "rs", "asm", "inc", "ld"];
+pub const SOURCES: [&str; 8] = ["S", "s", "c", "h", "rs", "asm", "inc", "ld"];
 
 /// A scheme's entry code, and what its cases did with it.
 #[derive(Clone, Debug)]
@@ -26,6 +28,10 @@ pub struct Heat {
     pub lines: Vec<Line>,
     /// The source is shown beside the code.
     pub source: bool,
+    /// It is known how cases ended: there were cases, and not searches alone.
+    pub ended: bool,
+    /// Scenarios in which a search closed without a failure: all that arrives ends in a pass.
+    pub proved: Vec<String>,
 }
 
 /// An instruction.
@@ -41,6 +47,8 @@ pub struct Line {
     pub source: Option<(String, String)>,
     /// What is known of it, by kind of context.
     pub contexts: Vec<(String, Known)>,
+    /// How the cases with an NMI there ended, and how many they are: the passes first.
+    pub ended: Vec<(VerdictKind, u64)>,
     /// Failures whose schedules begin there.
     pub begins: Vec<Failing>,
     /// Failures whose schedules end there.
@@ -63,6 +71,10 @@ pub struct Failing {
 pub struct Cases {
     /// What all of them covered.
     pub coverage: Coverage,
+    /// How they ended.
+    pub ended: Ended,
+    /// Scenarios in which a search closed without a failure.
+    pub proved: Vec<String>,
     /// Their failures.
     pub failing: Vec<Failing>,
 }
@@ -92,18 +104,21 @@ impl Heat {
                 text: insn.text().replace('\t', " "),
                 source: guest.source_line(addr).map(|(file, line)| files.line(file, line)),
                 contexts: known.collect(),
+                ended: cases.ended.at(addr).collect(),
                 begins: begins.remove(&addr).unwrap_or_default(),
                 ends: ends.remove(&addr).unwrap_or_default(),
                 place,
             });
         }
         let source = lines.iter().any(|l| l.source.is_some());
-        (!lines.is_empty()).then(|| Self { scheme: scheme.name.clone(), lines, source })
+        let ended = !cases.ended.is_empty();
+        let proved = cases.proved.clone();
+        (!lines.is_empty()).then(|| Self { scheme: scheme.name.clone(), lines, source, ended, proved })
     }
 }
 
-/// The scheme's code: what its labels name, or else, where it has no prefix, all that execution
-/// stood at with NMIs blocked.
+/// The scheme's code: what its labels and its entry name, or else, where it has no prefix, all that
+/// execution stood at with NMIs blocked.
 fn own(guest: &Guest, scheme: &Scheme, coverage: &Coverage) -> Vec<u64> {
     if scheme.prefix.is_empty() {
         let blocked = |at: &u64| coverage.at(*at).any(|(kind, _)| kind.blocked);
@@ -111,7 +126,7 @@ fn own(guest: &Guest, scheme: &Scheme, coverage: &Coverage) -> Vec<u64> {
     }
     let mine = |at: &u64| {
         let symbol = guest.image.symbols.nearest_code(*at, &scheme.prefix);
-        symbol.is_some_and(|s| s.name.starts_with(&scheme.prefix))
+        symbol.is_some_and(|s| s.name.starts_with(&scheme.prefix) || Some(s.addr) == scheme.entry)
     };
     guest.code.iter().map(|d| d.insn.ip()).filter(mine).collect()
 }
@@ -121,8 +136,8 @@ fn context(kind: &Kind, stacks: &[&str]) -> String {
     let stack = kind.stack.and_then(|i| stacks.get(usize::from(i))).copied().unwrap_or("no");
     let gs = if kind.kernel_gs { "kernel" } else { "user" };
     let mask = if kind.blocked { "blocked" } else { "open" };
-    let pending = if kind.pending { ", one pending" } else { "" };
-    format!("CPL{}, {gs} GS, {stack} stack, NMIs {mask}{pending}", kind.cpl)
+    let pending = if kind.pending { ", pending" } else { "" };
+    format!("CPL{}, {gs} GS, {stack} stack, {mask}{pending}", kind.cpl)
 }
 
 /// Source files that were read, by lines.

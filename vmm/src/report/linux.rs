@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::format::{Look, Outcome, Report, Suite, Test};
-use super::html::{Cell, Mood, Page, Place, Tile, strip, table};
+use super::html::{Cell, Mood, Page, Place, Tile, folded, strip, table};
 use super::json::pretty;
 use super::paint::{Ink, paint};
 use crate::host_id::HostId;
@@ -83,7 +83,12 @@ impl Report for LinuxReport<'_> {
         }
         for sweep in &d.sweeps {
             let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, part(sweep.part), sweep.nmis);
-            parts.push(table(&title, &header, &sweep.rows.iter().map(cells).collect::<Vec<_>>()));
+            let defects = sweep.rows.iter().filter(|row| row.defect).count();
+            let about = format!(": {} cases, {defects} defects", sweep.rows.len());
+            let mut rows: Vec<&CaseRow> = sweep.rows.iter().collect();
+            rows.sort_by_key(|row| !row.defect); // what is wrong comes first
+            let rows: Vec<_> = rows.into_iter().map(cells).collect();
+            parts.push(folded(&title, &about, defects > 0, &header, &rows));
         }
         let bad = s.defects > 0 || s.disagreed > 0 || !d.complete;
         Some(Page {

@@ -43,7 +43,7 @@ pub use exploration::Exploration;
 pub use fold::{Fold, Level};
 pub use format::{Format, Kind, Look, Outcome, Report, Suite, Test};
 pub use formats::{FORMATS, format, names as format_names};
-pub use heat::{Cases, Failing, Heat};
+pub use heat::{Cases, Failing, Heat, SOURCES};
 pub use json::pretty as write_json;
 pub use linux::{LinuxCase, LinuxReport};
 pub use lists::{Boundary, BoundaryList, Masked, ScenarioList, SchemeList};

@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::Part;
 use crate::inject::coverage::Known;
+use crate::oracle::{VerdictKind, Word};
 use crate::report::heat::{Failing, Heat, Line};
 use crate::report::plain::plain;
 
@@ -21,6 +22,7 @@ struct Row {
     source: String,
     comment: String,
     badges: Vec<Badge>,
+    ended: Vec<Badge>,
     ends: Vec<(String, String)>,
     begins: Vec<(String, String)>,
 }
@@ -30,6 +32,8 @@ struct Row {
 struct Page {
     scheme: String,
     source: bool,
+    ended: bool,
+    columns: usize,
     summary: String,
     rows: Vec<Row>,
 }
@@ -47,10 +51,16 @@ pub fn heat(heat: &Heat) -> Part {
         count("open"),
         count("never")
     );
+    let proved = match &heat.proved[..] {
+        [] => String::new(),
+        some => format!(". Searches to closure found that all that arrives passes in: {}", some.join(", ")),
+    };
     Part::of(&Page {
         scheme: plain(&heat.scheme).into_owned(),
         source: heat.source,
-        summary,
+        ended: heat.ended,
+        columns: 4 + usize::from(heat.source) + usize::from(heat.ended),
+        summary: summary + &plain(&proved),
         rows: heat.lines.iter().map(row).collect(),
     })
 }
@@ -88,6 +98,14 @@ fn row(line: &Line) -> Row {
         };
         failing.iter().map(one).collect()
     };
+    let ended = |(verdict, cases): &(VerdictKind, u64)| {
+        let (class, sign) = match verdict.verdict {
+            Word::Pass => ("injected", "✓"),
+            Word::HostLimit => ("open", "!"),
+            Word::Violation | Word::Livelock | Word::Shutdown => ("failed", "✗"),
+        };
+        Badge { class, text: format!("{sign} {verdict} ×{cases}"), title: String::new() }
+    };
     let (source, comment) = line.source.clone().unwrap_or_default();
     Row {
         label: line.label.as_deref().map(|l| plain(l).into_owned()),
@@ -97,6 +115,7 @@ fn row(line: &Line) -> Row {
         source: plain(&source).into_owned(),
         comment,
         badges: kinds.into_iter().filter_map(badge).collect(),
+        ended: line.ended.iter().map(ended).collect(),
         ends: told(&line.ends),
         begins: told(&line.begins),
     }

@@ -5,7 +5,7 @@ mod bars;
 mod compare;
 mod heat;
 mod matrix;
-mod page;
+pub(super) mod page;
 mod story;
 mod strip;
 mod table;
@@ -22,7 +22,7 @@ pub use matrix::matrix;
 pub use page::{Mood, Page, Part, heading};
 pub use story::story;
 pub use strip::{Place, Tile, strip};
-pub use table::{Cell, table};
+pub use table::{Cell, folded, table};
 
 /// `--format html`.
 pub struct Html;
@@ -49,6 +49,7 @@ impl Format for Html {
         let Some(mut page) = report.page() else { return Ok(()) };
         super::plain::make_plain(&mut page.title);
         super::plain::make_plain(&mut page.lead);
+        page.facts.retain(|(_, value)| !value.is_empty());
         page.facts.iter_mut().for_each(|(_, value)| super::plain::make_plain(value));
         let shell = Shell {
             page: &page,

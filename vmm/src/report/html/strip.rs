@@ -9,7 +9,9 @@ const LEFT: usize = 150;
 const WIDTH: usize = 1000;
 const ROW: usize = 26;
 /// Room for the names of boundaries below.
-const FOOT: usize = 18;
+const FOOT: usize = 20;
+/// Between two names.
+const SPACE: f64 = 8.0;
 
 /// What a boundary came to, at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,12 @@ struct Label {
     y: usize,
 }
 
+/// Where the path comes to another symbol; nameless where there is no room for it.
+struct Mark {
+    x: String,
+    name: String,
+}
+
 #[derive(Template)]
 #[template(path = "strip.html")]
 struct Strip {
@@ -68,11 +76,37 @@ struct Strip {
     spoken: String,
     labels: Vec<Label>,
     rects: Vec<Rect>,
-    first: String,
+    marks: Vec<Mark>,
     last: String,
     left: usize,
     right: usize,
     height: usize,
+}
+
+/// How wide a text is drawn, roughly.
+fn wide(text: &str) -> f64 {
+    6.4 * text.chars().count() as f64
+}
+
+/// Marks for the columns at which the symbol changes; names end before `end`.
+fn marks(columns: &[&str], each: f64, end: f64) -> Vec<Mark> {
+    let symbol = |column: &str| column.split(['+', '#']).next().unwrap_or_default().to_owned();
+    let (mut free, mut before, mut out) = (0.0, String::new(), Vec::new());
+    for (i, column) in columns.iter().enumerate() {
+        let name = symbol(column);
+        if name == before {
+            continue;
+        }
+        before.clone_from(&name);
+        let x = LEFT as f64 + each * i as f64;
+        let fits = x >= free && x + wide(&name) <= end;
+        if fits {
+            free = x + wide(&name) + SPACE;
+        }
+        let name = if fits { plain(&name).into_owned() } else { String::new() };
+        out.push(Mark { x: format!("{x:.2}"), name });
+    }
+    out
 }
 
 /// The strip. Rows may have different boundaries: a column is a boundary of any of them, in the
@@ -104,14 +138,14 @@ pub fn strip(title: &str, rows: &[(String, Vec<Place>)]) -> Part {
         let (defects, allowed) = (count(places, Tile::Defect), count(places, Tile::Allowed));
         format!("{name}: {} boundaries, {defects} defects, {allowed} expected failures", places.len())
     });
-    let name = |column: Option<&&str>| plain(column.copied().unwrap_or_default()).into_owned();
+    let last = plain(columns.last().copied().unwrap_or_default()).into_owned();
     Part::of(&Strip {
         title: plain(title).into_owned(),
         spoken: plain(&spoken.collect::<Vec<_>>().join("; ")).into_owned(),
         labels: rows.iter().enumerate().map(|(i, (name, _))| Label { text: name.clone(), y: 20 + ROW * i }).collect(),
         rects,
-        first: name(columns.first()),
-        last: name(columns.last()),
+        marks: marks(&columns, each, LEFT as f64 + WIDTH as f64 - wide(&last) - SPACE),
+        last,
         left: LEFT,
         right: LEFT + WIDTH,
         height: 4 + ROW * rows.len() + FOOT,

@@ -42,6 +42,21 @@ struct Table<'a> {
     rows: &'a [Vec<Cell>],
 }
 
+#[derive(Template)]
+#[template(path = "folded.html")]
+struct Folded<'a> {
+    title: &'a str,
+    about: &'a str,
+    open: bool,
+    table: Part,
+}
+
+/// A long table that a click opens, with what it comes to beside its heading.
+pub fn folded(title: &str, about: &str, open: bool, header: &[&str], rows: &[Vec<Cell>]) -> Part {
+    let table = table("", header, rows);
+    Part::of(&Folded { title: &plain(title), about: &plain(about), open, table })
+}
+
 /// A table with a heading above it, unless that is empty.
 pub fn table(title: &str, header: &[&str], rows: &[Vec<Cell>]) -> Part {
     Part::of(&Table { title: &plain(title), header, rows })

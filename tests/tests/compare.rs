@@ -60,3 +60,15 @@ fn schemes_that_cannot_do_a_scenario_are_left_out_unless_they_are_named() {
     let schemes: Vec<_> = document["rows"].as_array().unwrap().iter().map(|r| r["scheme"].as_str().unwrap()).collect();
     assert!(schemes.contains(&"xen-flag") && schemes.contains(&"fred"), "{schemes:?}");
 }
+
+#[test]
+fn what_does_not_survive_has_failed_as_a_test() {
+    let args = ["--schemes", "naive,linus-2010", "--scenario", "vmalloc-fault", "--format", "ktap"];
+    let ktap = compare(&args).stdout;
+    assert!(ktap.contains("1..2") && ktap.contains("ok 1 naive / vmalloc-fault (native): points"), "{ktap}");
+    assert!(ktap.contains("# violation(I6) instead of pass") && ktap.contains("not ok 2 linus-2010 /"), "{ktap}");
+    assert!(ktap.lines().last().is_some_and(|l| l == "not ok 1 vmm compare"), "{ktap}");
+    let searched = ["compare", "--schemes", "naive", "--scenario", "quiet", "--max-states", "9", "--rounds", "0"];
+    let junit = vmm(&[&searched[..], &["--format", "junit"]].concat()).exits(0).stdout;
+    assert!(junit.contains("tests=\"2\" failures=\"0\" skipped=\"1\"") && junit.contains("its limit"), "{junit}");
+}

@@ -33,7 +33,8 @@ Examples:
   vmm compare --schemes naive,mainline,xen-flag,fred --scenario vmalloc-fault
   vmm compare --max-states 0 --rounds 0 --json          costs only, in seconds
 
-Exits 0 whatever the verdicts are: they are what is asked for.";
+Exits 0 whatever the verdicts are: they are what is asked for. In --format junit and ktap, what is
+no pass has failed.";
 
 /// `vmm compare`.
 #[derive(Debug, Args)]
@@ -61,7 +62,7 @@ pub struct Compare {
 
 /// Carries out `vmm compare`.
 pub fn run(args: &Compare, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
-    let outputs = args.output.outputs(Kind::SHOWS)?;
+    let outputs = args.output.outputs(Kind::JUDGES)?;
     let targets = targets(args, &guest.image.declared)?;
     let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
     let options = Options { max_states: args.max_states, rounds: args.rounds, knobs };

@@ -5,7 +5,7 @@ use std::io;
 
 use comfy_table::{CellAlignment, Table};
 
-use super::format::{Look, Report};
+use super::format::{Look, Outcome, Report, Suite, Test};
 use super::html::{Mood, Page};
 use super::json::pretty;
 use super::plain::plain;
@@ -20,6 +20,25 @@ impl Report for Comparison {
         pretty(self, to)
     }
 
+    fn suite(&self) -> Option<Suite> {
+        let kinds = |row: &Row| {
+            [("points", Some(row.points.clone())), ("search", row.search.clone())].map(|(kind, j)| {
+                j.map(|j| Test {
+                    class: row.scheme.clone(),
+                    name: format!("{} ({}): {kind}", row.scenario, row.mode),
+                    outcome: outcome(&j),
+                })
+            })
+        };
+        let mut tests: Vec<Test> = self.rows.iter().flat_map(kinds).flatten().collect();
+        if !self.complete {
+            let outcome = Outcome::Failed { message: "it was interrupted: rows are missing".into(), lines: vec![] };
+            tests.push(Test { class: "vmm".into(), name: "complete".into(), outcome });
+        }
+        let properties = vec![("host", self.host.to_string()), ("image", self.image.clone())];
+        Some(Suite { name: "vmm compare".into(), properties, tests })
+    }
+
     fn page(&self) -> Option<Page> {
         let carried = ("hypercalls", format!("by {}", self.transport));
         Some(Page {
@@ -29,6 +48,19 @@ impl Report for Comparison {
             facts: vec![("host", self.host.to_string()), ("image", self.image.clone()), carried],
             parts: super::html::compare(self),
         })
+    }
+}
+
+/// As a test that expects a pass: a comparison knows no other expectation.
+fn outcome(j: &Judged) -> Outcome {
+    match j.verdict.as_str() {
+        "pass" => Outcome::Passed,
+        "open" => Outcome::Skipped("the search came to its limit, and found nothing until then".into()),
+        "host-limit" => Outcome::Skipped("this host cannot show it (host-limit)".into()),
+        _ => Outcome::Failed {
+            message: format!("{} instead of pass", judged(j)),
+            lines: [&j.detail, &j.schedule].into_iter().flatten().cloned().collect(),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::html::Page;
+use super::html::page::Page;
 
 /// What a command has to say. Every format is made of this.
 pub trait Report {
@@ -96,8 +96,6 @@ pub struct Kind {
 impl Kind {
     /// A command that judges, and whose results can be looked at.
     pub const JUDGES: Kind = Kind { judges: true, page: true };
-    /// A command whose results can be looked at, and that expects nothing of them.
-    pub const SHOWS: Kind = Kind { judges: false, page: true };
     /// A command that measures or lists.
     pub const TELLS: Kind = Kind { judges: false, page: false };
 }

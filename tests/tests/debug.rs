@@ -189,3 +189,74 @@ fn what_cannot_be_debugged_is_said() {
     let at = taken.local_addr().unwrap().to_string();
     vmm(&["debug", "--scheme", "naive", "--scenario", "quiet", "--listen", &at]).exits(74).says(&["cannot listen on"]);
 }
+
+/// Latched NMI 2 comes at the iretq; the watchpoint on its frame's lowest word finds who wrote it.
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_case_on_a_real_kernel_goes_backwards_too() {
+    if !gdb_is_there() {
+        return;
+    }
+    let schedule = "nmi@user nmi@asm_exc_nmi+0x4";
+    let kernel = ["--kernel", env!("LINUX_TEST_KERNEL"), "--ram", "64", "--case-limit", "2000"];
+    // As replay lines have it.
+    let server = Server::start(&[&kernel[..], &["--gear", "jump", "--schedule", schedule, "--listen", "0"]].concat());
+    assert!(server.said.iter().any(|l| l.ends_with("the run comes to: pass")), "{:?}", server.said);
+    let text = server.gdb(&[
+        "monitor state",
+        "break *asm_exc_nmi",
+        "continue",
+        "print/x $rip == (long)&asm_exc_nmi",
+        "x/2i $pc",
+        "set $frame = $rsp",
+        "print/x *(long *)$frame",
+        "stepi",
+        "stepi",
+        "monitor state",
+        "reverse-stepi 2",
+        "print/x $rip == (long)&asm_exc_nmi",
+        "delete",
+        "continue",
+        "watch *(long *)$frame",
+        "reverse-continue",
+        "monitor last",
+        "monitor state",
+        "monitor line",
+        "monitor events",
+    ]);
+    let printed: Vec<&str> =
+        text.lines().filter_map(|l| l.strip_prefix('$')?.split_once(" = ")).map(|(_, v)| v).collect();
+    assert_eq!((printed[0], printed[2]), ("0x1", "0x1"), "a step back undoes a step:\n{text}");
+    assert!(text.contains("at user#1") && text.contains("<asm_exc_nmi>:"), "{text}");
+    assert!(text.contains("B, NMIs are blocked: yes") && text.contains("P, an NMI is pending: yes"), "{text}");
+    assert!(text.contains("NMIs that arrived: 2, and were delivered: 1"), "{text}");
+    assert!(text.contains("Hardware watchpoint 2: *(long *)$frame"), "{text}");
+    assert!(text.contains("vmm linux --kernel") && text.contains("an NMI is delivered at user"), "{text}");
+    assert!(text.contains("the run ends: pass"), "{text}");
+}
+
+/// A defect of a kernel that was broken on purpose, from the end back; and an NMI more.
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn an_nmi_arrives_where_a_real_kernel_stands() {
+    if !gdb_is_there() {
+        return;
+    }
+    let kernel = ["--kernel", env!("LINUX_TEST_KERNEL"), "--ram", "64", "--schedule", "nmi@user", "--listen", "0"];
+    let text = Server::start(&kernel).gdb(&[
+        "break *asm_exc_nmi",
+        "continue",
+        "monitor inject",
+        "monitor state",
+        "continue",
+        "monitor state",
+        "monitor line",
+        "reverse-continue",
+        "reverse-continue",
+        "monitor state",
+    ]);
+    assert!(text.contains("an NMI arrives (at asm_exc_nmi)"), "{text}");
+    assert!(text.contains("'nmi@user#1 nmi@asm_exc_nmi#1'"), "{text}");
+    assert!(text.contains("NMIs that arrived: 2, and were delivered: 2"), "the second is delivered:\n{text}");
+    assert!(text.contains("move 0 of ") && text.contains("No more reverse-execution history"), "{text}");
+}

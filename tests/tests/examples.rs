@@ -69,6 +69,11 @@ fn entry_only_is_tested_in_the_built_in_kernel() {
     let entry = ["--entry", object.to_str().unwrap()];
     assert!(vmm(&["list", "schemes", entry[0], entry[1]]).exits(0).stdout.contains("mine"));
     assert!(explore(&entry, "mine", "quiet").exits(0).stdout.contains("pass, closed"));
+    // The page has the source's lines, in the sandbox, too.
+    let page = dir.join("page.html");
+    explore(&[&entry[..], &["--html", page.to_str().unwrap()]].concat(), "mine", "quiet").exits(0);
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("/* a fault in the body changes it */"), "{html}");
     assert!(explore(&entry, "mine", "short-vmalloc-fault").exits(1).stdout.contains("violation(I5"));
 }
 

@@ -165,3 +165,52 @@ fn wait_for(file: &Path) -> bool {
         fs::metadata(file).is_ok_and(|m| m.len() > 0)
     })
 }
+
+/// Whether each thread of a process is confined; `None` where it has ended meanwhile.
+fn confined(pid: u32) -> Option<bool> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let statuses: Vec<String> =
+        tasks.flatten().filter_map(|t| fs::read_to_string(t.path().join("status")).ok()).collect();
+    let is = |status: &String| status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n");
+    (!statuses.is_empty()).then(|| statuses.iter().all(is))
+}
+
+#[test]
+fn a_debugged_run_is_confined_while_it_waits_for_gdb() {
+    let mut command = command();
+    command.args(["debug", "--scheme", "naive", "--scenario", "quiet", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting for gdb") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut said, &mut line).unwrap() > 0, "it ended before it waited");
+    }
+    let seen = confined(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(seen, Some(true));
+}
+
+/// A process that has a vCPU runs guests.
+fn has_vcpu(pid: u32) -> bool {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    links.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to.to_string_lossy().contains("kvm-vcpu"))
+}
+
+#[test]
+fn what_measures_the_model_is_confined_before_it_has_a_vcpu() {
+    let mut command = command();
+    command.args(["probe", "--model", "--cases", "20", "--json"]);
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let (mut seen, mut bare) = (0, 0);
+    while child.try_wait().unwrap().is_none() {
+        match confined(child.id()).filter(|_| has_vcpu(child.id())) {
+            Some(true) => seen += 1,
+            Some(false) => bare += 1,
+            None => {}
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(seen > 0 && bare == 0, "{seen} times confined, {bare} times not");
+}

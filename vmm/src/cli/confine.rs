@@ -14,6 +14,7 @@ use super::opened::{Opened, call_ns};
 use super::output::OutputArgs;
 use crate::kernels::cache::{kernel_cache, machine_cache};
 use crate::kvm::Host;
+use crate::report::SOURCES;
 use crate::sandbox::{self, Calls, Files};
 
 /// Opens what a command needs, and confines the process to that.
@@ -41,6 +42,25 @@ pub fn confine(cli: &Cli) -> Result<Opened, Failure> {
     sandbox::enter(&needs.files, needs.calls)?;
     let after = call_ns(host.as_ref());
     Ok(Opened { bare, host, files: Some(needs.files), call_ns: (before, after) })
+}
+
+/// Most source files beside an image that can be read.
+const MOST_SOURCES: usize = 256;
+
+/// The source files in an image's folder, which its DWARF may name: a page shows their lines beside
+/// the code. A link may lead anywhere, and is none.
+fn sources_beside(image: &Path) -> Vec<PathBuf> {
+    let folder = image.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_source = |path: &PathBuf| {
+        let named = path.extension().and_then(|e| e.to_str()).is_some_and(|e| SOURCES.contains(&e));
+        named && path.symlink_metadata().is_ok_and(|m| m.is_file())
+    };
+    let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map(|all| all.flatten().map(|entry| entry.path()).filter(is_source).collect())
+        .unwrap_or_default();
+    all.sort();
+    all.truncate(MOST_SOURCES);
+    all
 }
 
 /// Whether a command runs guests.
@@ -78,6 +98,9 @@ impl Needs {
             Command::Run(args) => needs.guest(&args.guest).output(&args.how.output),
             Command::Replay(args) => needs.guest(&args.guest).output(&args.how.output),
             Command::Explain(args) => needs.guest(&args.guest).output(&args.output),
+            Command::Debug(args) if args.is_kernel() => {
+                needs.on(Kvm::Measured).kernel(&args.kernel).listens(args.socket())
+            }
             Command::Debug(args) => needs.guest(&args.guest).listens(args.socket()),
             Command::Campaign(args) => {
                 needs.guest(&args.guest).output(&args.output).reads([&args.file]).folder(args.out.as_ref())
@@ -93,6 +116,7 @@ impl Needs {
             Command::Agree(args) => needs.output(&args.output).reads(&args.files),
             Command::Probe(args) if !args.rows.is_empty() => needs.on(Kvm::Bare),
             Command::Probe(args) if !args.compare.is_empty() => needs.output(&args.output).reads(&args.compare),
+            Command::Probe(args) if args.model => needs.on(Kvm::Measured).output(&args.output),
             Command::Probe(_) | Command::Doctor(_) => return None,
             Command::Init(_) | Command::Completions(_) | Command::Man(_) => return None,
             Command::Linux(args) if args.command.is_some() => needs.folder(Some(&machine_cache())),
@@ -140,7 +164,8 @@ impl Needs {
     }
 
     fn image(&mut self, image: &ImageArgs) -> &mut Self {
-        self.reads(&image.guest).reads(&image.entry)
+        let files = [&image.guest, &image.entry].into_iter().flatten();
+        self.reads(files.clone().flat_map(|file| sources_beside(file))).reads(files)
     }
 
     fn guest(&mut self, guest: &GuestArgs) -> &mut Self {

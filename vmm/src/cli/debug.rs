@@ -2,19 +2,22 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
+use super::linux::{KernelArgs, Plan};
 use super::opened::Opened;
 use super::out::say;
 use super::run::bare;
 use super::values;
-use crate::debug::{Address, Listener, Recording};
+use crate::debug::{Address, KernelRun, Listener, Recording, Run};
 use crate::image::target::Target;
 use crate::image::{Guest, Mode, Names};
-use crate::inject::{Replay, Schedule, Session};
+use crate::inject::{Gear, Replay, Schedule, Session};
 use crate::machine::Knobs;
 use crate::machine::hv_bug::HvBug;
 use crate::report::plain;
@@ -23,11 +26,11 @@ use crate::report::plain;
 #[derive(Debug, Args)]
 pub struct Debug {
     /// The line, as a failure printed it; or else --scheme, --scenario and --schedule
-    #[arg(value_name = "LINE", required_unless_present_all = ["scheme", "scenario"])]
-    #[arg(conflicts_with_all = ["scheme", "scenario", "schedule", "mode", "faulting_iret", "hv_bug"])]
+    #[arg(value_name = "LINE", required_unless_present_any = ["scheme", "kernel", "from"])]
+    #[arg(conflicts_with_all = ["scheme", "scenario", "schedule", "mode", "faulting_iret", "hv_bug", "kernel", "from"])]
     line: Vec<String>,
     /// The scheme (see `vmm list schemes`)
-    #[arg(long, value_name = "S", requires = "scenario")]
+    #[arg(long, value_name = "S", requires = "scenario", conflicts_with_all = ["kernel", "from"])]
     scheme: Option<String>,
     /// The scenario (see `vmm list scenarios`)
     #[arg(long, value_name = "C", requires = "scheme")]
@@ -47,12 +50,26 @@ pub struct Debug {
     /// Where gdb connects to: PORT or HOST:PORT (0: any free port), or unix:PATH
     #[arg(long, value_name = "WHERE", default_value = "127.0.0.1:1234")]
     listen: Address,
+    /// With --kernel or --from: CPU time that the case may take before it is a livelock
+    #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
+    case_limit: u64,
+    /// With --kernel or --from: taken, as replay lines have it; a debugged case is stepped
+    #[arg(long, value_name = "GEAR", hide = true, value_parser = values::one_gear())]
+    gear: Option<Gear>,
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
+    /// A kernel in the guest's place.
+    #[command(flatten)]
+    pub kernel: KernelArgs,
 }
 
 impl Debug {
+    /// Whether it is about a real kernel.
+    pub fn is_kernel(&self) -> bool {
+        self.kernel.kernel.is_some() || self.kernel.from.is_some()
+    }
+
     /// The folder of the socket that it makes, where it makes one.
     pub fn socket(&self) -> Option<PathBuf> {
         match &self.listen {
@@ -89,13 +106,29 @@ pub fn debug(args: &Debug, guest: &Arc<Guest>, opened: Opened) -> Result<Ending,
     let knobs = Knobs { transport: args.guest.transport, ..line.knobs };
     let host = opened.host()?;
     let session = Session::new(&host, guest, &target.scheme, &target.scenario, knobs)?;
-    let listener = Listener::new(&args.listen)?;
-    let run = Recording::new(session, schedule)?;
-    say(format_args!("{} moves; the run comes to: {}", run.end(), run.verdict()));
+    serve(&args.listen, || Ok(Box::new(Recording::new(session, schedule, line)?)))
+}
+
+/// Carries out the command for a real kernel.
+pub fn kernel(args: &Debug, opened: Opened) -> Result<Ending, Failure> {
+    let plan =
+        Plan { sites: Vec::new(), schedule: Some(args.schedule.clone()), mutations: vec![args.kernel.mutate.clone()] };
+    let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
+    booted.lab.set_limit(Duration::from_millis(args.case_limit));
+    let events = booted.lab.schedule(&args.schedule)?.0;
+    let line = |schedule: &str| args.kernel.replay(&args.kernel.mutate, Gear::Step, args.case_limit, schedule);
+    serve(&args.listen, || Ok(Box::new(KernelRun::new(&mut booted.lab, events, line)?)))
+}
+
+/// Records a run, once its address is known to be free, and shows it to gdb.
+fn serve<'a>(at: &Address, run: impl FnOnce() -> Result<Box<dyn Run + 'a>, Failure>) -> Result<Ending, Failure> {
+    let listener = Listener::new(at)?;
+    let run = run()?;
+    say(format_args!("{} moves; the run comes to: {}", run.log().end(), plain(&run.verdict().to_string())));
     if let Some(missed) = run.missed() {
         say(missed);
     }
     say(format_args!("waiting for gdb: gdb -ex 'target remote {}'", listener.address()));
-    listener.serve(run, line, |text| plain(text).into_owned())?;
+    listener.serve(run, |text| plain(text).into_owned())?;
     Ok(Ending::Expected)
 }

@@ -142,7 +142,8 @@ impl Ending {
 fn debug_code(e: &crate::debug::Error) -> u8 {
     match e {
         crate::debug::Error::Machine(e) => machine_code(e),
-        crate::debug::Error::Diverged { .. } => 65,
+        crate::debug::Error::Lab(_) | crate::debug::Error::Diverged { .. } => 65,
+        crate::debug::Error::Spent => 70,
         crate::debug::Error::Listen { .. } | crate::debug::Error::Connection(_) => 74,
     }
 }
@@ -190,6 +191,7 @@ impl From<crate::debug::Error> for Failure {
     fn from(e: crate::debug::Error) -> Self {
         match e {
             crate::debug::Error::Machine(e) => e.into(),
+            crate::debug::Error::Lab(e) => e.into(),
             e => Failure::Debug(e),
         }
     }

@@ -107,6 +107,7 @@ NMIs, what happens next or happened last, and NMIs that arrive where the run sta
 Examples:
   vmm debug 'naive/vmalloc-fault/native@0123456789abcdef nmi@work.fill#1 nmi@exit_iret#1'
   vmm debug --scheme naive --scenario quiet --schedule nmi@work.fill --listen unix:/tmp/nmi
+  vmm debug --kernel vmlinux --schedule 'nmi@user nmi@asm_exc_nmi+0x4'
   gdb -ex 'target remote 127.0.0.1:1234'                in another terminal
   (gdb) continue                                        to the failing end
   (gdb) watch *(long *)$rsp

@@ -96,6 +96,7 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
         Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, opened, out),
         Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, opened, out),
         Command::Necessity(args) => necessity::run(args, &load(&args.guest.image)?, opened, out),
+        Command::Debug(args) if args.is_kernel() => debug::kernel(args, opened),
         Command::Debug(args) => debug::debug(args, &load(&args.guest.image)?, opened),
         Command::Merge(args) => campaign::merge(args, out),
         Command::Report(args) => campaign::report(args, out),

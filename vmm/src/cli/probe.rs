@@ -44,7 +44,7 @@ pub struct Args {
     /// Run every form of instruction that the model of the CPU knows, in random machines, by the
     /// model and on this KVM, and list where they differ
     #[arg(long, conflicts_with_all = ["risky", "compare", "rows"])]
-    model: bool,
+    pub model: bool,
     /// With --model: machines for each form, at each CPL
     #[arg(long, value_name = "N", default_value = "40", requires = "model")]
     cases: u32,

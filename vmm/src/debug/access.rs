@@ -7,6 +7,7 @@
 
 use iced_x86::{InstructionInfoFactory, OpAccess, Register};
 
+use crate::cpu::{Regs, Sregs};
 use crate::image::Decoded;
 use crate::machine::paging::translate;
 use crate::machine::{Machine, register};
@@ -50,30 +51,11 @@ impl Witness {
     pub fn ahead(&mut self, machine: &Machine) -> Ahead {
         let mut out = Vec::new();
         if let Some(next) = machine.next_instruction() {
-            self.operands(machine, &next, &mut out);
+            let state = machine.state();
+            let place = |addr, len| physical(machine, addr, len);
+            operands(&mut self.info, &next, (&state.regs, &state.sregs), place, &mut out);
         }
         Ahead(out)
-    }
-
-    fn operands(&mut self, machine: &Machine, next: &Decoded, out: &mut Vec<Access>) {
-        let state = machine.state();
-        let base = |reg: Register| match reg {
-            Register::FS => Some(state.sregs.fs.base),
-            Register::GS => Some(state.sregs.gs.base),
-            reg if reg.is_segment_register() => Some(0),
-            Register::RIP => Some(state.regs.rip),
-            reg => register(&state.regs, reg),
-        };
-        for used in self.info.info(&next.insn).used_memory() {
-            let (writes, reads) = match used.access() {
-                OpAccess::Read | OpAccess::CondRead => (false, true),
-                OpAccess::Write | OpAccess::CondWrite => (true, false),
-                OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
-                OpAccess::None | OpAccess::NoMemAccess => continue,
-            };
-            let Some(vaddr) = used.virtual_address(0, |reg, _, _| base(reg)) else { continue };
-            push(machine, vaddr, used.memory_size().size() as u64, (writes, reads), out);
-        }
     }
 
     /// The move `by` was made: adds what it accessed to `log`. `ahead` is `None` for a move that
@@ -102,9 +84,8 @@ impl Witness {
 
     /// An NMI's or exception's frame lies at `rsp` since the move `by`, whatever was there.
     pub fn pushed(&self, machine: &Machine, by: usize, rsp: u64, words: u64, log: &mut Vec<Access>) {
-        let begin = log.len();
-        push(machine, rsp, 8 * words, (true, false), log);
-        log[begin..].iter_mut().for_each(|access| access.by = by);
+        let places = physical(machine, rsp, 8 * words);
+        log.extend(places.into_iter().map(|(addr, len)| Access { by, addr, len, writes: true, reads: false }));
     }
 }
 
@@ -116,23 +97,50 @@ fn differing(old: &[u8], new: &[u8]) -> (u64, u64) {
     (from as u64, to as u64)
 }
 
-/// Splits what lies at `vaddr` by pages, and adds it by its physical address.
-fn push(machine: &Machine, vaddr: u64, len: u64, (writes, reads): (bool, bool), out: &mut Vec<Access>) {
-    physical(machine, vaddr, len).for_each(|(addr, len)| out.push(Access { by: 0, addr, len, writes, reads }));
+/// Adds what an instruction's operands name, in the state before it is executed; `physical` says
+/// where bytes lie in physical memory.
+pub fn operands(
+    info: &mut InstructionInfoFactory,
+    next: &Decoded,
+    (regs, sregs): (&Regs, &Sregs),
+    physical: impl Fn(u64, u64) -> Vec<(u64, u32)>,
+    out: &mut Vec<Access>,
+) {
+    let base = |reg: Register| match reg {
+        Register::FS => Some(sregs.fs.base),
+        Register::GS => Some(sregs.gs.base),
+        reg if reg.is_segment_register() => Some(0),
+        Register::RIP => Some(regs.rip),
+        reg => register(regs, reg),
+    };
+    for used in info.info(&next.insn).used_memory() {
+        let (writes, reads) = match used.access() {
+            OpAccess::Read | OpAccess::CondRead => (false, true),
+            OpAccess::Write | OpAccess::CondWrite => (true, false),
+            OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+            OpAccess::None | OpAccess::NoMemAccess => continue,
+        };
+        let Some(vaddr) = used.virtual_address(0, |reg, _, _| base(reg)) else { continue };
+        let places = physical(vaddr, used.memory_size().size() as u64);
+        out.extend(places.into_iter().map(|(addr, len)| Access { by: 0, addr, len, writes, reads }));
+    }
 }
 
 /// Where the bytes at `vaddr` lie now in physical memory: one piece for each page that is mapped.
-pub fn physical(machine: &Machine, vaddr: u64, len: u64) -> impl Iterator<Item = (u64, u32)> + '_ {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        (done < len).then(|| {
-            let at = vaddr.wrapping_add(done);
-            let piece = (4096 - at % 4096).min(len - done);
-            done += piece;
-            translate(machine.memory().0, machine.state().sregs.cr3, at).map(|paddr| (paddr, piece as u32))
-        })
-    })
-    .flatten()
+pub fn physical(machine: &Machine, vaddr: u64, len: u64) -> Vec<(u64, u32)> {
+    pieces(vaddr, len, |at| translate(machine.memory().0, machine.state().sregs.cr3, at))
+}
+
+/// Splits what lies at `addr` by pages, and asks for each piece where it lies.
+pub fn pieces(addr: u64, len: u64, translate: impl Fn(u64) -> Option<u64>) -> Vec<(u64, u32)> {
+    let (mut done, mut out) = (0, Vec::new());
+    while done < len {
+        let at = addr.wrapping_add(done);
+        let piece = (4096 - at % 4096).min(len - done);
+        done += piece;
+        out.extend(translate(at).map(|paddr| (paddr, piece as u32)));
+    }
+    out
 }
 
 fn page_of(machine: &Machine, page: u64) -> &[u8] {

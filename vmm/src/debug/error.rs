@@ -1,5 +1,6 @@
 //! What can go wrong while a run is debugged.
 
+use crate::kernels::LabError;
 use crate::machine;
 
 /// Why a run cannot be debugged any further.
@@ -8,6 +9,12 @@ pub enum Error {
     /// The machine failed, or this KVM did.
     #[error(transparent)]
     Machine(#[from] machine::Error),
+    /// The machine with the kernel failed.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// It could not begin anew after it failed.
+    #[error("the run has failed before, and cannot go on")]
+    Spent,
     /// The run was not the same when it was executed again.
     #[error(
         "the run is not the same twice: after move {after} it was at {was}, and now it is at {is}. Code that reads \

@@ -22,7 +22,7 @@ fn copy(from: &[u8], offset: u64, count: usize, buf: &mut [u8]) -> usize {
     n
 }
 
-impl ExecFile for Debugged {
+impl ExecFile for Debugged<'_> {
     fn get_exec_file(
         &self,
         _: Option<gdbstub::common::Pid>,
@@ -34,7 +34,7 @@ impl ExecFile for Debugged {
     }
 }
 
-impl HostIo for Debugged {
+impl HostIo for Debugged<'_> {
     fn support_open(&mut self) -> Option<HostIoOpenOps<'_, Self>> {
         Some(self)
     }
@@ -52,19 +52,19 @@ impl HostIo for Debugged {
     }
 }
 
-impl HostIoOpen for Debugged {
+impl HostIoOpen for Debugged<'_> {
     fn open(&mut self, filename: &[u8], _: HostIoOpenFlags, _: HostIoOpenMode) -> HostIoResult<u32, Self> {
         if filename == NAME { Ok(HANDLE) } else { Err(HostIoError::Errno(HostIoErrno::ENOENT)) }
     }
 }
 
-impl HostIoClose for Debugged {
+impl HostIoClose for Debugged<'_> {
     fn close(&mut self, _: u32) -> HostIoResult<(), Self> {
         Ok(())
     }
 }
 
-impl HostIoPread for Debugged {
+impl HostIoPread for Debugged<'_> {
     fn pread(&mut self, fd: u32, count: usize, offset: u64, buf: &mut [u8]) -> HostIoResult<usize, Self> {
         if fd != HANDLE {
             return Err(HostIoError::Errno(HostIoErrno::EBADF));
@@ -73,7 +73,7 @@ impl HostIoPread for Debugged {
     }
 }
 
-impl HostIoFstat for Debugged {
+impl HostIoFstat for Debugged<'_> {
     fn fstat(&mut self, fd: u32) -> HostIoResult<HostIoStat, Self> {
         if fd != HANDLE {
             return Err(HostIoError::Errno(HostIoErrno::EBADF));

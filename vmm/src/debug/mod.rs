@@ -9,12 +9,17 @@ mod access;
 mod error;
 mod event;
 mod file;
+mod kernel;
 mod monitor;
 mod recording;
+mod run;
 mod search;
 mod server;
+mod symbols;
 mod target;
 
 pub use error::Error;
+pub use kernel::KernelRun;
 pub use recording::Recording;
+pub use run::Run;
 pub use server::{Address, Listener};

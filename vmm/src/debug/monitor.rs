@@ -6,7 +6,6 @@ use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd};
 
 use super::Error;
 use super::target::Debugged;
-use crate::image::vectors::vector_name;
 use crate::inject::Kind;
 
 const HELP: &str = "\
@@ -19,7 +18,7 @@ monitor line           the line that replays the run as it is now
 monitor registers      what gdb does not show: GS, CR2, CR3, segments
 ";
 
-impl MonitorCmd for Debugged {
+impl MonitorCmd for Debugged<'_> {
     fn handle_monitor_cmd(&mut self, cmd: &[u8], mut out: ConsoleOutput<'_>) -> Result<(), Error> {
         let text = String::from_utf8_lossy(cmd);
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -30,7 +29,7 @@ impl MonitorCmd for Debugged {
             ["events"] => self.events(),
             ["inject"] => self.inject("nmi")?,
             ["inject", what] => self.inject(what)?,
-            ["line"] => format!("vmm replay '{}'\n", self.replay()),
+            ["line"] => self.run.again() + "\n",
             ["registers"] => self.registers(),
             [] | ["help"] => HELP.to_owned(),
             _ => format!("unknown command {text:?}; there are:\n{HELP}"),
@@ -42,33 +41,14 @@ impl MonitorCmd for Debugged {
     }
 }
 
-impl Debugged {
-    fn show(&self, addr: u64) -> String {
-        self.run.session().rules().names().show(addr)
-    }
-
-    fn replay(&self) -> crate::inject::Replay {
-        let names = self.run.session().rules().names();
-        crate::inject::Replay { schedule: self.run.schedule().show(names), ..self.line.clone() }
-    }
-
+impl Debugged<'_> {
     fn state(&self) -> String {
-        let (run, m) = (&self.run, self.run.machine());
-        let ghost = &run.session().oracle().ghost;
-        let at = run.boundary();
-        let yes = |on: bool| if on { "yes" } else { "no" };
-        let mut out = format!("move {} of {}, at {}#{}\n", run.now(), run.end(), self.show(at.addr), at.n);
-        let _ = writeln!(out, "B, NMIs are blocked: {}", yes(m.blocked()));
-        let _ = writeln!(out, "P, an NMI is pending: {}", yes(m.pending()));
-        let _ = writeln!(out, "in a one-instruction shadow: {}", yes(m.in_shadow()));
-        let _ = writeln!(out, "depth, NMIs delivered and not returned from: {}", ghost.frames.nmis());
-        let _ = writeln!(out, "bodies under way: {}", ghost.bodies);
-        let _ = writeln!(out, "owed, an NMI arrived that no body has answered yet: {}", yes(ghost.owed));
-        for frame in ghost.frames.live() {
-            let (w, what) = (&frame.words, vector_name(frame.vector));
-            let (rip, rsp) = (self.show(w.rip), w.rsp);
-            let _ = writeln!(out, "live frame of {what} at {:#x}: back to {rip}, RSP {rsp:#x}", frame.addr);
-        }
+        let (run, log) = (&self.run, self.run.log());
+        let at = log.boundary();
+        let blocked = if run.vcpu().events.nmi.masked != 0 { "yes" } else { "no" };
+        let mut out = format!("move {} of {}, at {}#{}\n", log.now, log.end(), run.show(at.addr), at.n);
+        let _ = writeln!(out, "B, NMIs are blocked: {blocked}");
+        out += &run.nmis();
         let _ = writeln!(out, "the run comes to: {}", run.verdict());
         if let Some(missed) = run.missed() {
             let _ = writeln!(out, "but {missed}");
@@ -77,8 +57,8 @@ impl Debugged {
     }
 
     fn next(&mut self) -> String {
-        let now = self.run.now();
-        match self.run.events().iter().find(|e| e.after > now) {
+        let now = self.run.log().now;
+        match self.run.log().events.iter().find(|e| e.after > now) {
             Some(event) => {
                 self.stops.goal = Some(event.after);
                 format!("move {}: {}\n`continue` stops there\n", event.after, event.text)
@@ -88,8 +68,8 @@ impl Debugged {
     }
 
     fn last(&mut self) -> String {
-        let now = self.run.now();
-        match self.run.events().iter().rev().find(|e| e.after < now) {
+        let now = self.run.log().now;
+        match self.run.log().events.iter().rev().find(|e| e.after < now) {
             Some(event) => {
                 self.stops.goal = Some(event.after);
                 format!("move {}: {}\n`reverse-continue` stops there\n", event.after, event.text)
@@ -100,8 +80,8 @@ impl Debugged {
 
     fn events(&self) -> String {
         let mut out = String::new();
-        for event in self.run.events() {
-            let here = if event.after == self.run.now() { '>' } else { ' ' };
+        for event in &self.run.log().events {
+            let here = if event.after == self.run.log().now { '>' } else { ' ' };
             let _ = writeln!(out, "{here}{:>7} {}", event.after, event.text);
         }
         out
@@ -122,7 +102,7 @@ impl Debugged {
     }
 
     fn registers(&self) -> String {
-        let state = self.run.machine().state();
+        let state = self.run.vcpu();
         let s = &state.sregs;
         let mut out =
             format!("cr0 {:#x}  cr2 {:#x}  cr3 {:#x}  cr4 {:#x}  cr8 {:#x}\n", s.cr0, s.cr2, s.cr3, s.cr4, s.cr8);

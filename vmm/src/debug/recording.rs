@@ -1,10 +1,15 @@
 //! One run of a schedule, recorded, and a session that can be put at any of its moves.
 
+use std::fmt::Write;
+
 use super::Error;
-use super::access::{Access, Witness};
-use super::event::{Before, Event, arrival};
-use crate::image::vectors::has_error_code;
-use crate::inject::{At, Course, Event as Arrival, Kind, Rounds, Saved, Schedule, Session};
+use super::access::{Witness, physical};
+use super::event::{Before, arrival};
+use super::run::{Log, Run};
+use crate::cpu::Lazy;
+use crate::image::vectors::{has_error_code, vector_name};
+use crate::inject::{Course, Event as Arrival, Kind, Replay, Rounds, Saved, Schedule, Session};
+use crate::kvm::VcpuState;
 use crate::machine::{Machine, Raise};
 use crate::oracle::Verdict;
 
@@ -22,20 +27,15 @@ struct Checkpoint {
     hash: u128,
 }
 
-/// A run from *ready* to its verdict. A *move* is one instruction, or the delivery of an NMI; a
-/// *moment* is the boundary after so many moves, with all that arrives there arrived.
+/// A run of the lab's guest, from *ready* to its verdict.
 pub struct Recording {
     session: Session,
+    /// What is run, but for the schedule.
+    line: Replay,
     schedule: Schedule,
-    /// RIP at each moment.
-    places: Vec<u64>,
-    /// What was accessed, by ascending move.
-    accesses: Vec<Access>,
-    /// What happened, by ascending moment.
-    events: Vec<Event>,
+    log: Log,
     checkpoints: Vec<Checkpoint>,
     every: usize,
-    now: usize,
     course: Course,
     verdict: Verdict,
     /// Why the verdict is not that of the schedule: an event never came.
@@ -44,23 +44,21 @@ pub struct Recording {
 
 impl Recording {
     /// Runs `schedule` to its end, and goes back to *ready*.
-    pub fn new(session: Session, schedule: Schedule) -> Result<Self, Error> {
+    pub fn new(session: Session, schedule: Schedule, line: Replay) -> Result<Self, Error> {
         let course = Course::new(&schedule);
         let mut new = Self {
             session,
+            line,
             schedule,
-            places: Vec::new(),
-            accesses: Vec::new(),
-            events: Vec::new(),
+            log: Log::default(),
             checkpoints: Vec::new(),
             every: EVERY,
-            now: 0,
             course,
             verdict: Verdict::Pass,
             missed: None,
         };
         new.session.reset();
-        new.places.push(new.session.machine().rip());
+        new.log.places.push(new.session.machine().rip());
         new.keep();
         new.arrivals();
         new.record()?;
@@ -68,60 +66,8 @@ impl Recording {
         Ok(new)
     }
 
-    /// The session, which stands at the present moment.
-    pub fn session(&self) -> &Session {
-        &self.session
-    }
-
-    /// The machine.
-    pub fn machine(&self) -> &Machine {
+    fn machine(&self) -> &Machine {
         self.session.machine()
-    }
-
-    /// Moves since *ready*.
-    pub fn now(&self) -> usize {
-        self.now
-    }
-
-    /// The last moment: that of the verdict.
-    pub fn end(&self) -> usize {
-        self.places.len() - 1
-    }
-
-    /// RIP at each moment.
-    pub(super) fn places(&self) -> &[u64] {
-        &self.places
-    }
-
-    /// What each move accessed, by ascending move.
-    pub(super) fn accesses(&self) -> &[Access] {
-        &self.accesses
-    }
-
-    /// What happened, by ascending moment.
-    pub fn events(&self) -> &[Event] {
-        &self.events
-    }
-
-    /// What the run comes to.
-    pub fn verdict(&self) -> &Verdict {
-        &self.verdict
-    }
-
-    /// The event of the schedule that the run ended without, in words.
-    pub fn missed(&self) -> Option<&str> {
-        self.missed.as_deref()
-    }
-
-    /// What arrives, with what was added to it.
-    pub fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
-    /// The present boundary, as schedules name it.
-    pub fn boundary(&self) -> At {
-        let addr = self.places[self.now];
-        At { addr, n: self.places[..=self.now].iter().filter(|at| **at == addr).count() as u32 }
     }
 
     /// Keeps the state at hand, in which nothing has arrived at this boundary yet. A pending NMI
@@ -131,7 +77,7 @@ impl Recording {
             return;
         }
         let (saved, hash) = (self.session.saved(), self.session.state_hash());
-        self.checkpoints.push(Checkpoint { at: self.places.len() - 1, saved, hash });
+        self.checkpoints.push(Checkpoint { at: self.log.end(), saved, hash });
         if self.checkpoints.len() > MOST {
             self.every *= 2;
             let mut even = false;
@@ -152,10 +98,6 @@ impl Recording {
         told
     }
 
-    fn tell(&mut self, after: usize, texts: impl IntoIterator<Item = String>) {
-        self.events.extend(texts.into_iter().map(|text| Event { after, text }));
-    }
-
     /// Makes one move. Returns whether it was an instruction.
     fn advance(&mut self) -> Result<bool, Error> {
         let delivers = self.session.deliverable();
@@ -172,29 +114,29 @@ impl Recording {
             if waiting.contains(&self.session.machine().rip()) {
                 rounds.awaits();
             }
-            let by = self.places.len() - 1;
+            let by = self.log.end();
             let before = Before::of(&self.session);
             let ahead = witness.ahead(self.session.machine());
             let is_instruction = self.advance()?;
             self.session.watch_rounds(&mut rounds)?;
             let m = self.session.machine();
-            self.places.push(m.rip());
+            self.log.places.push(m.rip());
             let raised = self.raised(is_instruction, &before);
             let m = self.session.machine();
             match raised {
                 // The instruction did not complete.
-                Some(_) => witness.moved(m, by, None, &mut self.accesses),
-                None => witness.moved(m, by, Some(ahead).filter(|_| is_instruction), &mut self.accesses),
+                Some(_) => witness.moved(m, by, None, &mut self.log.accesses),
+                None => witness.moved(m, by, Some(ahead).filter(|_| is_instruction), &mut self.log.accesses),
             }
             if raised.is_some() || !is_instruction {
                 let words = 5 + u64::from(raised.is_some_and(has_error_code));
-                witness.pushed(m, by, m.state().regs.rsp, words, &mut self.accesses);
+                witness.pushed(m, by, m.state().regs.rsp, words, &mut self.log.accesses);
             }
             let told = match is_instruction {
                 true => before.instruction(&self.session, raised),
                 false => vec![before.delivery(&self.session)],
             };
-            self.tell(by + 1, told);
+            self.log.tell(by + 1, told);
             if let Some(verdict) = self.session.take_verdict() {
                 break verdict;
             }
@@ -206,10 +148,10 @@ impl Recording {
                 rounds.begin_anew();
                 waiting = self.course.to_come();
             }
-            self.tell(by + 1, told);
+            self.log.tell(by + 1, told);
         };
-        self.now = self.end();
-        self.tell(self.now, [format!("the run ends: {verdict}")]);
+        self.log.now = self.log.end();
+        self.log.tell(self.log.now, [format!("the run ends: {verdict}")]);
         let missed = self.course.missed().filter(|_| verdict.is_pass());
         let names = self.session.rules().names();
         self.missed =
@@ -224,63 +166,116 @@ impl Recording {
         let vector = m.idt().vector_of(m.rip()).filter(|v| *v != 2)?;
         (is_instruction && !before.returned_to(&self.session)).then_some(vector)
     }
+}
 
-    /// Puts the session at a moment, by the checkpoint before it where it is not ahead.
-    pub fn go(&mut self, to: usize) -> Result<(), Error> {
-        let to = to.min(self.end());
+impl Run for Recording {
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    fn missed(&self) -> Option<&str> {
+        self.missed.as_deref()
+    }
+
+    /// By the checkpoint before it where it is not ahead.
+    fn go(&mut self, to: usize) -> Result<(), Error> {
+        let to = to.min(self.log.end());
         let i = self.checkpoints.partition_point(|c| c.at <= to);
         let nearest = &self.checkpoints[i.saturating_sub(1)];
         // From the end nothing goes on; its verdict was taken.
-        if to < self.now || nearest.at > self.now {
+        if to < self.log.now || nearest.at > self.log.now {
             self.session.restore(&nearest.saved);
-            self.now = nearest.at;
+            self.log.now = nearest.at;
             self.course = Course::new(&self.schedule);
-            for place in &self.places[..self.now] {
+            for place in &self.log.places[..self.log.now] {
                 self.course.stand(*place);
             }
             self.arrivals();
         }
-        while self.now < to {
+        while self.log.now < to {
             self.advance()?;
-            self.now += 1;
-            let last = self.now == self.end();
+            self.log.now += 1;
+            let now = self.log.now;
             let rip = self.session.machine().rip();
-            let kept = self.checkpoints.binary_search_by_key(&self.now, |c| c.at).ok();
+            let kept = self.checkpoints.binary_search_by_key(&now, |c| c.at).ok();
             let same = kept.is_none_or(|i| self.checkpoints[i].hash == self.session.state_hash());
-            if rip != self.places[self.now] || !same {
-                let names = self.session.rules().names();
-                let (was, is) = (names.show(self.places[self.now]), names.show(rip));
-                return Err(Error::Diverged { after: self.now, was, is });
+            if rip != self.log.places[now] || !same {
+                let (was, is) = (self.show(self.log.places[now]), self.show(rip));
+                return Err(Error::Diverged { after: now, was, is });
             }
-            if !last {
+            if now != self.log.end() {
                 self.arrivals();
             }
         }
         Ok(())
     }
 
-    /// Something arrives at the present boundary, too. What comes after it is recorded anew.
-    /// Returns what it does there, in words; `None` where the run has ended, and nothing can
-    /// arrive.
-    pub fn inject(&mut self, kind: Kind) -> Result<Option<String>, Error> {
-        let now = self.now;
-        if now == self.end() {
+    fn inject(&mut self, kind: Kind) -> Result<Option<String>, Error> {
+        let now = self.log.now;
+        if now == self.log.end() {
             return Ok(None);
         }
-        self.schedule.0.push(Arrival { kind, at: self.boundary() });
-        self.places.truncate(now + 1);
-        self.accesses.truncate(self.accesses.partition_point(|a| a.by < now));
-        self.events.truncate(self.events.partition_point(|e| e.after <= now));
+        self.schedule.0.push(Arrival { kind, at: self.log.boundary() });
+        self.log.forget();
         self.checkpoints.truncate(self.checkpoints.partition_point(|c| c.at <= now));
         self.course = Course::new(&self.schedule);
-        for place in &self.places[..=now] {
+        for place in &self.log.places {
             self.course.stand(*place);
         }
         let told = arrival(&self.session, kind);
         self.session.event(kind);
-        self.tell(now, [told.clone()]);
+        self.log.tell(now, [told.clone()]);
         self.record()?;
         self.go(now)?;
         Ok(Some(told))
+    }
+
+    fn vcpu(&self) -> &VcpuState {
+        self.machine().state()
+    }
+
+    fn lazy(&self) -> Result<Lazy, Error> {
+        Ok((*self.machine().state().lazy.state()).clone())
+    }
+
+    fn read(&self, addr: u64, out: &mut [u8]) -> bool {
+        self.machine().memory().read(self.vcpu().sregs.cr3, addr, out)
+    }
+
+    fn physical(&self, addr: u64, len: u64) -> Vec<(u64, u32)> {
+        physical(self.machine(), addr, len)
+    }
+
+    fn show(&self, addr: u64) -> String {
+        self.session.rules().names().show(addr)
+    }
+
+    fn nmis(&self) -> String {
+        let (m, ghost) = (self.machine(), &self.session.oracle().ghost);
+        let yes = |on: bool| if on { "yes" } else { "no" };
+        let mut out = format!("P, an NMI is pending: {}\n", yes(m.pending()));
+        let _ = writeln!(out, "in a one-instruction shadow: {}", yes(m.in_shadow()));
+        let _ = writeln!(out, "depth, NMIs delivered and not returned from: {}", ghost.frames.nmis());
+        let _ = writeln!(out, "bodies under way: {}", ghost.bodies);
+        let _ = writeln!(out, "owed, an NMI arrived that no body has answered yet: {}", yes(ghost.owed));
+        for frame in ghost.frames.live() {
+            let (w, what) = (&frame.words, vector_name(frame.vector));
+            let (rip, rsp) = (self.show(w.rip), w.rsp);
+            let _ = writeln!(out, "live frame of {what} at {:#x}: back to {rip}, RSP {rsp:#x}", frame.addr);
+        }
+        out
+    }
+
+    fn again(&self) -> String {
+        let schedule = self.schedule.show(self.session.rules().names());
+        format!("vmm replay '{}'", Replay { schedule, ..self.line.clone() })
+    }
+
+    fn file(&self) -> Vec<u8> {
+        self.machine().guest().image.for_debugger()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use gdbstub::target::ext::breakpoints::WatchKind;
 
-use super::access::{Access, physical};
-use super::recording::Recording;
+use super::access::Access;
+use super::run::Run;
 
 /// A watchpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +54,15 @@ pub struct Stops {
 impl Stops {
     /// The moment to stop at, coming from the present one, and why. Going backwards, a watchpoint
     /// stops before the instruction that accesses it, as gdb expects.
-    pub fn next(&self, run: &Recording, way: Way) -> (usize, Why) {
+    pub fn next(&self, run: &dyn Run, way: Way) -> (usize, Why) {
         let watched = self.watched(run, way);
         let placed = self.placed(run, way);
         let goal = self.goal.filter(|goal| match way {
-            Way::Forwards => *goal > run.now(),
-            Way::Backwards => *goal < run.now(),
+            Way::Forwards => *goal > run.log().now,
+            Way::Backwards => *goal < run.log().now,
         });
         let end = match way {
-            Way::Forwards => run.end(),
+            Way::Forwards => run.log().end(),
             Way::Backwards => 0,
         };
         let all = [
@@ -73,26 +73,26 @@ impl Stops {
         ];
         let all = all.into_iter().flatten();
         // Of several at one moment the first of this list.
-        let nearest = all.min_by_key(|(at, _)| run.now().abs_diff(*at));
+        let nearest = all.min_by_key(|(at, _)| run.log().now.abs_diff(*at));
         nearest.unwrap_or((end, Why::End))
     }
 
-    fn placed(&self, run: &Recording, way: Way) -> Option<usize> {
-        let is = |at: &usize| self.breakpoints.contains(&run.places()[*at]);
+    fn placed(&self, run: &dyn Run, way: Way) -> Option<usize> {
+        let is = |at: &usize| self.breakpoints.contains(&run.log().places[*at]);
         match way {
-            Way::Forwards => (run.now() + 1..=run.end()).find(is),
-            Way::Backwards => (0..run.now()).rev().find(is),
+            Way::Forwards => (run.log().now + 1..=run.log().end()).find(is),
+            Way::Backwards => (0..run.log().now).rev().find(is),
         }
     }
 
-    fn watched(&self, run: &Recording, way: Way) -> Option<(usize, Watch)> {
-        let places = self.watches.iter().map(|w| (*w, physical(run.machine(), w.addr, w.len).collect::<Vec<_>>()));
+    fn watched(&self, run: &dyn Run, way: Way) -> Option<(usize, Watch)> {
+        let places = self.watches.iter().map(|w| (*w, run.physical(w.addr, w.len)));
         let places: Vec<(Watch, Vec<(u64, u32)>)> = places.collect();
         let hit = |access: &Access| places.iter().find(|(w, at)| meets(*w, at, access)).map(|(w, _)| *w);
-        let now = run.accesses().partition_point(|a| a.by < run.now());
+        let now = run.log().accesses.partition_point(|a| a.by < run.log().now);
         match way {
-            Way::Forwards => run.accesses()[now..].iter().find_map(|a| Some((a.by + 1, hit(a)?))),
-            Way::Backwards => run.accesses()[..now].iter().rev().find_map(|a| Some((a.by, hit(a)?))),
+            Way::Forwards => run.log().accesses[now..].iter().find_map(|a| Some((a.by + 1, hit(a)?))),
+            Way::Backwards => run.log().accesses[..now].iter().rev().find_map(|a| Some((a.by, hit(a)?))),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::marker::PhantomData;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -14,9 +15,8 @@ use gdbstub::stub::{DisconnectReason, GdbStub, SingleThreadStopReason};
 use gdbstub::target::Target;
 
 use super::Error;
-use super::recording::Recording;
+use super::run::Run;
 use super::target::Debugged;
-use crate::inject::Replay;
 
 /// Where gdb connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Listener {
     }
 
     /// Waits for one gdb, and serves it until it leaves.
-    pub fn serve(&self, run: Recording, line: Replay, plain: fn(&str) -> String) -> Result<(), Error> {
+    pub fn serve(&self, run: Box<dyn Run + '_>, plain: fn(&str) -> String) -> Result<(), Error> {
         let failed = |e: std::io::Error| Error::Connection(e.to_string());
         let connection = match &self.socket {
             Socket::Port(listener) => {
@@ -145,8 +145,8 @@ impl Listener {
             }
             Socket::Unix(listener) => Connection(Box::new(listener.accept().map_err(failed)?.0)),
         };
-        let mut target = Debugged::new(run, line, plain);
-        match GdbStub::new(connection).run_blocking::<Loop>(&mut target) {
+        let mut target = Debugged::new(run, plain);
+        match GdbStub::new(connection).run_blocking::<Loop<'_>>(&mut target) {
             Ok(DisconnectReason::Disconnect | DisconnectReason::Kill) => Ok(()),
             Ok(other) => Err(Error::Connection(format!("it ended with {other:?}"))),
             // gdb that goes away without a word has left, too.
@@ -159,22 +159,22 @@ impl Listener {
     }
 }
 
-struct Loop;
+struct Loop<'a>(PhantomData<&'a ()>);
 
-impl BlockingEventLoop for Loop {
-    type Target = Debugged;
+impl<'a> BlockingEventLoop for Loop<'a> {
+    type Target = Debugged<'a>;
     type Connection = Connection;
     type StopReason = SingleThreadStopReason<u64>;
 
     /// A run is recorded: to go anywhere in it takes no time in which gdb could interrupt.
     fn wait_for_stop_reason(
-        target: &mut Debugged,
+        target: &mut Debugged<'a>,
         _: &mut Connection,
-    ) -> Result<Event<Self::StopReason>, WaitForStopReasonError<<Debugged as Target>::Error, std::io::Error>> {
+    ) -> Result<Event<Self::StopReason>, WaitForStopReasonError<<Debugged<'a> as Target>::Error, std::io::Error>> {
         target.go_on().map(Event::TargetStopped).map_err(WaitForStopReasonError::Target)
     }
 
-    fn on_interrupt(_: &mut Debugged) -> Result<Option<Self::StopReason>, Error> {
+    fn on_interrupt(_: &mut Debugged<'a>) -> Result<Option<Self::StopReason>, Error> {
         Ok(Some(SingleThreadStopReason::Signal(Signal::SIGINT)))
     }
 }

@@ -22,10 +22,9 @@ use gdbstub_arch::x86::X86_64_SSE;
 use gdbstub_arch::x86::reg::X86_64CoreRegs;
 
 use super::Error;
-use super::recording::Recording;
+use super::run::Run;
 use super::search::{Stops, Watch, Way, Why};
 use crate::cpu::Lazy;
-use crate::inject::Replay;
 
 /// How gdb wants the run to go on.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +34,8 @@ enum Going {
 }
 
 /// A run in gdb's hands.
-pub struct Debugged {
-    pub(super) run: Recording,
-    /// What is run, but for the schedule.
-    pub(super) line: Replay,
+pub struct Debugged<'a> {
+    pub(super) run: Box<dyn Run + 'a>,
     /// The image as an ELF file, with all symbols.
     pub(super) file: Vec<u8>,
     pub(super) stops: Stops,
@@ -47,27 +44,27 @@ pub struct Debugged {
     going: Going,
 }
 
-impl Debugged {
+impl<'a> Debugged<'a> {
     /// A run at its first moment.
-    pub fn new(run: Recording, line: Replay, plain: fn(&str) -> String) -> Self {
-        let file = run.machine().guest().image.for_debugger();
-        Self { run, line, file, stops: Stops::default(), plain, going: Going::Continue(Way::Forwards) }
+    pub fn new(run: Box<dyn Run + 'a>, plain: fn(&str) -> String) -> Self {
+        let file = run.file();
+        Self { run, file, stops: Stops::default(), plain, going: Going::Continue(Way::Forwards) }
     }
 
     /// Moves as gdb has asked, and says why it stopped there.
     pub(super) fn go_on(&mut self) -> Result<SingleThreadStopReason<u64>, Error> {
         let (to, why) = match self.going {
-            Going::Continue(way) => self.stops.next(&self.run, way),
+            Going::Continue(way) => self.stops.next(&*self.run, way),
             Going::Step(way) => {
-                let (nearest, why) = self.stops.next(&self.run, way);
+                let (nearest, why) = self.stops.next(&*self.run, way);
                 let one = match way {
-                    Way::Forwards => self.run.now() + 1,
-                    Way::Backwards => self.run.now().wrapping_sub(1),
+                    Way::Forwards => self.run.log().now + 1,
+                    Way::Backwards => self.run.log().now.wrapping_sub(1),
                 };
                 match why {
                     // A step stops after one move, whatever is there.
                     Why::Watch(_) if nearest == one => (one, why),
-                    Why::End if nearest == self.run.now() => (nearest, why),
+                    Why::End if nearest == self.run.log().now => (nearest, why),
                     _ => (one, Why::Goal),
                 }
             }
@@ -97,7 +94,7 @@ fn read_only<T, E>() -> Result<T, TargetError<E>> {
     Err(TargetError::NonFatal)
 }
 
-impl Target for Debugged {
+impl Target for Debugged<'_> {
     type Arch = X86_64_SSE;
     type Error = Error;
 
@@ -122,9 +119,9 @@ impl Target for Debugged {
     }
 }
 
-impl SingleThreadBase for Debugged {
+impl SingleThreadBase for Debugged<'_> {
     fn read_registers(&mut self, out: &mut X86_64CoreRegs) -> TargetResult<(), Self> {
-        let state = self.run.machine().state();
+        let state = self.run.vcpu();
         let r = &state.regs;
         out.regs = [
             r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14,
@@ -138,7 +135,7 @@ impl SingleThreadBase for Debugged {
         out.segments.es = s.es.selector.into();
         out.segments.fs = s.fs.selector.into();
         out.segments.gs = s.gs.selector.into();
-        vectors(&state.lazy.state(), out);
+        vectors(&self.run.lazy().map_err(TargetError::Fatal)?, out);
         Ok(())
     }
 
@@ -147,13 +144,11 @@ impl SingleThreadBase for Debugged {
     }
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8]) -> TargetResult<usize, Self> {
-        let m = self.run.machine();
-        let cr3 = m.state().sregs.cr3;
         let mut done = 0;
         while done < data.len() {
             let at = start.wrapping_add(done as u64);
             let piece = (4096 - (at % 4096) as usize).min(data.len() - done);
-            if !m.memory().read(cr3, at, &mut data[done..done + piece]) {
+            if !self.run.read(at, &mut data[done..done + piece]) {
                 break;
             }
             done += piece;
@@ -190,7 +185,7 @@ fn vectors(lazy: &Lazy, out: &mut X86_64CoreRegs) {
     out.mxcsr = part(24, 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
 }
 
-impl SingleThreadResume for Debugged {
+impl SingleThreadResume for Debugged<'_> {
     fn resume(&mut self, _: Option<Signal>) -> Result<(), Error> {
         self.going = Going::Continue(Way::Forwards);
         Ok(())
@@ -209,28 +204,28 @@ impl SingleThreadResume for Debugged {
     }
 }
 
-impl SingleThreadSingleStep for Debugged {
+impl SingleThreadSingleStep for Debugged<'_> {
     fn step(&mut self, _: Option<Signal>) -> Result<(), Error> {
         self.going = Going::Step(Way::Forwards);
         Ok(())
     }
 }
 
-impl ReverseStep<()> for Debugged {
+impl ReverseStep<()> for Debugged<'_> {
     fn reverse_step(&mut self, (): ()) -> Result<(), Error> {
         self.going = Going::Step(Way::Backwards);
         Ok(())
     }
 }
 
-impl ReverseCont<()> for Debugged {
+impl ReverseCont<()> for Debugged<'_> {
     fn reverse_cont(&mut self) -> Result<(), Error> {
         self.going = Going::Continue(Way::Backwards);
         Ok(())
     }
 }
 
-impl Breakpoints for Debugged {
+impl Breakpoints for Debugged<'_> {
     fn support_sw_breakpoint(&mut self) -> Option<SwBreakpointOps<'_, Self>> {
         Some(self)
     }
@@ -245,7 +240,7 @@ impl Breakpoints for Debugged {
 }
 
 // The record of the run says where a breakpoint is met: nothing is written to the guest.
-impl SwBreakpoint for Debugged {
+impl SwBreakpoint for Debugged<'_> {
     fn add_sw_breakpoint(&mut self, addr: u64, _: usize) -> TargetResult<bool, Self> {
         self.stops.breakpoints.insert(addr);
         Ok(true)
@@ -256,7 +251,7 @@ impl SwBreakpoint for Debugged {
     }
 }
 
-impl HwBreakpoint for Debugged {
+impl HwBreakpoint for Debugged<'_> {
     fn add_hw_breakpoint(&mut self, addr: u64, kind: usize) -> TargetResult<bool, Self> {
         self.add_sw_breakpoint(addr, kind)
     }
@@ -266,7 +261,7 @@ impl HwBreakpoint for Debugged {
     }
 }
 
-impl HwWatchpoint for Debugged {
+impl HwWatchpoint for Debugged<'_> {
     fn add_hw_watchpoint(&mut self, addr: u64, len: u64, kind: WatchKind) -> TargetResult<bool, Self> {
         self.stops.watches.push(Watch { addr, len, kind });
         Ok(true)

@@ -31,7 +31,7 @@ pub struct Outcome {
 pub(super) const LONGEST: usize = 200_000;
 
 /// A case under way.
-pub(super) struct Run<'a> {
+pub struct Run<'a> {
     pub(super) lab: &'a mut Lab,
     raise: Raise,
     events: Vec<Event>,
@@ -54,7 +54,7 @@ pub(super) struct Run<'a> {
 }
 
 /// Where a case stands.
-pub(super) enum Step {
+pub enum Step {
     /// At a boundary.
     On,
     /// Back in the interrupted context.
@@ -94,7 +94,8 @@ impl Lab {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(lab: &'a mut Lab, events: &[Event], gear: Gear) -> Result<Self, LabError> {
+    /// A case at its site.
+    pub fn new(lab: &'a mut Lab, events: &[Event], gear: Gear) -> Result<Self, LabError> {
         lab.pc.restore(&mut lab.snapshot)?;
         lab.pc.hold_clock(&lab.snapshot);
         let count = lab.path.count(&lab.pc)?;
@@ -129,7 +130,38 @@ impl<'a> Run<'a> {
         })
     }
 
-    pub(super) fn blocked(&self) -> bool {
+    /// The kernel, as the case has it now.
+    pub fn lab(&self) -> &Lab {
+        self.lab
+    }
+
+    /// The kernel, for another case.
+    pub fn into_lab(self) -> &'a mut Lab {
+        self.lab
+    }
+
+    /// NMIs that arrived so far.
+    pub fn arrived(&self) -> u32 {
+        self.arrived
+    }
+
+    /// NMIs that were delivered so far.
+    pub fn delivered(&self) -> u32 {
+        self.delivered
+    }
+
+    /// P: an NMI waits until NMIs are unblocked.
+    pub fn latched(&self) -> bool {
+        self.latched
+    }
+
+    /// The events that have not happened yet.
+    pub fn to_come(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// B: whether NMIs are blocked.
+    pub fn blocked(&self) -> bool {
         self.lab.pc.state().events.nmi.masked != 0
     }
 
@@ -152,8 +184,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Moves to the next boundary that matters.
-    pub(super) fn advance(&mut self) -> Result<Step, LabError> {
+    /// Moves to the next boundary that matters; in the step gear, to the next.
+    pub fn advance(&mut self) -> Result<Step, LabError> {
+        if self.stepping {
+            self.restart_clock()?;
+        }
         if self.latched && !self.blocked() {
             return self.deliver();
         }
@@ -167,7 +202,6 @@ impl<'a> Run<'a> {
                 let detail = format!("not over after {LONGEST} instructions, at {at}");
                 return Ok(Step::Over(Verdict::Livelock { detail }));
             }
-            self.restart_clock()?;
             return self.step();
         }
         let rip = self.lab.pc.rip();

@@ -25,8 +25,8 @@ fn complaint(line: &str) -> Verdict {
 }
 
 impl Run<'_> {
-    /// Back in the interrupted context.
-    pub(super) fn judge(&mut self) -> Result<Verdict, LabError> {
+    /// Judges a case that is back in the interrupted context.
+    pub fn judge(&mut self) -> Result<Verdict, LabError> {
         if let Some(verdict) = self.wrong_context()? {
             return Ok(verdict);
         }

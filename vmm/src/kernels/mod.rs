@@ -31,7 +31,7 @@ pub use arrival::Start;
 pub use bench::{Bench, bench};
 pub use cache::kernel_cache;
 pub use campaign::{Campaign, CampaignRun, Judged, Part};
-pub use case::Outcome;
+pub use case::{Outcome, Run as Walk, Step};
 pub use entry::{Boundary, EntryPath};
 pub use error::LabError;
 pub use expect::Expected;

@@ -82,6 +82,11 @@ impl KernelSymbols {
         self.by_name.is_empty()
     }
 
+    /// All of them, by ascending address.
+    pub fn all(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.by_addr.iter().flat_map(|(addr, names)| names.iter().map(|name| (*addr, name.as_str())))
+    }
+
     /// The address of `name`.
     pub fn get(&self, name: &str) -> Option<u64> {
         self.by_name.get(name).copied()

@@ -188,6 +188,7 @@ fn a_failing_case_prints_the_line_that_replays_it() {
     let run = std::process::Command::new("sh").args(["-c", &script]).env("VMM", common::VMM).output().unwrap();
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
     let again: Value = serde_json::from_slice(&run.stdout).unwrap();
+    common::fits_schema("linux-case", &again);
     for key in ["schedule", "verdict", "invariant", "replay"] {
         assert_eq!(again["case"][key], bad[0][key], "{key}");
     }
@@ -221,6 +222,14 @@ fn boundaries_are_those_of_live_memory_and_an_interrupted_sweep_reports() {
     std::io::Read::read_to_string(&mut reader, &mut seen).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(75), "{seen}");
     assert!(seen.contains(" of "), "{seen}");
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn what_cases_cost_fits_its_schema() {
+    let costs = vmm(&["bench", "--linux", "--kernel", KERNEL, "--ram", "64", "--json"]).exits(0).json();
+    common::fits_schema("linux-bench", &costs);
+    assert!(costs["boundaries"].as_u64() > Some(100), "{costs:#}");
 }
 
 #[test]

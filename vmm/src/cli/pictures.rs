@@ -16,7 +16,7 @@ use crate::report::{Cases, Failing, Heat, Pictures, Story};
 /// Steps that a story shows before and after each event.
 const AROUND: usize = 4;
 /// Most steps in all stories of a page together: what keeps it small.
-const MOST_STEPS: usize = 8_000;
+const MOST_STEPS: usize = 7_500;
 
 /// The heat maps, which need no host.
 pub fn heat(results: &Results, guest: &Guest) -> Vec<Heat> {

@@ -43,6 +43,7 @@ fn a_bad_schedule_exits_65() {
     let with = |schedule: &str| vmm(&[&NAIVE[..], &["--schedule", schedule]].concat()).exits(65);
     with("nmi").says(&["nmi@PLACE"]);
     with("irq@exit_iret").says(&["expected nmi or unmask"]);
+    with("fault@exit_iret").says(&["only a real kernel's handler"]);
     with("nmi@exit_irte").says(&["no label \"exit_irte\"", "exit_iret"]);
     with("nmi@exit_iret#0").says(&["from 1 on"]);
     with("nmi@body+0x1").says(&["not where an instruction", "body"]);

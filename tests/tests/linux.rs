@@ -14,7 +14,7 @@ use serde_json::Value;
 use vmm::image::Decoded;
 use vmm::inject::{Event, Gear, Kind as EventKind};
 use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
-use vmm::kernels::{Kind, Lab, Row, Running, Start, Sweep};
+use vmm::kernels::{Expected, Kind, Lab, Part, Row, Running, Start, Sweep};
 use vmm::kvm::{Host, interrupt_after};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -163,6 +163,86 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
     assert!(lab.go(&[], Start::Site("nowhere")).is_err());
 }
 
+/// A sweep's rows, where #1's handler faults at `fault`, if anywhere.
+fn swept(lab: &mut Lab, fault: Option<&str>, part: Part, kind: Kind) -> Vec<Row> {
+    let (mut rows, stop) = (Vec::new(), AtomicBool::new(false));
+    let on_row = &mut |row: &Row, _: &Lab, _: usize| rows.push(row.clone());
+    let mut sweep = Sweep::new(lab, 16, &stop);
+    if let Some(place) = fault {
+        sweep.fault_in_handler(place).expect("the handler may fault");
+    }
+    match part {
+        Part::Second => sweep.second(kind, on_row),
+        Part::Third => sweep.third(kind, on_row),
+        Part::Fault => sweep.fault(kind, on_row),
+    }
+    .expect("the sweep runs");
+    assert_eq!(sweep.stats().disagreed, 0, "the ways to raise an NMI agree");
+    rows
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_handler_that_faults_is_survived_and_must_put_cr2_back() {
+    let mut lab = boot();
+    lab.set_limit(Duration::from_millis(100));
+    for site in ["", "user"] {
+        lab.go(&[], Start::Site(site)).expect("the site is reached");
+        for kind in [Kind::Masked, Kind::Unmasked] {
+            let rows = swept(&mut lab, None, Part::Fault, kind);
+            let may = rows.iter().filter(|r| r.expected.survives()).count();
+            assert!(may > 100 && may + 50 < rows.len(), "{may} of {}", rows.len());
+            for row in rows.iter().filter(|r| r.expected.survives()) {
+                let schedule = lab.show_schedule(&row.events);
+                assert!(row.outcome.verdict.is_pass(), "{schedule}: {}", row.outcome.verdict);
+                let nmis = if kind == Kind::Masked { 1 } else { 2 };
+                assert_eq!((row.outcome.handled, row.outcome.unreached), (nmis, 0), "{schedule}");
+            }
+            // A fault before CR2 is saved spoils it: that is what the rule is about.
+            assert!(!rows[0].expected.survives() && !rows[0].outcome.verdict.is_pass());
+        }
+        // After the fault's iretq nothing but the entry code protects the handler.
+        for part in [Part::Second, Part::Third] {
+            let rows = swept(&mut lab, Some("auto"), part, Kind::Masked);
+            let nested = rows.iter().filter(|r| r.expected == Expected::Nested).count();
+            assert!(nested > 100, "{nested} of {}", rows.len());
+            assert!(rows.iter().all(|r| r.outcome.verdict.is_pass() && r.outcome.unreached == 0));
+        }
+    }
+
+    // A handler that does not put CR2 back, and entry code that does not know of nesting.
+    lab.go(&[], Start::Site("")).expect("the site is reached");
+    let one = vec![Event { kind: EventKind::Nmi, at: lab.start() }];
+    let path = lab.walk(&one).expect("an NMI passes");
+    let path: Vec<_> = path.visits.iter().filter_map(|v| lab.pc().instruction(v.at.addr)).collect();
+    let compares = path.iter().rposition(|d| d.insn.op1_register() == Register::CR2).expect("CR2 is looked at");
+    let jne = path[compares..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Jne).expect("a branch");
+    let mutation = format!("{}={}", lab.show(jne.insn.ip()), "90".repeat(jne.insn.len()));
+    lab.go(&[mutation], Start::Site("")).expect("the site is reached");
+    let rows = swept(&mut lab, None, Part::Fault, Kind::Masked);
+    let defects: Vec<&Row> = rows.iter().filter(|r| r.is_defect()).collect();
+    assert!(defects.len() > 100);
+    assert!(defects.iter().all(|r| r.outcome.verdict.detail().contains("CR2 was")));
+    assert_eq!(second(&mut lab, Kind::Masked).iter().filter(|r| r.is_defect()).count(), 0);
+
+    lab.go(&["repeat_nmi=909090909090909090".to_owned()], Start::Site("")).expect("the site is reached");
+    lab.set_limit(Duration::from_millis(20));
+    let rows = swept(&mut lab, Some("auto"), Part::Second, Kind::Masked);
+    assert!(rows.iter().filter(|r| r.is_defect()).count() > 100);
+
+    // Places where no fault can be asked for.
+    let sweep = ["--sweep", "--fault-in-handler"];
+    linux(&[&sweep[..], &["nowhere"]].concat()).exits(65).says(&["nowhere"]);
+    linux(&["--schedule", "fault@default_do_nmi"]).exits(65).says(&["begins with a fault"]);
+    linux(&["--schedule", "nmi@user fault@user"]).exits(65).says(&["not where the first NMI interrupts"]);
+    let never = [&sweep[..], &["nmi_panic"]].concat();
+    let done = linux(&never).exits(1);
+    assert!(done.stdout.contains("does not come to the fault's place"), "{}", done.stdout);
+    let json = linux(&[&sweep[..], &["auto", "--part", "second", "--json"]].concat()).exits(0).json();
+    common::fits_schema("linux", &json);
+    assert!(json["sweeps"][0]["fault"].as_str().unwrap().starts_with("exc_nmi"));
+}
+
 #[test]
 #[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
 fn a_failing_case_prints_the_line_that_replays_it() {
@@ -192,6 +272,77 @@ fn a_failing_case_prints_the_line_that_replays_it() {
     for key in ["schedule", "verdict", "invariant", "replay"] {
         assert_eq!(again["case"][key], bad[0][key], "{key}");
     }
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn only_what_is_new_since_the_baseline_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = ["--sweep", "--part", "second", "--mutate", "nmi_restore+0x1b=90"];
+    let old = linux(&[&sweep[..], &["--json"]].concat()).exits(1);
+    let file = dir.path().join("old.json");
+    std::fs::write(&file, &old.stdout).unwrap();
+    let file = file.to_str().unwrap();
+    let held = |args: &[&str]| linux(&[args, &["--baseline", file]].concat());
+    let done =
+        held(&[&sweep[..], &["--json", "--junit", dir.path().join("j.xml").to_str().unwrap()]].concat()).exits(0);
+    let json = done.json();
+    common::fits_schema("linux", &json);
+    assert_eq!((&json["baseline"]["known"], &json["baseline"]["new"]), (&1.into(), &0.into()));
+    let junit = std::fs::read_to_string(dir.path().join("j.xml")).unwrap();
+    assert!(junit.contains("a known defect") && !junit.contains("<failure"), "{junit}");
+    // The same defect at another site is new.
+    let done = held(&["--sweep", "--part", "second", "--site", "idle", "--mutate", "nmi_restore+0x1b=90"]).exits(1);
+    assert!(done.stdout.contains("0 defects were known, 1 are new"), "{}", done.stdout);
+    assert!(done.stdout.contains("it has no sweep of idle"), "{}", done.stdout);
+    std::fs::write(dir.path().join("text"), "no JSON").unwrap();
+    let text = dir.path().join("text");
+    linux(&[&sweep[..], &["--baseline", text.to_str().unwrap()]].concat()).exits(65).says(&["no results of vmm linux"]);
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_search_of_all_patterns_closes_and_finds_what_is_broken() {
+    let explore =
+        |args: &[&str]| vmm(&[&["linux", "explore", "--kernel", KERNEL, "--ram", "64", "--json"], args].concat());
+    let closed = |args: &[&str]| {
+        let done = explore(args).exits(0).json();
+        common::fits_schema("linux-explore", &done);
+        common::is_documented(&done, &["host", "kernel", "assists"]);
+        assert_eq!((&done["verdict"], &done["closed"], &done["frontier"]), (&"pass".into(), &true.into(), &0.into()));
+        assert!(done["cross_checked"].as_u64() > Some(0), "{done}");
+        done
+    };
+    let plain = closed(&[]);
+    // What arrives while NMIs are blocked adds nothing but the states in which it waits.
+    let all = closed(&["--all-arrivals"]);
+    for key in ["returns", "boundaries"] {
+        assert!(all[key].as_u64() >= plain[key].as_u64(), "{key}: {plain} {all}");
+    }
+    let fault = closed(&["--fault-in-handler", "auto"]);
+    assert!(fault["boundaries"].as_u64() > Some(100), "{fault}");
+    assert!(fault["states"].as_u64() > plain["states"].as_u64());
+
+    // The entry code's own protection, taken away: by the shortest schedule, which a case confirms.
+    let broken = |args: &[&str]| {
+        let done = explore(args).exits(1).json();
+        common::fits_schema("linux-explore", &done);
+        assert_eq!(done["closed"], false);
+        let replay = done["violation"]["replay"].as_str().unwrap_or_else(|| panic!("{done}")).to_owned();
+        let script = format!("vmm() {{ \"$VMM\" \"$@\"; }}; {replay} --json");
+        let run = std::process::Command::new("sh").args(["-c", &script]).env("VMM", common::VMM).output().unwrap();
+        assert_eq!(run.status.code(), Some(1), "{replay}: {}", String::from_utf8_lossy(&run.stderr));
+        done
+    };
+    let found = broken(&["--fault-in-handler", "auto", "--mutate", "nmi_restore+0x1b=90"]);
+    let schedule = found["violation"]["schedule"].as_str().unwrap();
+    assert!(schedule.contains("fault@") && schedule.ends_with("nmi@nmi_restore+0x25#1"), "{schedule}");
+    assert_eq!(found["violation"]["verdict"], "livelock");
+    // A handler that does not survive the fault alone is not searched.
+    explore(&["--fault-in-handler", "auto", "--mutate", "exc_nmi+0x95=9090"]).exits(1).says(&["I6", "CR2 was"]);
+    // A limit proves nothing.
+    let limited = explore(&["--max-states", "100"]).exits(1).json();
+    assert_eq!((&limited["verdict"], &limited["closed"]), (&"open".into(), &false.into()));
 }
 
 #[test]

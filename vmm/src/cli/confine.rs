@@ -8,7 +8,7 @@ use super::args::{GuestArgs, ImageArgs};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 use super::host;
-use super::linux::KernelArgs;
+use super::linux::{self, KernelArgs};
 use super::list::List;
 use super::opened::{Opened, call_ns};
 use super::output::OutputArgs;
@@ -119,9 +119,19 @@ impl Needs {
             Command::Probe(args) if args.model => needs.on(Kvm::Measured).output(&args.output),
             Command::Probe(_) | Command::Doctor(_) => return None,
             Command::Init(_) | Command::Completions(_) | Command::Man(_) => return None,
-            Command::Linux(args) if args.command.is_some() => needs.folder(Some(&machine_cache())),
+            Command::Linux(args) if args.command.is_some() => match &args.command {
+                Some(linux::Command::Explore(args)) => {
+                    needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel)
+                }
+                _ => needs.folder(Some(&machine_cache())),
+            },
             Command::Linux(args) => {
-                needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel).reads(&args.what.campaign);
+                needs
+                    .on(Kvm::Measured)
+                    .output(&args.output)
+                    .kernel(&args.kernel)
+                    .reads(&args.what.campaign)
+                    .reads(&args.baseline);
                 if args.what.campaign.is_some() && args.kernel.kernel.is_none() && args.kernel.from.is_none() {
                     needs.reads([Path::new("/")]) // the campaign names the kernel
                 } else {

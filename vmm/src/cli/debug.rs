@@ -112,7 +112,7 @@ pub fn debug(args: &Debug, guest: &Arc<Guest>, opened: Opened) -> Result<Ending,
 /// Carries out the command for a real kernel.
 pub fn kernel(args: &Debug, opened: Opened) -> Result<Ending, Failure> {
     let plan =
-        Plan { sites: Vec::new(), schedule: Some(args.schedule.clone()), mutations: vec![args.kernel.mutate.clone()] };
+        Plan { schedule: Some(args.schedule.clone()), mutations: vec![args.kernel.mutate.clone()], ..Plan::default() };
     let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
     booted.lab.set_limit(Duration::from_millis(args.case_limit));
     let events = booted.lab.schedule(&args.schedule)?.0;

@@ -23,9 +23,10 @@ const TRANSPORTS: [Word<Transport>; 2] = [
     ("xen", Transport::Xen, "By the stubs that KVM writes into Xen's hypercall page (KVM_CAP_XEN_HVM)"),
 ];
 
-const PARTS: [Word<Part>; 2] = [
+const PARTS: [Word<Part>; 3] = [
     ("second", Part::Second, "NMI #2, on the path of #1"),
     ("third", Part::Third, "NMI #3, on the path of an NMI #2 nested in #1's handler"),
+    ("fault", Part::Fault, "A page fault, on the path of #1; then one with NMI #2 where it returns"),
 ];
 
 static GEARS: [Gear; 3] = Gear::ALL;
@@ -63,14 +64,14 @@ pub fn transport() -> impl TypedValueParser<Value = Transport> {
     words(TRANSPORTS)
 }
 
-/// `second` or `third`.
+/// `second`, `third` or `fault`.
 pub fn part() -> impl TypedValueParser<Value = Part> {
     words(PARTS)
 }
 
 /// What may arrive.
 pub fn event() -> impl TypedValueParser<Value = Kind> {
-    words(Kind::ALL.map(|kind| (kind.name(), kind, kind.about())))
+    words(Kind::IN_SCENARIOS.map(|kind| (kind.name(), kind, kind.about())))
 }
 
 /// A gear, or all of them.

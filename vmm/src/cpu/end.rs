@@ -100,7 +100,8 @@ impl From<NotUnderstood> for Stop {
 pub(super) type Run<T> = Result<T, Stop>;
 
 /// Vectors of exceptions (SDM vol. 3, table 7-1).
-pub(super) mod vector {
+#[expect(missing_docs, reason = "each is the vector of that mnemonic")]
+pub mod vector {
     pub const DE: u8 = 0;
     pub const DB: u8 = 1;
     pub const NMI: u8 = 2;

@@ -40,7 +40,7 @@ mod walk;
 
 pub use access::is_canonical;
 pub use decode::Condition;
-pub use end::{Delivered, End, NotUnderstood};
+pub use end::{Delivered, End, NotUnderstood, vector};
 pub use lazy::{Classes, Difference, Lazy, LazyId};
 pub use machine::{Cpu, Debug, Msrs};
 pub use memory::{Access, Kind, Memory, Ram};

@@ -5,6 +5,8 @@ pub const TIME_MSRS: [u32; 3] = [TSC, MPERF, APERF];
 
 /// IA32_TIME_STAMP_COUNTER.
 pub const TSC: u32 = 0x10;
+/// What RDTSCP loads into ECX.
+pub const TSC_AUX: u32 = 0xc000_0103;
 /// IA32_APIC_BASE.
 pub const APIC_BASE: u32 = 0x1b;
 /// IA32_SPEC_CTRL. CPUID decides which of its bits there are, and whether there is one.

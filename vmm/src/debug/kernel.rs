@@ -211,6 +211,7 @@ impl Run for KernelRun<'_> {
         let told = match kind {
             Kind::Nmi => format!("an NMI arrives (at {})", self.show(self.vcpu().regs.rip)),
             Kind::Unmask => format!("NMIs are unmasked from outside (at {})", self.show(self.vcpu().regs.rip)),
+            Kind::Fault => format!("the instruction faults (at {})", self.show(self.vcpu().regs.rip)),
         };
         self.events.push(Event { kind, at: self.log.boundary() });
         self.log.forget();

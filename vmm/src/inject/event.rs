@@ -15,6 +15,9 @@ pub enum Kind {
     /// NMIs are unblocked from outside the handler (an SMI or machine check whose
     /// handler executed IRET).
     Unmask,
+    /// The instruction there faults, as any may in a handler's C code: a real exception, whose
+    /// handler's iretq unblocks NMIs.
+    Fault,
 }
 
 /// Where an event would arrive.
@@ -37,13 +40,17 @@ impl Boundary {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Nmi, Self::Unmask];
+    pub const ALL: [Self; 3] = [Self::Nmi, Self::Unmask, Self::Fault];
+    /// Those that can arrive in the lab's own scenarios, which raise faults of their own. The
+    /// others need a kernel that resolves them.
+    pub const IN_SCENARIOS: [Self; 2] = [Self::Nmi, Self::Unmask];
 
     /// As schedules and `--events` write it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Nmi => "nmi",
             Kind::Unmask => "unmask",
+            Kind::Fault => "fault",
         }
     }
 
@@ -52,6 +59,7 @@ impl Kind {
         match self {
             Kind::Nmi => "NMIs",
             Kind::Unmask => "NMIs are unblocked from outside, as by an SMI whose handler executes IRET",
+            Kind::Fault => "the instruction raises a page fault, which the kernel resolves",
         }
     }
 
@@ -62,6 +70,7 @@ impl Kind {
             Kind::Nmi if at.shadow => "an NMI arrives, and waits: this boundary is in a shadow",
             Kind::Nmi => "an NMI arrives",
             Kind::Unmask => "NMIs are unmasked from outside",
+            Kind::Fault => "the instruction faults",
         }
     }
 
@@ -70,6 +79,7 @@ impl Kind {
         match self {
             Kind::Nmi => !at.pending,
             Kind::Unmask => at.blocked,
+            Kind::Fault => true,
         }
     }
 
@@ -78,7 +88,7 @@ impl Kind {
     pub fn matters_while_blocked(self) -> bool {
         match self {
             Kind::Nmi => false,
-            Kind::Unmask => true,
+            Kind::Unmask | Kind::Fault => true,
         }
     }
 
@@ -87,6 +97,7 @@ impl Kind {
         match self {
             Kind::Nmi => session.arrive(),
             Kind::Unmask => session.unmask(),
+            Kind::Fault => session.cannot_fault(),
         }
     }
 }
@@ -106,6 +117,11 @@ impl Session {
         self.machine.set_blocked(false);
     }
 
+    /// A fault is to arrive, which no guest of this machine is known to resolve.
+    fn cannot_fault(&mut self) {
+        self.oracle.limited("a fault can be raised in a real kernel's handler only (vmm linux)");
+    }
+
     /// Something arrives at this boundary.
     pub fn event(&mut self, kind: Kind) {
         kind.happens(self);
@@ -120,7 +136,7 @@ impl fmt::Display for Kind {
 
 /// A text that names no kind of event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown event {0:?}; expected {names}", names = Kind::ALL.map(Kind::name).join(" or "))]
+#[error("unknown event {0:?}; expected {names}, or, in a real kernel, fault", names = Kind::IN_SCENARIOS.map(Kind::name).join(" or "))]
 pub struct UnknownEvent(pub String);
 
 impl FromStr for Kind {
@@ -166,6 +182,9 @@ mod tests {
         let all: Kinds = Kind::ALL.into_iter().rev().collect();
         assert_eq!(all.iter().collect::<Vec<_>>(), Kind::ALL);
         let unknown = "nmx".parse::<Kind>().map_err(|e| e.to_string());
-        assert_eq!(unknown, Err("unknown event \"nmx\"; expected nmi or unmask".to_owned()));
+        assert_eq!(
+            unknown,
+            Err("unknown event \"nmx\"; expected nmi or unmask, or, in a real kernel, fault".to_owned())
+        );
     }
 }

@@ -36,6 +36,11 @@ pub enum ScheduleError {
     /// An unknown event.
     #[error(transparent)]
     Kind(#[from] UnknownEvent),
+    /// An event that only a real kernel can be given.
+    #[error(
+        "{0}@…: the lab's scenarios raise faults of their own; only a real kernel's handler can be made to fault (vmm linux)"
+    )]
+    OnlyInKernels(Kind),
     /// A bad occurrence.
     #[error("{0:?}: what follows # must be a number from 1 on")]
     Occurrence(String),
@@ -53,7 +58,11 @@ impl Schedule {
     /// Reads `nmi@first+0x10#1 unmask@copy_frame` (without `#n`, the first visit).
     /// Events are separated by spaces or commas.
     pub fn parse(text: &str, names: Names) -> Result<Self, ScheduleError> {
-        Self::parse_with(text, |place| names.resolve(place))
+        let schedule = Self::parse_with(text, |place| names.resolve(place))?;
+        match schedule.0.iter().find(|e| !Kind::IN_SCENARIOS.contains(&e.kind)) {
+            Some(event) => Err(ScheduleError::OnlyInKernels(event.kind)),
+            None => Ok(schedule),
+        }
     }
 
     /// The same, where `resolve` knows what the places are.

@@ -93,7 +93,7 @@ impl Lab {
     }
 
     /// Finds out what NMIs write here: one alone, one that is latched during another, one
-    /// that nests.
+    /// that nests, one whose handler faults.
     fn learn(&mut self) -> Result<(), LabError> {
         let mut footprint = Footprint::new(&self.pc)?;
         let one = vec![Event { kind: Kind::Nmi, at: self.start() }];
@@ -105,11 +105,12 @@ impl Lab {
             schedules.push([&one[..], &nested[1..]].concat());
             schedules.push([&one[..], &nested].concat());
         }
+        schedules.extend(path.may_fault().next().map(|at| [&one[..], &[Event { kind: Kind::Fault, at }]].concat()));
         for (i, schedule) in schedules.iter().enumerate() {
             match self.written_by(schedule) {
                 Ok(changes) => footprint.add(&changes),
                 // The sweep will say so; less may be written then.
-                Err(why) if i > 0 => log::warn!("what more than one NMI writes is not known: {why}"),
+                Err(why) if i > 0 => log::warn!("what more than one NMI, or a fault, writes is not known: {why}"),
                 Err(why) => return Err(why),
             }
         }

@@ -15,6 +15,19 @@ pub enum Part {
     Second,
     /// NMI #3, on the path of an NMI #2 nested in #1's handler.
     Third,
+    /// A page fault, on the path of #1.
+    Fault,
+}
+
+impl Part {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::Second => "second",
+            Part::Third => "third",
+            Part::Fault => "fault",
+        }
+    }
 }
 
 impl std::fmt::Display for Part {
@@ -22,6 +35,7 @@ impl std::fmt::Display for Part {
         f.write_str(match self {
             Part::Second => "NMI #2 at each boundary of its path",
             Part::Third => "NMI #3 at each boundary of nested #2's path",
+            Part::Fault => "a page fault at each boundary of its path",
         })
     }
 }
@@ -59,6 +73,9 @@ pub struct CampaignRun {
     /// Which NMI of each sweep goes from boundary to boundary.
     #[serde(default = "parts")]
     pub parts: Vec<Part>,
+    /// Where #1's handler faults in all of its cases, or `auto`.
+    #[serde(default, rename = "fault-in-handler")]
+    pub fault: Option<String>,
     /// Changes to the kernel's code.
     #[serde(default)]
     pub mutate: Vec<String>,

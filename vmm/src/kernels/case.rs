@@ -6,7 +6,7 @@ use super::error::LabError;
 use super::lab::Lab;
 use super::pc::{Change, Limit, Stop};
 use super::site::Site;
-use crate::inject::{Event, Gear, Kind};
+use crate::inject::{At, Event, Gear, Kind};
 use crate::machine::Raise;
 use crate::oracle::Verdict;
 
@@ -37,7 +37,9 @@ pub struct Run<'a> {
     events: Vec<Event>,
     visits: HashMap<u64, u32>,
     /// P: an NMI waits until NMIs are unblocked.
-    latched: bool,
+    pub(super) latched: bool,
+    /// The instruction that comes next is to fault.
+    pub(super) faults: bool,
     pub(super) arrived: u32,
     coalesced: u32,
     pub(super) delivered: u32,
@@ -97,13 +99,13 @@ impl<'a> Run<'a> {
     /// A case at its site.
     pub fn new(lab: &'a mut Lab, events: &[Event], gear: Gear) -> Result<Self, LabError> {
         lab.pc.restore(&mut lab.snapshot)?;
-        lab.pc.hold_clock(&lab.snapshot);
         let count = lab.path.count(&lab.pc)?;
         let mut run = Self {
             raise: if gear == Gear::Arm { Raise::Ioctl } else { Raise::Events },
             events: events.to_vec(),
             visits: HashMap::new(),
             latched: false,
+            faults: false,
             arrived: 0,
             coalesced: 0,
             delivered: 0,
@@ -179,7 +181,13 @@ impl<'a> Run<'a> {
                     self.count_at_arrival = self.lab.path.count(&self.lab.pc)?;
                 }
                 Kind::Unmask => self.lab.pc.state_mut().events.nmi.masked = 0,
+                Kind::Fault => self.faults = true,
             }
+        }
+        if self.faults && self.deliverable() {
+            // The NMI comes before the instruction, which faults when execution is back there.
+            self.faults = false;
+            self.events.push(Event { kind: Kind::Fault, at: At { addr, n: n + 1 } });
         }
         Ok(())
     }
@@ -189,8 +197,11 @@ impl<'a> Run<'a> {
         if self.stepping {
             self.restart_clock()?;
         }
-        if self.latched && !self.blocked() {
+        if self.deliverable() {
             return self.deliver();
+        }
+        if self.faults {
+            return self.fault();
         }
         if self.delivered > 0 && !self.latched && self.is_home() {
             return Ok(Step::Home);
@@ -256,6 +267,14 @@ impl<'a> Run<'a> {
         self.latched = false;
         self.delivered += 1;
         let stop = self.lab.pc.deliver_nmi(self.raise, self.lab.limit)?;
+        self.took(stop)
+    }
+
+    /// The instruction that comes next raises a page fault.
+    pub(super) fn fault(&mut self) -> Result<Step, LabError> {
+        self.faults = false;
+        let fault = self.lab.kernel.resolvable_fault(&self.lab.path);
+        let stop = self.lab.pc.page_fault(fault, self.lab.limit)?;
         self.took(stop)
     }
 

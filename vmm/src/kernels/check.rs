@@ -5,7 +5,7 @@ use super::error::LabError;
 use super::kernel::Kernel;
 use super::pc::KernelSymbols;
 use super::site::{in_text, resolve};
-use crate::inject::Schedule;
+use crate::inject::{Event, Kind, Schedule};
 
 /// Whether there can be a site of this name.
 pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<(), LabError> {
@@ -25,8 +25,16 @@ pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
             in_text(place, at, symbols).map(|()| at)
         }
     };
-    Schedule::parse_with(text, place)?;
-    Ok(())
+    let schedule = Schedule::parse_with(text, place)?;
+    match schedule.0.first() {
+        Some(Event { kind: Kind::Fault, .. }) => Err(LabError::FaultFirst(text.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this can be a place where a handler faults.
+pub fn fault(place: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
+    schedule(&format!("nmi@user fault@{place}"), symbols)
 }
 
 /// A change of a kernel's code.

@@ -13,6 +13,14 @@ pub enum LabError {
     /// The schedule.
     #[error("schedule: {0}")]
     Schedule(#[from] ScheduleError),
+    /// A fault before any NMI.
+    #[error(
+        "schedule: {0:?} begins with a fault; it begins with the NMI whose handler is to fault, as in nmi@user fault@default_do_nmi"
+    )]
+    FaultFirst(String),
+    /// A fault at the interrupted place.
+    #[error("schedule: fault@{0}: a fault comes in an NMI's handler, not where the first NMI interrupts")]
+    FaultAtSite(String),
     /// The first NMI's site.
     #[error("site: {0}")]
     Site(PlaceError),
@@ -29,7 +37,11 @@ impl LabError {
     pub fn exit_code(&self) -> u8 {
         match self {
             LabError::Machine(e) => e.exit_code(),
-            LabError::Schedule(_) | LabError::Site(_) | LabError::Mutation(_) => 65,
+            LabError::Schedule(_)
+            | LabError::FaultFirst(_)
+            | LabError::FaultAtSite(_)
+            | LabError::Site(_)
+            | LabError::Mutation(_) => 65,
             LabError::Single(..) => 1,
         }
     }

@@ -23,6 +23,12 @@ pub enum Expected {
     /// The same of the word beneath that frame, into which any entry code must save a
     /// register before it can look about, always at the same place.
     OverwritesSave(u64),
+    /// The handler faults where it has saved CR2, and will put it back: anything but a pass is
+    /// a defect.
+    Faults,
+    /// A fault that no handler promises to survive: CR2 is not saved yet, or is already put
+    /// back, or it is the fault's own handler that faults.
+    FaultsUnsaved,
 }
 
 impl Expected {
@@ -36,6 +42,14 @@ impl Expected {
         }
     }
 
+    /// For a fault of the instruction at `visit`.
+    pub fn of_fault(visit: &Visit) -> Self {
+        match visit.saved_cr2 && visit.frame_read_at.is_none() {
+            true => Expected::Faults,
+            false => Expected::FaultsUnsaved,
+        }
+    }
+
     /// `pass` or `any`, and why.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -43,12 +57,14 @@ impl Expected {
             Expected::Nested => ("pass", "the hardware frame is no longer needed"),
             Expected::Overwrites(_) => ("any", "it overwrites a frame still to be read"),
             Expected::OverwritesSave(_) => ("any", "it overwrites the entry's first save, still to be read"),
+            Expected::Faults => ("pass", "CR2 is saved, and no frame is still to be read"),
+            Expected::FaultsUnsaved => ("any", "CR2 is not saved there, so that no fault may come"),
         }
     }
 
     /// Whether the kernel must survive.
     pub fn survives(self) -> bool {
-        matches!(self, Expected::Latched | Expected::Nested)
+        matches!(self, Expected::Latched | Expected::Nested | Expected::Faults)
     }
 }
 
@@ -63,10 +79,11 @@ impl Lab {
     /// What is to be expected of a schedule: that the kernel survives, unless one of its NMIs
     /// comes where no kernel can. Sweeps, schedules and replays are judged by this alike.
     pub fn expected(&mut self, events: &[Event]) -> Result<Expected, LabError> {
-        let nmis = events.iter().enumerate().filter(|(_, e)| e.kind == Kind::Nmi).skip(1);
+        let later = events.iter().enumerate().filter(|(_, e)| e.kind != Kind::Unmask).skip(1);
         let mut all = Expected::Nested;
-        for (i, nmi) in nmis {
-            let unmasked = events[..i].last().is_some_and(|e| e.kind == Kind::Unmask && e.at == nmi.at);
+        for (i, event) in later {
+            let unmasked = event.kind == Kind::Nmi
+                && events[..i].last().is_some_and(|e| e.kind == Kind::Unmask && e.at == event.at);
             let before = &events[..i - usize::from(unmasked)];
             let path = match self.walk(before) {
                 Ok(path) => path,
@@ -74,8 +91,11 @@ impl Lab {
                 Err(LabError::Single(..)) => return Ok(all),
                 Err(e) => return Err(e),
             };
-            let Some(visit) = path.visits.iter().find(|v| v.at == nmi.at) else { return Ok(all) };
-            all = Expected::of(visit, unmasked);
+            let Some(visit) = path.visits.iter().find(|v| v.at == event.at) else { return Ok(all) };
+            all = match event.kind {
+                Kind::Fault => Expected::of_fault(visit),
+                _ => Expected::of(visit, unmasked),
+            };
             if !all.survives() {
                 break;
             }

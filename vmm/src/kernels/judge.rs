@@ -27,6 +27,16 @@ fn complaint(line: &str) -> Verdict {
 impl Run<'_> {
     /// Judges a case that is back in the interrupted context.
     pub fn judge(&mut self) -> Result<Verdict, LabError> {
+        let lab = &mut *self.lab;
+        let changes = lab.pc.changes(&mut lab.snapshot)?;
+        let count = self.wrong_count()?;
+        self.judge_home(&changes, count)
+    }
+
+    /// The same, where it is known what memory was changed, and what is wrong with the number of
+    /// NMIs handled.
+    pub(super) fn judge_home(&mut self, changes: &[Change], count: Option<Verdict>) -> Result<Verdict, LabError> {
+        self.beaten = false;
         if let Some(verdict) = self.wrong_context()? {
             return Ok(verdict);
         }
@@ -36,10 +46,7 @@ impl Run<'_> {
         if let Some(verdict) = self.wrong_vitals()? {
             return Ok(verdict);
         }
-        if let Some(verdict) = self.wrong_count()? {
-            return Ok(verdict);
-        }
-        if let Some(verdict) = self.wrong_memory()? {
+        if let Some(verdict) = count.or_else(|| self.wrong_memory(changes)) {
             return Ok(verdict);
         }
         if let Some(verdict) = self.dead()? {
@@ -99,18 +106,17 @@ impl Run<'_> {
     }
 
     /// What is different in memory that no NMI may write (I7).
-    fn wrong_memory(&mut self) -> Result<Option<Verdict>, LabError> {
-        let lab = &mut *self.lab;
-        let changes = lab.pc.changes(&mut lab.snapshot)?;
+    fn wrong_memory(&self, changes: &[Change]) -> Option<Verdict> {
+        let lab = &*self.lab;
         let wrong = changes.iter().find(|change| !lab.reference.footprint.allows(change.at));
-        Ok(wrong.map(|Change { at, was }| {
+        wrong.map(|Change { at, was }| {
             let is = lab.pc.ram_word(*at);
             let stack = lab.on_interrupted_stack(*at);
             let place = if stack { "the interrupted stack".to_owned() } else { name(&lab.pc, *at) };
             let is = is.map_or("nothing".to_owned(), |is| format!("{is:#x}"));
             let detail = format!("memory that NMIs do not write has changed: {place} was {was:#x}, and is {is}");
             Verdict::breaks(Invariant::Memory, detail)
-        }))
+        })
     }
 
     /// Whether the user program goes on, and computes what it computes without NMIs.

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::entry::EntryPath;
-use super::pc::{Error, Pc};
+use super::pc::{Error, PageFault, Pc};
 use crate::kvm::Host;
 
 /// A kernel that the lab runs on its PC. All that differs between kernels is here.
@@ -29,6 +29,10 @@ pub trait Kernel {
     /// What of the [`Kernel::vitals`] this kernel's symbols do not name, so that no verdict
     /// says anything about it.
     fn unchecked(&self) -> Vec<&'static str>;
+
+    /// A page fault that the kernel's handler resolves wherever it is raised, by doing nothing:
+    /// the interrupted instruction is then executed as if there had been none.
+    fn resolvable_fault(&self, path: &EntryPath) -> PageFault;
 
     /// A function that the user program runs through in every round: the first NMI's site
     /// where none is named.

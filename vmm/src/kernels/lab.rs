@@ -39,6 +39,11 @@ impl Lab {
         self.reference.footprint.names(&self.pc)
     }
 
+    /// What lies at a guest-physical address, by name.
+    pub fn name_of(&self, at: u64) -> String {
+        super::footprint::name(&self.pc, at)
+    }
+
     /// Whether a guest-physical address is on the part of the interrupted stack that is in
     /// use.
     pub(super) fn on_interrupted_stack(&self, at: u64) -> bool {
@@ -106,7 +111,10 @@ impl Lab {
         if schedule.0.first().is_some_and(|e| self.path.contains(e.at.addr)) {
             schedule.0.insert(0, Event { kind: Kind::Nmi, at: self.start() });
         }
-        Ok(schedule)
+        match schedule.0.iter().find(|e| e.kind == Kind::Fault && e.at.addr == start) {
+            Some(fault) => Err(LabError::FaultAtSite(self.show(fault.at.addr))),
+            None => Ok(schedule),
+        }
     }
 
     /// Restores the snapshot; for measurements.

@@ -5,6 +5,7 @@
 //! computes a checksum and lives.
 
 mod arrival;
+mod baseline;
 mod bench;
 pub mod cache;
 mod campaign;
@@ -13,6 +14,7 @@ pub mod check;
 mod entry;
 mod error;
 mod expect;
+pub mod explore;
 mod footprint;
 mod judge;
 mod kernel;
@@ -28,6 +30,7 @@ mod sweep;
 mod table;
 
 pub use arrival::Start;
+pub use baseline::Baseline;
 pub use bench::{Bench, bench};
 pub use cache::kernel_cache;
 pub use campaign::{Campaign, CampaignRun, Judged, Part};
@@ -38,7 +41,7 @@ pub use expect::Expected;
 pub use kernel::{Kernel, Vital};
 pub use lab::Lab;
 pub use path::{Path, Visit};
-pub use results::{CaseRow, Document, KernelInfo, RunJudgement, SiteError, SweepInfo};
+pub use results::{BaselineInfo, CaseRow, Document, KernelInfo, RunJudgement, SiteError, SweepInfo};
 pub use running::Running;
 pub use site::Site;
 pub use sweep::{Kind, Row, Sweep, SweepStats};

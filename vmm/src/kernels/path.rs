@@ -29,6 +29,8 @@ pub struct Visit {
     pub frame_read_at: Option<u64>,
     /// The same for the word beneath that frame, the first that entry code writes.
     pub save_read_at: Option<u64>,
+    /// Whether the handler has saved CR2, and has not yet put it back: whether it may fault.
+    pub saved_cr2: bool,
 }
 
 /// The boundaries from the first NMI's delivery until the interrupted code goes on.
@@ -43,11 +45,22 @@ pub struct Path {
 impl Lab {
     /// Steps through what `events` lead to.
     pub fn walk(&mut self, events: &[Event]) -> Result<Path, LabError> {
+        self.walk_with(events, &mut |_, _| {})
+    }
+
+    /// The same; `look` is given each instruction before it is executed.
+    pub(super) fn walk_with(
+        &mut self,
+        events: &[Event],
+        look: &mut dyn FnMut(&Pc, &Decoded),
+    ) -> Result<Path, LabError> {
         let mut run = Run::new(self, events, Gear::Step)?;
         let mut path = Path::default();
         let mut counts = HashMap::<u64, u32>::new();
         counts.insert(run.lab.start().addr, 1);
-        let mut reads = Vec::new();
+        let (mut reads, mut cr2_reads) = (Vec::new(), Vec::new());
+        // Where a fault is to return to, while its handler runs.
+        let mut faulted: Option<(u64, u64)> = None;
         let mut frame = 0;
         let mut factory = InstructionInfoFactory::new();
         loop {
@@ -56,6 +69,10 @@ impl Lab {
                 path.deliveries.push(path.visits.len());
                 frame = run.lab.pc.state().regs.rsp;
                 step
+            } else if run.faults {
+                let regs = &run.lab.pc.state().regs;
+                faulted = faulted.or(Some((regs.rip, regs.rsp)));
+                run.fault()?
             } else {
                 run.step()?
             };
@@ -81,8 +98,18 @@ impl Lab {
                 rflags,
                 frame_read_at: None,
                 save_read_at: None,
+                saved_cr2: false,
             });
+            faulted = faulted.filter(|back| *back != (addr, rsp));
             let d = run.lab.pc.next_instruction();
+            cr2_reads.push(match faulted {
+                Some(_) => Cr2::Fault,
+                None if d.is_some_and(|d| reads_cr2(&d)) => Cr2::Read,
+                None => Cr2::Other,
+            });
+            if let Some(d) = &d {
+                look(&run.lab.pc, d);
+            }
             let mut reads_from = |start: u64, len: u64| {
                 d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
             };
@@ -90,6 +117,7 @@ impl Lab {
             run.restart_clock()?;
         }
         path.mark_frames(&reads);
+        path.mark_cr2(&cr2_reads);
         Ok(path)
     }
 }
@@ -102,6 +130,13 @@ impl Path {
         found.map(|v| v.at)
     }
 
+    /// The first boundary in the handler's C code, or in that of a fault of it, where NMIs are
+    /// not blocked.
+    pub fn open_in_handler(&self, entry: &EntryPath) -> Option<At> {
+        let open = |v: &&Visit| !v.blocked && v.frame_read_at.is_none() && !entry.contains(v.at.addr);
+        self.visits.iter().find(open).map(|v| v.at)
+    }
+
     /// What the handler's C code may rely on, and does not find: the ABI's flags, and that
     /// no interrupt comes.
     pub fn wrong_flags(&self, entry: &EntryPath) -> Option<String> {
@@ -111,6 +146,33 @@ impl Path {
         let flags = self.visits.iter().find(|v| v.at == at)?.rflags;
         let set = RELIED_ON.iter().find(|(bit, _)| flags & bit != 0);
         set.map(|(_, name)| format!("the handler's C code runs with {name} set"))
+    }
+
+    /// The handler may fault where it has saved CR2 and will look at it again. Its first read
+    /// is the one that saves it, each time that it runs.
+    fn mark_cr2(&mut self, reads: &[Cr2]) {
+        let Some(first) = reads.iter().position(|r| *r == Cr2::Read) else { return };
+        let saves = self.visits[first].at.addr;
+        let mut restores = false;
+        for i in (first + 1..self.visits.len()).rev() {
+            if reads[i] == Cr2::Read {
+                restores = self.visits[i].at.addr != saves;
+            }
+            self.visits[i].saved_cr2 = restores && reads[i] != Cr2::Fault;
+        }
+    }
+
+    /// Instructions at which nothing will read the hardware's frame any more, nor the word beneath
+    /// it, each time that execution stands there.
+    pub(super) fn without_frame(&self) -> std::collections::HashSet<u64> {
+        let needs = |v: &&Visit| v.frame_read_at.is_some() || v.save_read_at.is_some();
+        let needed: std::collections::HashSet<u64> = self.visits.iter().filter(needs).map(|v| v.at.addr).collect();
+        self.visits.iter().map(|v| v.at.addr).filter(|at| !needed.contains(at)).collect()
+    }
+
+    /// The boundaries where the handler may fault.
+    pub fn may_fault(&self) -> impl Iterator<Item = At> + '_ {
+        self.visits.iter().filter(|v| v.saved_cr2 && v.frame_read_at.is_none()).map(|v| v.at)
     }
 
     /// Carries each frame's last read back to the boundaries before it, as far as the
@@ -127,6 +189,21 @@ impl Path {
             }
         }
     }
+}
+
+/// What an instruction of a path has to do with CR2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cr2 {
+    /// It is the handler's own, and reads it: to save it, or to see whether it changed.
+    Read,
+    /// It is of a fault's handler, which has a CR2 of its own.
+    Fault,
+    Other,
+}
+
+fn reads_cr2(d: &Decoded) -> bool {
+    use iced_x86::{Mnemonic, Register};
+    d.insn.mnemonic() == Mnemonic::Mov && d.insn.op1_register() == Register::CR2
 }
 
 /// Whether an instruction reads from `range`.

@@ -34,8 +34,24 @@ pub struct Document {
     /// What of the kernel no verdict says anything about, since its symbols do not name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<&'static str>,
+    /// What the results were held to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineInfo>,
     /// Numbers of all sweeps together.
     pub summary: SweepStats,
+}
+
+/// Earlier results, and what is new since.
+#[derive(Clone, Debug, Serialize)]
+pub struct BaselineInfo {
+    /// Their file.
+    pub file: String,
+    /// Defects that were known.
+    pub known: u64,
+    /// Defects that were not.
+    pub new: u64,
+    /// Sweeps that the file has not.
+    pub missing: Vec<String>,
 }
 
 /// The kernel under test.
@@ -49,6 +65,9 @@ pub struct KernelInfo {
     pub version: String,
     /// Where its symbols come from.
     pub symbols: String,
+    /// The words of its command line that were chosen: those given, and whether mitigations are
+    /// on.
+    pub cmdline: String,
 }
 
 /// Whether one run of a campaign, from one site, is as expected.
@@ -83,7 +102,10 @@ pub struct SweepInfo {
     pub site: String,
     /// Changes to the kernel's code.
     pub mutate: Vec<String>,
-    /// `second` or `third`: which NMI went from boundary to boundary.
+    /// Where #1's handler took a page fault in each case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// `second` or `third`: which NMI went from boundary to boundary; `fault`: a page fault did.
     pub part: Part,
     /// `masked` or `unmasked`: how it found NMIs.
     pub nmis: &'static str,
@@ -93,6 +115,8 @@ pub struct SweepInfo {
     /// What NMIs here may write outside their stacks, by name: what the kernel as it came up
     /// writes. Every other change of memory is a violation.
     pub written: Vec<String>,
+    /// Wall time that it took.
+    pub seconds: f64,
     /// Every case.
     pub rows: Vec<CaseRow>,
 }
@@ -125,16 +149,19 @@ pub struct CaseRow {
     pub because: &'static str,
     /// Whether this is a defect of the kernel's entry code.
     pub defect: bool,
+    /// It was in the baseline, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub known: bool,
     /// The command line that runs it again; `null` for a pass.
     pub replay: Option<String>,
 }
 
 impl KernelInfo {
     /// Of a kernel that has booted.
-    pub fn of(file: String, image: String, lab: &Lab) -> Self {
+    pub fn of(file: String, image: String, cmdline: String, lab: &Lab) -> Self {
         let console = lab.pc().console(0);
         let version = lab.kernel().version(&console).unwrap_or_else(|| "unknown".to_owned());
-        Self { file, image, version, symbols: lab.pc().symbols.source.clone() }
+        Self { file, image, version, symbols: lab.pc().symbols.source.clone(), cmdline }
     }
 }
 
@@ -151,6 +178,7 @@ impl Document {
             sweeps: Vec::new(),
             errors: Vec::new(),
             unchecked: lab.kernel().unchecked(),
+            baseline: None,
             summary: SweepStats::default(),
         }
     }
@@ -170,10 +198,12 @@ impl SweepInfo {
         Self {
             site,
             mutate,
+            fault: None,
             part,
             nmis: kind.word(),
             stats: SweepStats::default(),
             written: lab.written(),
+            seconds: 0.0,
             rows: Vec::new(),
         }
     }
@@ -203,6 +233,7 @@ impl CaseRow {
             expected,
             because: "",
             defect: false,
+            known: false,
             replay,
         }
     }

@@ -1,4 +1,4 @@
-//! A further NMI at each boundary of a path.
+//! A further NMI, or a fault, at each boundary of a path.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -109,12 +109,17 @@ impl std::ops::AddAssign for SweepStats {
 /// CPU time for a case that no kernel can survive.
 const DOOMED: Duration = Duration::from_millis(25);
 
+/// What a handler that nowhere saves CR2 says about faults.
+const NO_CR2: &str = "its path nowhere saves CR2 to put it back, so that its handler may fault nowhere";
+
 /// What a path without any C code says nothing about.
 const NO_C_CODE: &str = "its path has no code besides the entry code, so that nothing was looked at in the handler";
 
 /// A sweep over one lab and site.
 pub struct Sweep<'a> {
     lab: &'a mut Lab,
+    /// Where #1's handler faults in every case.
+    fault: Option<At>,
     /// Every so many cases, one is run again with NMIs raised by `KVM_NMI` (0: none).
     recheck: u64,
     stats: SweepStats,
@@ -130,7 +135,7 @@ pub type OnRow<'r> = dyn FnMut(&Row, &Lab, usize) + 'r;
 impl<'a> Sweep<'a> {
     /// A sweep from the lab's site, until `stop` is set.
     pub fn new(lab: &'a mut Lab, recheck: u64, stop: &'a AtomicBool) -> Self {
-        Self { lab, recheck, stats: SweepStats::default(), confirmed: 0, stop }
+        Self { lab, fault: None, recheck, stats: SweepStats::default(), confirmed: 0, stop }
     }
 
     /// What was done so far.
@@ -138,28 +143,84 @@ impl<'a> Sweep<'a> {
         self.stats
     }
 
-    fn first(&self) -> Vec<Event> {
-        vec![Event { kind: EventKind::Nmi, at: self.lab.start() }]
+    /// In every case #1's handler faults: at `place`, or, for `auto`, at the first boundary where
+    /// it may. Returns the place.
+    pub fn fault_in_handler(&mut self, place: &str) -> Result<String, LabError> {
+        let at = match place {
+            "auto" => {
+                let path = self.single()?;
+                let none = || LabError::Single(self.site(), NO_CR2.into());
+                path.may_fault().next().ok_or_else(none)?
+            }
+            place => {
+                let events = self.lab.schedule(&format!("nmi@user fault@{place}"))?.0;
+                events[events.len() - 1].at
+            }
+        };
+        self.fault = Some(at);
+        let shown = self.lab.show_schedule(&[Event { kind: EventKind::Fault, at }]);
+        Ok(shown.trim_start_matches("fault@").to_owned())
+    }
+
+    fn site(&self) -> String {
+        self.lab.show(self.lab.start().addr)
+    }
+
+    /// Where #1's handler faults.
+    pub(super) fn faults_at(&self) -> Option<At> {
+        self.fault
+    }
+
+    /// What every case begins with.
+    pub(super) fn first(&self) -> Vec<Event> {
+        let nmi = Event { kind: EventKind::Nmi, at: self.lab.start() };
+        [nmi].into_iter().chain(self.fault.map(|at| Event { kind: EventKind::Fault, at })).collect()
     }
 
     /// A single NMI must pass before more are tried. Returns its path.
     pub fn single(&mut self) -> Result<Path, LabError> {
         let events = self.first();
         let outcome = self.lab.case(&events, Gear::Arm)?;
+        let name = match self.fault {
+            None => self.site(),
+            Some(_) => self.lab.show_schedule(&events),
+        };
         if !outcome.verdict.is_pass() {
-            return Err(LabError::Single(self.lab.show(self.lab.start().addr), outcome.verdict.to_string()));
+            return Err(LabError::Single(name, outcome.verdict.to_string()));
+        }
+        if outcome.unreached > 0 {
+            return Err(LabError::Single(name, "its handler does not come to the fault's place".into()));
         }
         let path = self.lab.walk(&events)?;
         match path.wrong_flags(self.lab.path()) {
-            None if path.in_handler(self.lab.path()).is_none() => {
-                Err(LabError::Single(self.lab.show(self.lab.start().addr), NO_C_CODE.into()))
-            }
+            None if path.in_handler(self.lab.path()).is_none() => Err(LabError::Single(name, NO_C_CODE.into())),
             None => Ok(path),
             Some(why) => {
                 let verdict = Verdict::breaks(Invariant::View, why);
-                Err(LabError::Single(self.lab.show(self.lab.start().addr), verdict.to_string()))
+                Err(LabError::Single(name, verdict.to_string()))
             }
         }
+    }
+
+    /// A page fault at each boundary of #1's path; where NMIs are to be unblocked, with NMI #2
+    /// where that fault's iretq, which unblocks them, returns to.
+    pub fn fault(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
+        let path = self.single()?;
+        if path.may_fault().next().is_none() {
+            return Err(LabError::Single(self.site(), NO_CR2.into()));
+        }
+        for visit in &path.visits {
+            if self.stop.load(Relaxed) {
+                return Ok(());
+            }
+            let mut events = self.first();
+            events.push(Event { kind: EventKind::Fault, at: visit.at });
+            if kind == Kind::Unmasked {
+                events.push(Event { kind: EventKind::Nmi, at: At { n: visit.at.n + 1, ..visit.at } });
+            }
+            self.one(visit.at, kind, events, Expected::of_fault(visit), path.visits.len(), on_row)?;
+        }
+        Ok(())
     }
 
     /// NMI #2 at each boundary of #1's path.
@@ -174,11 +235,16 @@ impl<'a> Sweep<'a> {
     /// is back there, and then of what #1 repeats for its sake.
     pub fn third(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
         let path = self.single()?;
-        let none = |why: &str| LabError::Single(self.lab.show(self.lab.start().addr), why.to_owned());
-        let at = path.in_handler(self.lab.path()).ok_or_else(|| none(NO_C_CODE))?;
+        let none = |why: &str| LabError::Single(self.site(), why.to_owned());
         let mut prefix = self.first();
-        prefix.push(Event { kind: EventKind::Unmask, at });
-        prefix.push(Event { kind: EventKind::Nmi, at });
+        // Where a fault's iretq has unblocked NMIs in the C code already, nothing else need.
+        match path.open_in_handler(self.lab.path()) {
+            Some(at) => prefix.push(Event { kind: EventKind::Nmi, at }),
+            None => {
+                let at = path.in_handler(self.lab.path()).ok_or_else(|| none(NO_C_CODE))?;
+                prefix.extend([EventKind::Unmask, EventKind::Nmi].map(|kind| Event { kind, at }));
+            }
+        }
         let nested = self.lab.walk(&prefix)?;
         let from = nested.deliveries.get(1).copied();
         let from = from.ok_or_else(|| {
@@ -206,16 +272,30 @@ impl<'a> Sweep<'a> {
             }
             events.push(Event { kind: EventKind::Nmi, at: visit.at });
             let expected = Expected::of(visit, kind == Kind::Unmasked);
-            let outcome = self.surely(&events, Gear::Jump, expected)?;
-            let mut row = Row { at: visit.at, kind, events, outcome, expected };
-            self.stats.cases += 1;
-            if let Some(seen) = self.check_again(&row)? {
-                row.outcome = seen;
-            }
-            self.stats.defects += u64::from(row.is_defect());
-            self.stats.missed += u64::from(row.is_silent());
-            on_row(&row, self.lab, total);
+            self.one(visit.at, kind, events, expected, total, on_row)?;
         }
+        Ok(())
+    }
+
+    /// Runs one case of `total`.
+    fn one(
+        &mut self,
+        at: At,
+        kind: Kind,
+        events: Vec<Event>,
+        expected: Expected,
+        total: usize,
+        on_row: &mut OnRow,
+    ) -> Result<(), LabError> {
+        let outcome = self.surely(&events, Gear::Jump, expected)?;
+        let mut row = Row { at, kind, events, outcome, expected };
+        self.stats.cases += 1;
+        if let Some(seen) = self.check_again(&row)? {
+            row.outcome = seen;
+        }
+        self.stats.defects += u64::from(row.is_defect());
+        self.stats.missed += u64::from(row.is_silent());
+        on_row(&row, self.lab, total);
         Ok(())
     }
 

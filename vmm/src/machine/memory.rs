@@ -27,15 +27,8 @@ impl GuestMemory<'_> {
 
     /// Reads `N` 64-bit words.
     pub fn words<const N: usize>(&self, cr3: u64, vaddr: u64) -> Option<[u64; N]> {
-        let mut out = [0; N];
-        for (i, word) in out.iter_mut().enumerate() {
-            let mut raw = [0; 8];
-            if !self.read(cr3, vaddr.wrapping_add(8 * i as u64), &mut raw) {
-                return None;
-            }
-            *word = u64::from_le_bytes(raw);
-        }
-        Some(out)
+        let mut raw = [[0; 8]; N];
+        self.read(cr3, vaddr, raw.as_flattened_mut()).then(|| raw.map(u64::from_le_bytes))
     }
 
     /// Reads one 64-bit word.

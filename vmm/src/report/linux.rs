@@ -10,7 +10,7 @@ use super::json::pretty;
 use super::paint::{Ink, paint};
 use crate::host_id::HostId;
 use crate::kernels::pc::Assists;
-use crate::kernels::{CaseRow, Document, KernelInfo, Part, SweepInfo};
+use crate::kernels::{CaseRow, Document, KernelInfo, SweepInfo};
 
 /// Sweeps, or a campaign of them.
 pub struct LinuxReport<'a> {
@@ -82,7 +82,7 @@ impl Report for LinuxReport<'_> {
             parts.push(strip(&format!("The path of the {part} NMI, where #1 came at {site}"), &rows));
         }
         for sweep in &d.sweeps {
-            let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, part(sweep.part), sweep.nmis);
+            let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, sweep.part.word(), sweep.nmis);
             let defects = sweep.rows.iter().filter(|row| row.defect).count();
             let about = format!(": {} cases, {defects} defects", sweep.rows.len());
             let mut rows: Vec<&CaseRow> = sweep.rows.iter().collect();
@@ -90,7 +90,8 @@ impl Report for LinuxReport<'_> {
             let rows: Vec<_> = rows.into_iter().map(cells).collect();
             parts.push(folded(&title, &about, defects > 0, &header, &rows));
         }
-        let bad = s.defects > 0 || s.disagreed > 0 || !d.complete;
+        let new = d.baseline.as_ref().map_or(s.defects, |b| b.new);
+        let bad = new > 0 || s.disagreed > 0 || !d.complete;
         Some(Page {
             title: d.campaign.clone().unwrap_or_else(|| "NMIs into a Linux kernel".into()),
             lead: format!("{} cases: {} defects, {} say nothing", s.cases, s.defects, s.missed),
@@ -113,7 +114,7 @@ fn strips(sweeps: &[SweepInfo]) -> Vec<Path> {
     let mut out: Vec<Path> = Vec::new();
     for sweep in sweeps {
         let row = (format!("NMIs {}", sweep.nmis), sweep.rows.iter().map(place).collect());
-        let (site, part) = (sweep.site.clone(), part(sweep.part));
+        let (site, part) = (sweep.site.clone(), sweep.part.word());
         match out.iter_mut().find(|path| path.site == site && path.part == part) {
             Some(path) => path.rows.push(row),
             None => out.push(Path { site, part, rows: vec![row] }),
@@ -158,13 +159,14 @@ fn properties(host: &HostId, kernel: &KernelInfo) -> Vec<(&'static str, String)>
 }
 
 fn sweep(sweep: &SweepInfo) -> impl Iterator<Item = Test> + '_ {
-    let class = format!("{} {} {}", sweep.site, part(sweep.part), sweep.nmis);
+    let class = format!("{} {} {}", sweep.site, sweep.part.word(), sweep.nmis);
     sweep.rows.iter().map(move |row| row_test(&class, row))
 }
 
 fn row_test(class: &str, row: &CaseRow) -> Test {
     let found = || format!("{} instead of {}", row.verdict, row.expected);
     let outcome = match () {
+        () if row.known => Outcome::Skipped(format!("a known defect: {} in the baseline, too", row.verdict)),
         () if row.defect => Outcome::Failed {
             message: found(),
             lines: [&row.detail, &row.replay].into_iter().flatten().cloned().collect(),
@@ -240,12 +242,5 @@ impl Report for LinuxCase<'_> {
             facts: properties(self.host, self.kernel),
             parts: vec![table("", &header, &[cells(&self.case)])],
         })
-    }
-}
-
-fn part(part: Part) -> &'static str {
-    match part {
-        Part::Second => "second",
-        Part::Third => "third",
     }
 }

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::cache;
-use super::kernel::KernelArgs;
+use super::explore::Explore;
+use super::kernel::{KernelArgs, read};
+use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
 use crate::cli::values;
 use crate::inject::Gear;
-use crate::kernels::Part;
+use crate::kernels::{Baseline, Part};
 
 /// What `vmm linux --help` says below the options.
 pub const HELP: &str = "\
@@ -25,14 +27,18 @@ kernel's preempt count and taint are what they were, it says nothing, and the us
 
 A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
 checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site; before one that begins
-amid the NMI's own code, an NMI at the default site is understood.
+amid the NMI's own code, an NMI at the default site is understood. `nmi` and `unmask` are as in the lab;
+`fault` makes the instruction at its place raise a page fault, which the kernel's handler takes
+and resolves, and whose iretq unblocks NMIs.
 
 Examples:
   scripts/linux/build-test-kernel
   vmm list boundaries --kernel vmlinux
   vmm linux --kernel vmlinux --sweep --site user
   vmm linux --kernel vmlinuz --schedule 'nmi@asm_exc_nmi+0x4 unmask@end_repeat_nmi nmi@end_repeat_nmi'
+  vmm linux --kernel vmlinux --sweep --part second,third,fault --fault-in-handler auto
   vmm linux --kernel vmlinux --sweep --mutate 'nmi_restore+0x1b=90'
+  vmm linux explore --kernel vmlinux --fault-in-handler auto
   vmm linux --campaign scripts/campaigns/linux-test-kernel.toml
   vmm bench --linux
 
@@ -47,9 +53,9 @@ docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md de
 #[command(mut_arg("kernel", |a| a.required_unless_present_any(["campaign", "from"])))]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Linux {
-    /// Or: what to do with the machines that are kept.
+    /// Or: something else.
     #[command(subcommand)]
-    pub command: Option<cache::Command>,
+    pub command: Option<Command>,
     /// What to do.
     #[command(flatten)]
     pub what: What,
@@ -59,6 +65,13 @@ pub struct Linux {
     /// Which NMI of a sweep goes from boundary to boundary
     #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second,third", value_parser = values::part())]
     pub part: Vec<Part>,
+    /// Where #1's handler takes a page fault in each case of a sweep; auto: at the first boundary
+    /// where it may
+    #[arg(long, value_name = "PLACE", requires = "sweep")]
+    pub fault_in_handler: Option<String>,
+    /// Earlier results (--json) that known defects are taken from: only new ones fail
+    #[arg(long, value_name = "FILE", requires = "sweep")]
+    pub baseline: Option<PathBuf>,
     /// How a schedule is carried out
     #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::one_gear())]
     pub gear: Gear,
@@ -71,6 +84,19 @@ pub struct Linux {
     /// The kernel.
     #[command(flatten)]
     pub kernel: KernelArgs,
+}
+
+/// What else can be done with kernels.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The machines that have come up once, and are kept to start from
+    Cache {
+        #[command(subcommand)]
+        what: cache::What,
+    },
+    /// Search every number, timing and nesting of NMIs from a site, until nothing new appears
+    #[command(after_help = super::explore::HELP)]
+    Explore(Box<Explore>),
 }
 
 /// What to do with the kernel.
@@ -89,6 +115,14 @@ pub struct What {
 }
 
 impl Linux {
+    /// The results that `--baseline` names, with the file's name.
+    pub fn baseline(&self) -> Result<Option<(String, Baseline)>, Failure> {
+        let Some(file) = &self.baseline else { return Ok(None) };
+        let name = file.display().to_string();
+        let baseline = Baseline::parse(&read(file)?).map_err(|why| Failure::Input { name: name.clone(), why })?;
+        Ok(Some((name, baseline)))
+    }
+
     /// The same as a duration.
     pub fn case_limit(&self) -> Duration {
         Duration::from_millis(self.case_limit)

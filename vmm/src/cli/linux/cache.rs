@@ -9,15 +9,6 @@ use crate::kernels::cache;
 use crate::report::columns;
 
 /// What to do with saved machines.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// The machines that have come up once, and are kept to start from
-    Cache {
-        #[command(subcommand)]
-        what: What,
-    },
-}
-
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum What {
     /// List them

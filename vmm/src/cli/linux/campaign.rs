@@ -30,6 +30,7 @@ pub fn campaign(args: &Linux, file: &Path, mut opened: Opened, out: &mut Out) ->
         sites: campaign.runs.iter().flat_map(|run| run.sites.clone()).collect(),
         mutations: campaign.runs.iter().map(|run| [&kernel.mutate[..], &run.mutate[..]].concat()).collect(),
         schedule: None,
+        faults: campaign.runs.iter().filter_map(|run| run.fault.clone()).collect(),
     };
     let mut booted = kernel.boot(&plan, opened, &stop)?;
     let lab = &mut booted.lab;
@@ -37,7 +38,7 @@ pub fn campaign(args: &Linux, file: &Path, mut opened: Opened, out: &mut Out) ->
     let mut document = Document::new(booted.info, lab);
     document.campaign = Some(campaign.name.clone());
     said.line(&format!("{}: {}", campaign.name, header(&document)), out)?;
-    let how = How { kernel: &kernel, case_limit: args.case_limit, stop: &stop };
+    let how = How { kernel: &kernel, fault: None, case_limit: args.case_limit, stop: &stop };
     let mut as_expected = true;
     for (run, site) in campaign.runs.iter().flat_map(|run| run.sites.iter().map(move |site| (run, site))) {
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -46,6 +47,7 @@ pub fn campaign(args: &Linux, file: &Path, mut opened: Opened, out: &mut Out) ->
         }
         let mutations = [&kernel.mutate[..], &run.mutate[..]].concat();
         let whole = document.complete;
+        let how = How { fault: run.fault.as_deref().or(args.fault_in_handler.as_deref()), ..how };
         let Judged { as_expected: ok, why } =
             match how.site(lab, (&mutations, site), &run.parts, &mut document, &mut said, out)? {
                 Ok(defects) => run.judge(&defects),

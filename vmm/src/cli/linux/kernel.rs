@@ -61,8 +61,8 @@ pub struct KernelArgs {
 /// How often a boot says how it goes on, where no terminal shows it.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// A kernel that has come up, its file's name and its image's hash.
-type Up = (Running, String, String);
+/// A kernel that has come up, its file's name, its image's hash, and the words that the user gave it.
+type Up = (Running, String, String, String);
 
 /// What is to be done with a kernel, as far as it can be checked before the kernel boots.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +73,8 @@ pub struct Plan {
     pub schedule: Option<String>,
     /// Changes to the kernel's code, those of each run; the first run's first.
     pub mutations: Vec<Vec<String>>,
+    /// Where handlers are to fault, or `auto`.
+    pub faults: Vec<String>,
 }
 
 impl Plan {
@@ -94,6 +96,9 @@ impl Plan {
         }
         if let Some(text) = &self.schedule {
             check::schedule(text, &kernel.symbols)?;
+        }
+        for place in self.faults.iter().filter(|place| *place != "auto") {
+            check::fault(place, &kernel.symbols)?;
         }
         self.mutations.iter().flatten().try_for_each(|m| check::mutation(m, &kernel.symbols).map(|_| ()))
     }
@@ -120,7 +125,15 @@ pub struct Booted {
 impl KernelArgs {
     /// The kernel's file, which the command line must name.
     pub fn file(&self) -> Result<&Path, Failure> {
-        self.kernel.as_deref().ok_or_else(|| Failure::Usage("--kernel is missing".into()))
+        self.kernel.as_deref().ok_or_else(|| Failure::Usage("--kernel is missing (or --from)".into()))
+    }
+
+    /// Whether a kernel is named at all, by its file or by a machine's.
+    pub fn named(&self) -> Result<(), Failure> {
+        match &self.from {
+            Some(_) => Ok(()),
+            None => self.file().map(|_| ()),
+        }
     }
 
     fn options(&self) -> Result<Options, Failure> {
@@ -138,7 +151,7 @@ impl KernelArgs {
         // interrupts.
         interrupt_after(Duration::from_millis(20));
         let host = opened.host()?;
-        let (running, file, image) = match &self.from {
+        let (running, file, image, cmdline) = match &self.from {
             Some(from) => self.resume(&host, from, plan)?,
             None => self.up(&host, plan, stop)?,
         };
@@ -149,7 +162,8 @@ impl KernelArgs {
             lab.go(&mutations, plan.start())?;
         }
         log::info!("help for this host: {help}");
-        let info = KernelInfo::of(file, image, &lab);
+        let words = Options { cmdline, ..Options::default() }.chosen();
+        let info = KernelInfo::of(file, image, words, &lab);
         Ok(Booted { lab, info })
     }
 
@@ -164,9 +178,10 @@ impl KernelArgs {
             }
         }
         let (file, image) = (saved.header.file.clone(), saved.header.image.clone());
+        let cmdline = saved.header.cmdline.clone();
         let kernel = Linux { elf: Vec::new(), symbols: saved.header.symbols.clone(), options: Options::default() };
         plan.check(&kernel)?;
-        Ok((Running::resume(host, Box::new(kernel), saved)?, file, image))
+        Ok((Running::resume(host, Box::new(kernel), saved)?, file, image, cmdline))
     }
 
     /// The kernel that `--kernel` names, and the hash of its image.
@@ -193,7 +208,7 @@ impl KernelArgs {
         if !self.no_cache && self.save.is_none() && kept.exists() {
             let saved = saved(&kept)?;
             log::info!("{name} came up before: {}", kept.display());
-            return Ok((Running::resume(host, Box::new(kernel), saved)?, name, image));
+            return Ok((Running::resume(host, Box::new(kernel), saved)?, name, image, self.cmdline.clone()));
         }
         let about = About { key, file: name.clone(), image: image.clone(), cmdline: self.cmdline.clone() };
         let running = self.wait_for(host, kernel, stop)?;
@@ -212,7 +227,7 @@ impl KernelArgs {
                 (Ok(()), _) => log::info!("the machine is kept in {}", to.display()),
             }
         }
-        Ok((running, name, image))
+        Ok((running, name, image, self.cmdline.clone()))
     }
 
     /// Boots it, and shows how that goes on: at a terminal always, else every ten seconds.

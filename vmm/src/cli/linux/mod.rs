@@ -4,6 +4,7 @@ mod args;
 mod boundaries;
 mod cache;
 mod campaign;
+mod explore;
 mod kernel;
 mod sweep;
 
@@ -16,15 +17,17 @@ use super::opened::Opened;
 use super::out::{Out, say};
 use crate::kernels::{CaseRow, Document, Row};
 use crate::report::{Kind, LinuxCase};
-pub use args::{HELP, Linux, What};
+pub use args::{Command, HELP, Linux, What};
 pub use boundaries::boundaries;
 pub use kernel::{KernelArgs, Plan};
-use sweep::{How, Said, ending, header};
+use sweep::{How, Said, ending, header, hold_to};
 
 /// Carries out the command.
 pub fn run(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
-    if let Some(cache::Command::Cache { what }) = args.command {
-        return cache::run(what, out);
+    match &args.command {
+        Some(Command::Cache { what }) => return cache::run(*what, out),
+        Some(Command::Explore(args)) => return explore::run(args, opened, out),
+        None => {}
     }
     match &args.what {
         What { campaign: Some(file), .. } => campaign::campaign(args, file, opened, out),
@@ -35,18 +38,26 @@ pub fn run(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failur
 
 fn sweeps(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let mut said = Said::new(args.output.outputs(Kind::JUDGES)?);
+    let baseline = args.baseline()?;
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
-    let plan = Plan { sites: sites.clone(), mutations: vec![args.kernel.mutate.clone()], schedule: None };
+    let plan = Plan {
+        sites: sites.clone(),
+        mutations: vec![args.kernel.mutate.clone()],
+        schedule: None,
+        faults: args.fault_in_handler.iter().cloned().collect(),
+    };
     let mut booted = args.kernel.boot(&plan, opened, &stop)?;
     booted.lab.set_limit(args.case_limit());
     let mut document = Document::new(booted.info, &booted.lab);
     said.line(&format!("{}\n", header(&document)), out)?;
-    let how = How { kernel: &args.kernel, case_limit: args.case_limit, stop: &stop };
+    let how =
+        How { kernel: &args.kernel, fault: args.fault_in_handler.as_deref(), case_limit: args.case_limit, stop: &stop };
     for site in &sites {
         // What went wrong at a site is in the document.
         let _ = how.site(&mut booted.lab, (&args.kernel.mutate, site), &args.part, &mut document, &mut said, out)?;
     }
+    hold_to(baseline.as_ref(), &mut document, &mut said, out)?;
     said.write(&document, out)?;
     let ending = ending(&document);
     if ending == Ending::Interrupted {
@@ -57,7 +68,7 @@ fn sweeps(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure
 
 fn one(args: &Linux, text: &str, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let plan = Plan { sites: Vec::new(), mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()) };
+    let plan = Plan { mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()), ..Plan::default() };
     let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
     lab.set_limit(args.case_limit());

@@ -7,7 +7,9 @@ use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
 use crate::inject::Gear;
-use crate::kernels::{CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table};
+use crate::kernels::{
+    Baseline, BaselineInfo, CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table,
+};
 use crate::report::{LinuxReport, plain, plain_lines};
 
 /// Every so many cases, one is run again by the other way to raise NMIs.
@@ -19,6 +21,8 @@ const SHOWN: usize = 10;
 #[derive(Clone, Copy)]
 pub struct How<'a> {
     pub kernel: &'a KernelArgs,
+    /// Where #1's handler faults in every case.
+    pub fault: Option<&'a str>,
     /// CPU time for a case, in milliseconds.
     pub case_limit: u64,
     pub stop: &'a AtomicBool,
@@ -82,15 +86,18 @@ impl How<'_> {
                 }));
             };
             let mut sweep = Sweep::new(lab, RECHECK, self.stop);
+            info.fault = self.fault.map(|place| sweep.fault_in_handler(place)).transpose()?;
             match part {
                 Part::Second => sweep.second(kind, on_row)?,
                 Part::Third => sweep.third(kind, on_row)?,
+                Part::Fault => sweep.fault(kind, on_row)?,
             }
             info.stats = sweep.stats();
             bar.finish_and_clear();
             document.complete &= info.stats.cases == of as u64 && of > 0;
             document.assists = lab.pc().assists();
-            said.line(&shown(&info, part, kind, of, bar.elapsed().as_secs_f64(), &table), out)?;
+            info.seconds = bar.elapsed().as_secs_f64();
+            said.line(&shown(&info, part, kind, of, &table), out)?;
             document.add(info);
         }
         document.complete &= !self.stop.load(Relaxed);
@@ -131,11 +138,18 @@ impl Said {
     }
 }
 
-fn shown(info: &SweepInfo, part: Part, kind: Kind, of: usize, seconds: f64, table: &Table) -> String {
+fn shown(info: &SweepInfo, part: Part, kind: Kind, of: usize, table: &Table) -> String {
     let stats = &info.stats;
     let part_of = if stats.cases == of as u64 { String::new() } else { format!(" of {of}") };
     let site = plain(&info.site);
-    let mut out = format!("NMI #1 at {site}; {part}, NMIs {kind}: {}{part_of} cases in {seconds:.1} s\n", stats.cases);
+    let fault = info.fault.as_ref().map_or(String::new(), |at| format!(", its handler faults at {}", plain(at)));
+    let how = match (part, kind) {
+        (Part::Fault, Kind::Masked) => String::new(),
+        (Part::Fault, Kind::Unmasked) => ", and NMI #2 where it returns".into(),
+        _ => format!(", NMIs {kind}"),
+    };
+    let mut out =
+        format!("NMI #1 at {site}{fault}; {part}{how}: {}{part_of} cases in {:.1} s\n", stats.cases, info.seconds);
     out += &format!(
         "{} defects, {} say nothing; {} run again by KVM_NMI, {} disagreed\n",
         stats.defects, stats.missed, stats.rechecked, stats.disagreed
@@ -153,14 +167,37 @@ fn shown(info: &SweepInfo, part: Part, kind: Kind, of: usize, seconds: f64, tabl
     out
 }
 
+/// Holds results to those of a file, where one is named.
+pub fn hold_to(
+    baseline: Option<&(String, Baseline)>,
+    document: &mut Document,
+    said: &mut Said,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let Some((file, baseline)) = baseline else { return Ok(()) };
+    let (known, new) = baseline.apply(document);
+    let missing = baseline.missing(document);
+    let mut text = format!("baseline {}: {known} defects were known, {new} are new\n", plain(file));
+    for sweep in &missing {
+        text += &format!("  it has no sweep of {}: every defect there is new\n", plain(sweep));
+    }
+    for row in document.sweeps.iter().flat_map(|s| &s.rows).filter(|r| r.defect && !r.known).take(SHOWN) {
+        text += &format!("NEW {}: {}\n", row.verdict, plain(&row.schedule));
+    }
+    said.line(&text, out)?;
+    document.baseline = Some(BaselineInfo { file: file.clone(), known, new, missing });
+    Ok(())
+}
+
 /// How a command ends that has made these sweeps.
 pub fn ending(document: &Document) -> Ending {
     let stats = &document.summary;
+    let new = document.baseline.as_ref().map_or(stats.defects, |b| b.new);
     match () {
         () if stats.disagreed > 0 => Ending::Defect,
         () if !document.errors.is_empty() => Ending::Unexpected,
         () if !document.complete => Ending::Interrupted,
-        () if stats.defects > 0 || stats.missed > 0 => Ending::Unexpected,
+        () if new > 0 || stats.missed > 0 => Ending::Unexpected,
         () => Ending::Expected,
     }
 }
@@ -169,8 +206,14 @@ pub fn ending(document: &Document) -> Ending {
 pub fn header(document: &Document) -> String {
     let kernel = &document.kernel;
     format!(
-        "{}\nhost   {}\nkernel {} ({}), symbols from {}\nhelp for this host: {}",
-        kernel.file, document.host, kernel.version, kernel.image, kernel.symbols, document.assists
+        "{}\nhost   {}\nkernel {} ({}), symbols from {}\nwords  {}\nhelp for this host: {}",
+        kernel.file,
+        document.host,
+        kernel.version,
+        kernel.image,
+        kernel.symbols,
+        plain(&kernel.cmdline),
+        document.assists
     ) + &match document.unchecked.is_empty() {
         true => String::new(),
         false => format!("\nnot checked, since the symbols do not name it: {}", document.unchecked.join(", ")),

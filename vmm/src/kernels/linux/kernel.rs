@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Options, entry, hooks, initrd, user};
 use crate::kernels::entry::EntryPath;
 use crate::kernels::kernel::{Kernel, Vital};
-use crate::kernels::pc::{Error, KERNEL_MAP, KernelSymbols, Pc, Program};
+use crate::kernels::pc::{Error, KERNEL_MAP, KernelSymbols, PageFault, Pc, Program};
 use crate::kvm::{Host, Vm};
 
 /// A Linux kernel, and how it is booted.
@@ -107,6 +107,16 @@ impl Kernel for Linux {
         let missing = VITALS.iter().filter(|(names, ..)| find(&self.symbols, names).is_none());
         let breakpoint = self.symbols.get("cpu_dr7").is_none().then_some("debug registers in use (no cpu_dr7)");
         missing.map(|(_, _, _, name, _)| *name).chain(breakpoint).collect()
+    }
+
+    /// A write to a kernel page that is writable, as after its protection was lifted while this
+    /// CPU's TLB still had the old entry: `spurious_kernel_fault`. It is the one fault that every
+    /// kernel since 2.6.25 returns from without the help of the code that faults. A vmalloc
+    /// fault (before 5.8) and an access with a fixup return in the same way, through more C code.
+    fn resolvable_fault(&self, path: &EntryPath) -> PageFault {
+        const PROTECTION: u32 = 1 << 0; // SDM vol. 3, 4.7
+        const WRITE: u32 = 1 << 1;
+        PageFault { address: path.counter, code: PROTECTION | WRITE }
     }
 
     fn default_site(&self) -> Result<u64, Error> {

@@ -21,9 +21,11 @@ impl Default for Options {
 }
 
 /// The lab's machine has a serial line, a timer and interrupt controllers: this says
-/// so, and keeps away what would only cost time or bring NMIs of its own.
-const BASE: &str = "console=ttyS0 nokaslr reboot=k panic=-1 oops=panic pci=off acpi=off nosmp noapic nolapic \
-    mitigations=off nopti nowatchdog cryptomgr.notests pty.legacy_count=0 random.trust_cpu=off tsc=nowatchdog no_timer_check";
+/// so, and keeps away what would only cost time or bring NMIs of its own. Between the two parts
+/// stand the words of [`Options::mitigations`].
+const MACHINE: &str = "console=ttyS0 nokaslr reboot=k panic=-1 oops=panic pci=off acpi=off nosmp noapic nolapic";
+const QUIET: &str =
+    "nowatchdog cryptomgr.notests pty.legacy_count=0 random.trust_cpu=off tsc=nowatchdog no_timer_check";
 
 /// Words for the command line of a kernel on a host that shows more CPUID features
 /// than it was told to.
@@ -54,14 +56,47 @@ impl Options {
         Err(Error::Ram { ram: self.ram_mib, what })
     }
 
+    /// What is said about mitigations where the user's words do not: they are off, since a KVM
+    /// that emulates CPL 0 lacks some of their instructions (VERW), and runs each of the others
+    /// for a third of a microsecond.
+    pub fn mitigations(&self) -> &'static str {
+        let named = |names: &[&str]| self.cmdline.split_whitespace().any(|w| names.iter().any(|n| w.starts_with(n)));
+        match (named(&["mitigations="]), named(&["pti=", "nopti"])) {
+            (true, _) => "",
+            (false, true) => "mitigations=off",
+            (false, false) => "mitigations=off nopti",
+        }
+    }
+
+    /// The words that were chosen: the user's, and those about mitigations.
+    pub fn chosen(&self) -> String {
+        format!("{} {}", self.mitigations(), self.cmdline).trim().to_owned()
+    }
+
     /// The command line; `helped` on a host that needs [`HOST_WORDS`].
     pub fn command_line(&self, helped: bool, tsc_khz: Option<u32>) -> String {
         let host = if helped { HOST_WORDS } else { "" };
-        let mut words = vec![BASE.to_owned(), format!("rdinit={}", initrd::INIT)];
+        let parts = [MACHINE, self.mitigations(), QUIET];
+        let mut words: Vec<String> = parts.into_iter().filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        words.push(format!("rdinit={}", initrd::INIT));
         if let Some(khz) = tsc_khz {
             words.push(format!("tsc_early_khz={khz}"));
         }
         words.extend([host, &self.cmdline].into_iter().filter(|w| !w.is_empty()).map(str::to_owned));
         words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_says_about_mitigations_counts() {
+        let with = |cmdline: &str| Options { cmdline: cmdline.into(), ..Options::default() };
+        assert_eq!(with("quiet").mitigations(), "mitigations=off nopti");
+        assert_eq!(with("pti=on").chosen(), "mitigations=off pti=on");
+        assert_eq!(with("mitigations=auto").chosen(), "mitigations=auto");
+        assert!(!with("mitigations=auto").command_line(false, None).contains("nopti"));
     }
 }

@@ -1,21 +1,59 @@
-//! The time-stamp counter that a case sees: it stands still, but for a little each time that
-//! it is read. A kernel that measured how long its NMI handlers take would go another way on
-//! a busy host.
+//! The time-stamp counter as a kernel sees it once it has come up: it stands still, but for a
+//! little each time that it is read, and goes on with the timer while the CPU is idle. So no
+//! path depends on how busy the host is, nor on how long ago a saved machine came up; KVMs
+//! differ in whether the counter can be set at all.
 //!
-//! KVM does not exit for RDTSC. Where the path holds one is learnt by stepping; there the
+//! KVM does not exit for RDTSC. Where the kernel has one is found in its text; there the
 //! machine stops, and answers.
 
 use iced_x86::Mnemonic;
 
-use super::{Pc, Snapshot};
+use super::Pc;
+use crate::cpu::msr;
 
-/// Ticks that go by from one read to the next.
-const TICKS: u64 = 1000;
+const RDTSC: [u8; 2] = [0x0f, 0x31];
+const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
 
 impl Pc {
-    /// From now on the counter stands where it stood at `at`.
-    pub fn hold_clock(&mut self, at: &Snapshot) {
-        self.held = Some(at.deep.tsc());
+    /// From now on the counter is the machine's own. It begins where the vCPU's stands, unless
+    /// the machine came out of a file, which says where.
+    pub(super) fn hold_clock(&mut self, tsc: u64) {
+        self.held.get_or_insert(tsc);
+        if self.clock_reads.is_empty() {
+            self.clock_reads = self.find_clock_reads();
+            log::debug!("the kernel reads the time-stamp counter at {} places", self.clock_reads.len());
+        }
+    }
+
+    /// How many ticks go by from one read of the counter to the next.
+    pub fn set_clock_pace(&mut self, ticks: u64) {
+        self.pace = ticks;
+    }
+
+    /// The instructions of the kernel's text that read the counter, as they are in memory now.
+    fn find_clock_reads(&self) -> Vec<u64> {
+        let (Some(start), Some(end)) = (self.symbols.get("_stext"), self.symbols.get("_etext")) else {
+            return Vec::new();
+        };
+        let Some(text) = self.physical(start).zip(end.checked_sub(start)).and_then(|(at, len)| {
+            let at = usize::try_from(at).ok()?;
+            self.ram().get(at..at.checked_add(usize::try_from(len).ok()?)?)
+        }) else {
+            return Vec::new();
+        };
+        let candidates = text.windows(3).enumerate().filter(|(_, w)| w.starts_with(&RDTSC) || *w == RDTSCP);
+        candidates.map(|(i, _)| start + i as u64).filter(|at| self.is_clock_read(*at)).collect()
+    }
+
+    /// Whether an instruction begins at `addr`, and reads the counter.
+    fn is_clock_read(&self, addr: u64) -> bool {
+        let mut at = self.symbols.at_or_before(addr).unwrap_or(addr);
+        while at < addr {
+            // Data between functions decodes to nothing that is known.
+            let Some(d) = self.instruction(at) else { return false };
+            at = d.insn.next_ip();
+        }
+        at == addr && self.instruction(at).is_some_and(|d| reads(d.insn.mnemonic()))
     }
 
     /// Whether the clock is held, and is read at `addr` as far as is known.
@@ -23,21 +61,39 @@ impl Pc {
         self.held.is_some() && self.clock_reads.contains(&addr)
     }
 
+    /// The clock goes on, as if so much time had gone by.
+    pub(super) fn advance_clock(&mut self, nanos: u64) {
+        match (&mut self.held, self.vm.tsc_khz()) {
+            (Some(held), Some(khz)) => {
+                *held = held.wrapping_add((u128::from(nanos) * u128::from(khz) / 1_000_000) as u64);
+            }
+            _ => self.vm.advance_tsc(nanos),
+        }
+    }
+
     /// If the clock is held and the next instruction reads it, answers for it. From then on
     /// runs stop there, too.
     pub(super) fn answer_rdtsc(&mut self) -> bool {
         let Some(held) = self.held else { return false };
-        let Some(d) = self.next_instruction().filter(|d| d.insn.mnemonic() == Mnemonic::Rdtsc) else {
-            return false;
-        };
+        let Some(d) = self.next_instruction().filter(|d| reads(d.insn.mnemonic())) else { return false };
         let rip = self.rip();
         if !self.clock_reads.contains(&rip) {
             self.clock_reads.push(rip);
         }
-        let now = held.wrapping_add(TICKS);
+        let aux = match d.insn.mnemonic() {
+            Mnemonic::Rdtscp => self.vm.msr(msr::TSC_AUX).ok().flatten(),
+            _ => None,
+        };
+        let now = held.wrapping_add(self.pace);
         self.held = Some(now);
         let regs = &mut self.state_mut().regs;
         (regs.rax, regs.rdx, regs.rip) = (now & 0xffff_ffff, now >> 32, d.insn.next_ip());
+        regs.rcx = aux.unwrap_or(regs.rcx);
         true
     }
+}
+
+/// Whether an instruction reads the time-stamp counter.
+fn reads(mnemonic: Mnemonic) -> bool {
+    matches!(mnemonic, Mnemonic::Rdtsc | Mnemonic::Rdtscp)
 }

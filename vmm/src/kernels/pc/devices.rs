@@ -70,7 +70,7 @@ pub struct Devices {
 }
 
 /// The devices' state; the console's text is cut back to its length then.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DeviceState {
     pics: Pics,
     pit: Pit,

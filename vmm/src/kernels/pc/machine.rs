@@ -19,6 +19,18 @@ use crate::machine::Raise;
 use crate::machine::memory::GuestMemory;
 
 const HLT: u8 = 0xf4;
+/// Ticks of the time-stamp counter that go by from one read to the next, in cases.
+pub const CLOCK_PACE: u64 = 1000;
+
+/// How a run begins, and what it looks at.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    /// An event comes before the first instruction.
+    pub(super) delivers: bool,
+    /// The machine looks in where hooks are, and where the clock is read. Where the stops are all
+    /// that may come next, there is no need to.
+    pub(super) looks_in: bool,
+}
 
 /// A PC that runs Linux.
 pub struct Pc {
@@ -34,8 +46,10 @@ pub struct Pc {
     /// When set, device time stands still there, and interrupts come only to a CPU
     /// that is idle.
     pub(super) frozen: Option<Nanos>,
-    /// Where the time-stamp counter stands, in cases.
+    /// Where the time-stamp counter stands, once the kernel has come up.
     pub(super) held: Option<u64>,
+    /// Ticks from one read of it to the next.
+    pub(super) pace: u64,
     /// Instructions that are known to read it.
     pub(super) clock_reads: Vec<u64>,
     pub(super) started: Instant,
@@ -97,6 +111,7 @@ impl Pc {
             user_out: Native::default(),
             frozen: None,
             held: None,
+            pace: CLOCK_PACE,
             clock_reads: Vec::new(),
             started: Instant::now(),
             patches: Vec::new(),
@@ -190,14 +205,17 @@ impl Pc {
     pub fn deliver_nmi(&mut self, raise: Raise, limit: Duration) -> Result<Stop, Error> {
         let Some(entry) = self.handler(2) else { return Ok(Stop::Failed("the IDT has no NMI handler".into())) };
         raise.on(&mut self.vm)?;
-        self.enter(&[entry], limit, true)
+        self.deliver_to(entry, limit)
+    }
+
+    /// Runs on with an event that comes before the next instruction, to its handler's first.
+    pub(super) fn deliver_to(&mut self, handler: u64, limit: Duration) -> Result<Stop, Error> {
+        self.enter(&[handler], limit, Way { delivers: true, looks_in: true })
     }
 
     fn patch(&mut self, addr: u64) {
         let Some(at) = self.physical(addr).map(|p| p as usize) else { return };
-        if self.patches.iter().any(|(p, _)| *p == at) {
-            return;
-        }
+        // One that is patched twice is put back twice, the last first.
         if let Some(byte) = self.vm.ram_mut().get_mut(at) {
             let old = std::mem::replace(byte, HLT);
             self.patches.push((at, old));
@@ -215,11 +233,12 @@ impl Pc {
     /// most `limit` of CPU time. At least one instruction is executed: RIP itself may be no
     /// stop.
     pub fn run(&mut self, stops: &[u64], limit: Duration) -> Result<Stop, Error> {
-        self.enter(stops, limit, false)
+        self.enter(stops, limit, Way { delivers: false, looks_in: true })
     }
 
-    /// The same; with `delivers`, an NMI comes before the first instruction.
-    fn enter(&mut self, stops: &[u64], limit: Duration, mut delivers: bool) -> Result<Stop, Error> {
+    /// The same.
+    pub(super) fn enter(&mut self, stops: &[u64], limit: Duration, way: Way) -> Result<Stop, Error> {
+        let Way { mut delivers, looks_in } = way;
         let limit = Limit::new(limit)?;
         loop {
             let delivered = std::mem::take(&mut delivers);
@@ -237,9 +256,9 @@ impl Pc {
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
-            let reads = if self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
+            let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
             for hook in [skip, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
-                if self.passing != Some(hook) {
+                if looks_in && self.passing != Some(hook) {
                     self.patch(hook);
                 }
             }

@@ -147,7 +147,9 @@ impl Pc {
             ..*pc.state()
         };
         *pc.state_mut() = state;
-        pc.vm.load_deep_state(&DeepState::of(&header.deep)?)?;
+        let deep = DeepState::of(&header.deep)?;
+        pc.held = Some(deep.tsc());
+        pc.vm.load_deep_state(&deep)?;
         pc.devices.resume(&header.devices, header.console.as_bytes());
         (pc.hooks, pc.root, pc.assists) = (header.hooks, header.root, header.assists);
         (pc.lstar, pc.syscall, pc.user_out) = (header.lstar, header.syscall, header.user_out);

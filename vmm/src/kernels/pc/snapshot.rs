@@ -7,7 +7,10 @@
 use super::devices::DeviceState;
 use super::pit::Nanos;
 use super::{Error, Pc};
-use crate::kvm::{DeepState, VcpuState};
+use crate::cpu::msr;
+use crate::kvm::{DeepState, DeepValues, VcpuState};
+
+const PAGE: usize = 4096;
 
 /// A machine at one moment.
 pub struct Snapshot {
@@ -16,6 +19,8 @@ pub struct Snapshot {
     pub(super) devices: DeviceState,
     ram: Vec<u8>,
     pub(super) frozen: Option<Nanos>,
+    /// Where the time-stamp counter stood.
+    held: Option<u64>,
     /// Pages that the guest has written since the machine was last put back.
     dirty: Vec<u64>,
     restored: usize,
@@ -39,6 +44,24 @@ impl Snapshot {
         std::mem::take(&mut self.ram)
     }
 
+    /// A page of its RAM, by guest-physical address.
+    pub(in crate::kernels) fn page(&self, at: u64) -> &[u8] {
+        &self.ram[at as usize..at as usize + PAGE]
+    }
+
+    /// Appends the words of a page at `at` that are another's than those in the snapshot.
+    pub(in crate::kernels) fn words_changed(&self, at: u64, is: &[u8], out: &mut Vec<Change>) {
+        let was = self.page(at);
+        if was == is {
+            return;
+        }
+        for (i, (was, is)) in was.as_chunks::<8>().0.iter().zip(is.as_chunks::<8>().0).enumerate() {
+            if was != is {
+                out.push(Change { at: at + 8 * i as u64, was: u64::from_le_bytes(*was) });
+            }
+        }
+    }
+
     /// How many pages the last restore put back.
     pub fn pages_restored(&self) -> usize {
         self.restored
@@ -55,7 +78,7 @@ pub struct Change {
 }
 
 impl Pc {
-    /// Copies the machine, its RAM into `room`; device time stands still from here on.
+    /// Copies the machine, its RAM into `room`; its clocks stand still from here on.
     pub fn snapshot(&mut self, mut room: Vec<u8>) -> Result<Snapshot, Error> {
         room.clear();
         room.extend_from_slice(self.vm.ram().bytes());
@@ -66,13 +89,16 @@ impl Pc {
         self.vm.take_dirty_pages(&mut Vec::new())?;
         self.snapshots += 1;
         self.current = self.snapshots;
+        let deep = self.vm.deep_state()?;
+        self.hold_clock(deep.tsc());
         Ok(Snapshot {
             id: self.current,
             vcpu: *self.vm.state(),
-            deep: self.vm.deep_state()?,
+            deep,
             devices: self.devices.save(),
             ram: room,
             frozen: self.frozen,
+            held: self.held,
             dirty: Vec::new(),
             restored: 0,
         })
@@ -87,18 +113,42 @@ impl Pc {
         since.dirty.dedup();
         let mut out = Vec::new();
         for page in &since.dirty {
-            let bytes = *page as usize..*page as usize + 4096;
-            let (was, is) = (&since.ram[bytes.clone()], &self.vm.ram().bytes()[bytes]);
-            if was == is {
-                continue;
-            }
-            for (i, (was, is)) in was.as_chunks::<8>().0.iter().zip(is.as_chunks::<8>().0).enumerate() {
-                if was != is {
-                    out.push(Change { at: page + 8 * i as u64, was: u64::from_le_bytes(*was) });
-                }
-            }
+            since.words_changed(*page, self.page(*page), &mut out);
         }
         Ok(out)
+    }
+
+    /// The page of RAM at a guest-physical address.
+    pub(in crate::kernels) fn page(&self, at: u64) -> &[u8] {
+        &self.vm.ram().bytes()[at as usize..at as usize + PAGE]
+    }
+
+    /// Overwrites a page of RAM, of which KVM's log of dirty pages does not learn.
+    pub(in crate::kernels) fn set_page(&mut self, at: u64, bytes: &[u8]) {
+        self.vm.ram_mut()[at as usize..at as usize + PAGE].copy_from_slice(bytes);
+    }
+
+    /// Appends the pages that the guest has written since the last call.
+    pub(in crate::kernels) fn take_dirty_pages(&mut self, out: &mut Vec<u64>) -> Result<(), Error> {
+        Ok(self.vm.take_dirty_pages(out)?)
+    }
+
+    /// What the vCPU holds beyond registers and events, without the time-stamp counter.
+    pub(in crate::kernels) fn deep_without_clock(&self) -> Result<(DeepValues, DeepState), Error> {
+        let mut values = self.vm.deep_state()?.values();
+        values.msrs.retain(|(index, _)| *index != msr::TSC);
+        let state = DeepState::of(&values)?;
+        Ok((values, state))
+    }
+
+    /// Loads it.
+    pub(in crate::kernels) fn load_deep(&mut self, state: &DeepState) -> Result<(), Error> {
+        Ok(self.vm.load_deep_state(state)?)
+    }
+
+    /// Whether no device has changed since a snapshot.
+    pub(in crate::kernels) fn devices_are_as_in(&mut self, snapshot: &Snapshot) -> bool {
+        self.devices.save() == snapshot.devices
     }
 
     /// Puts the machine back.
@@ -119,7 +169,7 @@ impl Pc {
         self.vm.load_deep_state(&from.deep)?;
         self.devices.restore(&from.devices);
         self.frozen = from.frozen;
-        self.held = None;
+        self.held = from.held;
         self.rewind_console();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::machine::Way;
 use super::{Error, Pc, Stop};
 use crate::image::{Code, Decoded, Flow};
 use crate::machine::register;
@@ -95,7 +96,7 @@ impl Pc {
             }
         }
         stops.extend(self.handlers().into_iter().filter(|h| *h != rip));
-        self.run(&stops, LIMIT)
+        self.enter(&stops, LIMIT, Way { delivers: false, looks_in: false })
     }
 
     /// An iretq to itself does nothing but load flags, RSP and SS, over and over: as
@@ -113,15 +114,21 @@ impl Pc {
 
     /// The handler of an interrupt vector, read from the IDT as it is now.
     pub fn handler(&self, vector: u8) -> Option<u64> {
-        let state = self.state();
-        let gate = state.sregs.idt.base + 16 * u64::from(vector);
-        let [low, high] = self.words::<2>(gate)?;
-        let present = low >> 47 & 1 != 0;
-        present.then_some(low & 0xffff | low >> 32 & 0xffff_0000 | high << 32)
+        self.words::<2>(self.state().sregs.idt.base + 16 * u64::from(vector)).and_then(handler_of)
     }
 
     /// The handlers of all exceptions, NMI included.
     pub fn handlers(&self) -> Vec<u64> {
-        (0..32).filter_map(|v| self.handler(v)).collect()
+        match self.words::<64>(self.state().sregs.idt.base) {
+            Some(gates) => gates.as_chunks::<2>().0.iter().filter_map(|gate| handler_of(*gate)).collect(),
+            // The table ends sooner.
+            None => (0..32).filter_map(|v| self.handler(v)).collect(),
+        }
     }
+}
+
+/// Where a gate of the IDT leads, if it is present (SDM vol. 3, 6.14.1).
+fn handler_of([low, high]: [u64; 2]) -> Option<u64> {
+    let present = low >> 47 & 1 != 0;
+    present.then_some(low & 0xffff | low >> 32 & 0xffff_0000 | high << 32)
 }

@@ -37,7 +37,7 @@ impl Pc {
             match &mut self.frozen {
                 Some(frozen) => {
                     *frozen = due;
-                    self.vm.advance_tsc(due - now);
+                    self.advance_clock(due - now);
                 }
                 None => std::thread::sleep(Duration::from_nanos(due - now).min(Duration::from_millis(20))),
             }

@@ -57,8 +57,8 @@ fn the_long_work_closes_where_nmis_nest() {
 #[test]
 fn like_episodes_are_alike() {
     let cells = [
-        ("mainline", "short-vmalloc-fault", 5),
-        ("linus-2010-fixed", "short-ud-fault", 5),
+        ("mainline", "short-vmalloc-fault", 3),
+        ("linus-2010-fixed", "short-ud-fault", 3),
         ("latch", "short-vmalloc-fault", 1),
         ("xen-flag", "user", 1),
         ("mainline", "user-segment", 1),

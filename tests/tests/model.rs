@@ -7,7 +7,7 @@
 use vmm::cpu::Model;
 use vmm::cpu::conform::{Form, Random, Scene, Verdict, compare, forms};
 use vmm::kvm::Host;
-use vmm::probe::model::{Machine, explain, measure};
+use vmm::probe::model::{Machine, explain, knobs, measure};
 
 /// Cases of each form at each CPL.
 fn cases() -> u64 {
@@ -36,7 +36,7 @@ const NOT_IN_PATHS: [&str; 14] = [
 fn paths_of_several_instructions_do_so_too() {
     let host = Host::open().expect("these tests compare the model with KVM");
     let mut machine = Machine::new(&host).expect("a VM");
-    let mut model = Model::default();
+    let mut model = Model::new(knobs(&host));
     let usable = |f: &Form| f.is_plain() && !NOT_IN_PATHS.iter().any(|n| f.name.starts_with(n));
     let plain: Vec<Form> = forms().filter(usable).collect();
     let (mut same, mut unknown, mut known) = (0, 0, 0);

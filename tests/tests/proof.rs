@@ -16,12 +16,14 @@ enum Made {
     Flat,
     /// Nested NMIs make the live one repeat its body.
     Nested,
+    /// The same, on a stack of their own.
+    Ist,
     /// The hypervisor delivers NMIs.
     Pv,
     /// As `Flat`; what is written has two virtual addresses.
     Aliased,
 }
-use Made::{Aliased, Flat, Nested, Pv};
+use Made::{Aliased, Flat, Ist, Nested, Pv};
 
 /// What a search of a broken guest must come to.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,7 @@ fn explore(made: Made, defect: Option<&str>) -> Done {
     let high = format!("-Wl,--defsym=HIGH={}", if made == Aliased { "0x40000000" } else { "0" });
     let define = match made {
         Nested => "-DNESTED",
+        Ist => "-DIST",
         Pv => "-DPV",
         Flat | Aliased => "-DFLAT",
     };
@@ -107,7 +110,7 @@ fn the_guest_itself_passes() {
     if !gcc::is_there() {
         return;
     }
-    for made in [Flat, Nested, Pv, Aliased] {
+    for made in [Flat, Nested, Ist, Pv, Aliased] {
         let found = explore(made, None).exits(0).json();
         assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
     }
@@ -175,6 +178,18 @@ fn contexts_that_differ_are_not_alike() {
         ("nested-gdt", Breaks("I18")),
     ];
     each(Nested, &kinds);
+}
+
+/// The oracle's own comparisons are reads, too.
+#[test]
+fn what_the_oracle_compares_is_not_dead() {
+    each(Ist, &[("kept-deeper", Breaks("I7")), ("kept-other", Breaks("I7"))]);
+}
+
+/// A page that KVM writes by itself is refused.
+#[test]
+fn memory_that_changes_by_itself_is_refused() {
+    each(Flat, &[("kvm-clock", Refused("0x4b564d01"))]);
 }
 
 /// The clock decides what each run comes to, so that the gears may disagree.

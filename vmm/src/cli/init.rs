@@ -57,7 +57,7 @@ const CARRIED: &[Carried] = carried! {
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
         "quick.toml", "traps.toml", "unmask.toml" => "campaigns";
     "docs/schemas" / "agree.json", "bench.json", "boundaries.json", "compare.json", "doctor.json", "explain.json",
-        "explore.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux.json", "necessity.json",
+        "explore.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux-explore.json", "linux.json", "necessity.json",
         "probe-compare.json", "probe-model.json", "probe.json", "run.json", "scenarios.json", "schemes.json"
         => "schemas";
 };

@@ -66,9 +66,9 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
             }
             self.ext = (event.source != Source::Software).into();
             let second = match self.enter(event) {
-                Ok(()) => {
+                Ok(cleared_ac) => {
                     let Fault { vector, code, cr2 } = fault;
-                    return End::Delivered(Delivered { vector, error_code: code, cr2 });
+                    return End::Delivered(Delivered { vector, error_code: code, cr2, cleared_ac });
                 }
                 Err(Stop::Unknown(why)) => {
                     *self.cpu = before;
@@ -99,8 +99,8 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
     }
 
-    /// One delivery. Nothing but memory is changed where it fails.
-    fn enter(&mut self, event: Event) -> Run<()> {
+    /// One delivery, and whether it has cleared AC. Nothing but memory is changed where it fails.
+    fn enter(&mut self, event: Event) -> Run<bool> {
         let vector = event.fault.vector;
         let about_gate = (u32::from(vector) << 3) | 2 | self.ext;
         let idt = self.cpu.sregs.idt;
@@ -175,12 +175,14 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
         let w = if stays { self.p.derive(&[(rsp.w, u64::MAX)]) } else { P::KNOWN };
         self.set_gpr(SP, Val { v: at, w });
-        use rflags::{IF, NT, RF, TF, VM};
-        self.set_flags(TF | NT | RF | VM | when(type_ == 0xe, IF), 0);
+        use rflags::{AC, IF, NT, RF, TF, VM};
+        let clears_ac = self.knobs.delivery_clears_ac;
+        let cleared_ac = clears_ac && self.cpu.regs.rflags & AC != 0;
+        self.set_flags(TF | NT | RF | VM | when(type_ == 0xe, IF) | when(clears_ac, AC), 0);
         self.cpu.regs.rip = target;
         self.p.set_register(Register::Rip, P::KNOWN);
         self.cpu.events.interrupt.shadow = 0;
-        Ok(())
+        Ok(cleared_ac)
     }
 
     /// A stack pointer from the TSS, canonical.

@@ -43,6 +43,8 @@ pub struct Delivered {
     pub error_code: Option<u32>,
     /// The address that a page fault put into CR2.
     pub cr2: Option<u64>,
+    /// RFLAGS.AC was set and is cleared ([`super::Knobs::delivery_clears_ac`]).
+    pub cleared_ac: bool,
 }
 
 /// Why the model does not say what an instruction does. Such an instruction counts as

@@ -53,6 +53,9 @@ pub use trace::{Linear, Origin, Place, Predicate, Provenance, Register, Side, Tr
 pub struct Knobs {
     /// An IRET that faults unblocks NMIs all the same, as Intel's do (SDM vol. 3, 7.7.1).
     pub faulting_iret_unblocks: bool,
+    /// The delivery of any event clears RFLAGS.AC, which the architecture keeps (SDM vol. 3,
+    /// 7.12.1.3): what some KVMs do.
+    pub delivery_clears_ac: bool,
     /// What is left in flags that the SDM calls undefined.
     pub undefined: Undefined,
 }

@@ -26,7 +26,7 @@ fn an_nmi_goes_to_its_stack_and_back() {
     let mut mem = Ram::new(&mut ram, &mut log);
     let mut model = Model::default();
     let end = model.deliver_nmi(&mut cpu, &mut mem, &mut Untraced);
-    assert_eq!(end, End::Delivered(Delivered { vector: 2, error_code: None, cr2: None }));
+    assert_eq!(end, End::Delivered(Delivered { vector: 2, error_code: None, cr2: None, cleared_ac: false }));
     assert_eq!((cpu.regs.rip, cpu.regs.rsp, cpu.events.nmi.masked), (HANDLER + 32, NMI_STACK - 40, 1));
     assert_eq!(cpu.regs.rflags & rflags::IF, 0);
     assert_eq!(model.step(&mut cpu, &mut mem, &mut Untraced), End::Next);
@@ -38,7 +38,10 @@ fn a_fault_tells_why() {
     // mov 0x20000,%al
     let (mut ram, mut cpu) = machine(&[0x8a, 0x04, 0x25, 0, 0, 2, 0]);
     let ends = steps(&mut ram, &mut cpu, 1);
-    assert_eq!(ends, [End::Delivered(Delivered { vector: 14, error_code: Some(0), cr2: Some(0x2_0000) })]);
+    assert_eq!(
+        ends,
+        [End::Delivered(Delivered { vector: 14, error_code: Some(0), cr2: Some(0x2_0000), cleared_ac: false })]
+    );
     assert_eq!((cpu.regs.rip, cpu.sregs.cr2), (HANDLER + 14 * 16, 0x2_0000));
     let frame = &ram[cpu.regs.rsp as usize..];
     assert_eq!(frame[8..16], CODE.to_le_bytes());
@@ -52,4 +55,20 @@ fn a_flag_that_is_undefined_is_not_tested() {
     let ends = steps(&mut ram, &mut cpu, 2);
     assert_eq!(ends[1], End::NotUnderstood(NotUnderstood::UndefinedFlags(rflags::ZF)));
     assert_eq!(cpu.regs.rip, CODE + 2);
+}
+
+#[test]
+fn a_delivery_leaves_ac_alone_unless_this_host_clears_it() {
+    for clears in [false, true] {
+        let (mut ram, mut cpu) = machine(&[0x0f, 0x0b]); // ud2
+        cpu.regs.rflags |= rflags::AC;
+        let mut log = Vec::new();
+        let mut mem = Ram::new(&mut ram, &mut log);
+        let mut model = Model::new(Knobs { delivery_clears_ac: clears, ..Knobs::default() });
+        let end = model.step(&mut cpu, &mut mem, &mut Untraced);
+        assert_eq!(end, End::Delivered(Delivered { vector: 6, error_code: None, cr2: None, cleared_ac: clears }));
+        assert_eq!(cpu.regs.rflags & rflags::AC == 0, clears);
+        let at = cpu.regs.rsp as usize + 16;
+        assert_eq!(ram[at..at + 8], (rflags::FIXED | rflags::RF | rflags::AC).to_le_bytes(), "the frame has it");
+    }
 }

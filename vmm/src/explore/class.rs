@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 use super::states::Edge;
 use crate::cpu::{Cpu, Place, Predicate, Register, Traced, inputs};
 use crate::inject::Session;
 use crate::machine::paging::translate;
+use crate::oracle::Context;
 
 /// What contexts of one class always agree in: everything of the state whose provenance is not
 /// followed.
@@ -51,6 +53,8 @@ pub struct Class {
     fetched: HashSet<u64>,
     /// RIP of the context that was searched.
     rip: u64,
+    /// The unused part of its stack, of which the oracle compares nothing when it goes on (I7).
+    unused: Range<u64>,
     /// How it can end.
     pub endings: Vec<Ending>,
 }
@@ -58,8 +62,8 @@ pub struct Class {
 impl Class {
     /// Of the episode that begins where the session stands.
     pub fn begin(session: &Session) -> Self {
-        let rip = session.machine().rip();
-        Self { looked: vec![], predicates: vec![], fetched: HashSet::new(), rip, endings: vec![] }
+        let (rip, unused) = (session.machine().rip(), unused(session));
+        Self { looked: vec![], predicates: vec![], fetched: HashSet::new(), rip, unused, endings: vec![] }
     }
 
     /// The search has ended: `all` has what was looked at on any path. The session stands in the
@@ -98,6 +102,11 @@ impl Class {
         if rip != self.rip && self.executes(session, rip) {
             return false;
         }
+        // Paths that spoil a word differently were taken for one where the oracle does not look at it.
+        let theirs = unused(session);
+        if theirs.start > self.unused.start || theirs.end < self.unused.end {
+            return false;
+        }
         let cpu = cpu_of(session);
         let value = inputs(&cpu, session.machine().memory().0);
         self.looked.iter().all(|(place, bits, was)| (value(*place) ^ was) & bits == 0)
@@ -121,6 +130,12 @@ impl Class {
         let machine = session.machine();
         translate(machine.memory().0, machine.state().sregs.cr3, rip).is_none_or(|p| self.fetched.contains(&p))
     }
+}
+
+/// The unused part of the stack of the context that the session stands in.
+fn unused(session: &Session) -> Range<u64> {
+    let machine = session.machine();
+    session.rules().dead_under(machine, &Context::of(machine.state()))
 }
 
 /// Looked-at registers by name, and how many bytes of memory.

@@ -158,6 +158,9 @@ pub struct Report {
     pub seen: Option<Verdict>,
     /// Instructions that the model does not understand: each counts as reading everything.
     pub unknown: Vec<Unknown>,
+    /// Where this host clears RFLAGS.AC at each delivery, which the model was made to predict: the
+    /// lowest address of a handler that was entered so. What is proved is proved of such a CPU.
+    pub cleared_ac: Option<u64>,
     /// The first instruction seen that reads time or randomness: no proof holds over it.
     pub reads_time: Option<u64>,
     /// Stack words that were held for dead, and that held a pattern in the last round so that
@@ -188,6 +191,16 @@ impl Report {
     /// Whether the search is a proof: nothing new appeared, and nothing contradicts it.
     pub fn is_closed(&self) -> bool {
         self.bound.is_none() && self.contradiction().is_none()
+    }
+
+    /// Known deviations of this host that were met and predicted, by their probes.
+    pub fn predicted(&self) -> Vec<String> {
+        let cleared_ac = self.cleared_ac.map(|at| {
+            format!(
+                "delivery-ac: the handler at {at:#x} is entered with RFLAGS.AC clear, and the architecture keeps it"
+            )
+        });
+        cleared_ac.into_iter().collect()
     }
 
     /// Why nothing is proved although nothing new appeared; `None` where nothing is against it.

@@ -292,6 +292,7 @@ impl Search {
         }
         self.report.poison_at = workers.iter().find_map(|w| w.poison_at);
         self.report.reads_time = workers.iter().filter_map(|w| w.session.machine().read_time()).min();
+        self.report.cleared_ac = workers.iter().filter_map(|w| w.session.machine().cleared_ac()).min();
         let confirmed: HashSet<&u128> = workers.iter().flat_map(Worker::confirmed).collect();
         self.report.confirmed = confirmed.len() as u64;
         for worker in workers.iter() {

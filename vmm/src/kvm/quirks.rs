@@ -18,6 +18,9 @@ pub struct Quirks {
     /// 16-bit stack's RSP: scenarios that need such a stack are not shown. Probes
     /// `ring3-iretq-ldt`, `ring3-iretq-ldt-rsp`.
     pub no_ldt_ss16: bool,
+    /// Every delivery of an event clears RFLAGS.AC in its handler (kvm_pvm). The model of the CPU
+    /// predicts that, and a search that met it says so. Probe `delivery-ac`.
+    pub delivery_clears_ac: bool,
     /// A call through the Xen hypercall page that KVM writes leaves exactly, so that PV
     /// guests may use it in place of port I/O. Probe `hypercall-transport`.
     pub xen_page: bool,

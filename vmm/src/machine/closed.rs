@@ -14,6 +14,13 @@ use crate::cpu;
 use crate::image::{Code, Image};
 use crate::kvm::Host;
 
+/// MSRs by which a guest has KVM write to its memory at times of KVM's choosing, if bit 0 is set: the
+/// clock, old and new, asynchronous page faults, stolen time and the end of interrupts (Linux,
+/// Documentation/virt/kvm/x86/msr.rst); Hyper-V's reference TSC and synthetic interrupts (TLFS, 11
+/// and 12).
+const WRITTEN_BY_KVM: [u32; 9] =
+    [0x4b56_4d01, 0x4b56_4d02, 0x4b56_4d03, 0x4b56_4d04, 0x12, 0x4000_0021, 0x4000_0080, 0x4000_0083, 0x4000_0084];
+
 impl Machine {
     /// Closes the machine: only the pages that are carried can be written, an MSR that is not
     /// carried traps, and code is decoded as boot has left it.
@@ -28,13 +35,22 @@ impl Machine {
             self.unprotected = Some(Unprotected::new(&self.vm, log));
         }
         let faulting_iret_unblocks = self.knobs.faulting_iret_unblocks;
-        let knobs = cpu::Knobs { faulting_iret_unblocks, undefined: undefined::measure(host)? };
+        let delivery_clears_ac = host.quirks().delivery_clears_ac;
+        let knobs = cpu::Knobs { faulting_iret_unblocks, delivery_clears_ac, undefined: undefined::measure(host)? };
         self.predictor = Predictor::new(knobs, self.vm.ram().len(), &writable);
         self.decode_live();
         if !self.vm.trap_msrs()? && self.guest.code.iter().any(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Wrmsr) {
             return Err(Error::Limit(
                 "its code holds WRMSR, and this KVM has no MSR filter (KVM_CAP_X86_MSR_FILTER) to notice it by".into(),
             ));
+        }
+        for number in WRITTEN_BY_KVM {
+            if self.vm.msr(number)?.is_some_and(|value| value & 1 != 0) {
+                return Err(Error::Contract(format!(
+                    "its boot has KVM write to its memory (MSR {number:#x}), at times that no machine state holds: \
+                     leave that off"
+                )));
+            }
         }
         self.vm.carry_lazy(self.guest.code.classes())?;
         self.idt = Idt::read(self.memory(), self.vm.state());

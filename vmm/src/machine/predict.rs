@@ -72,6 +72,12 @@ impl Machine {
         &self.predictor.unknown
     }
 
+    /// The lowest address of a handler that was entered with RFLAGS.AC cleared, where the
+    /// architecture keeps it and this host does not.
+    pub fn cleared_ac(&self) -> Option<u64> {
+        self.predictor.cleared_ac
+    }
+
     /// Instructions that the model executed.
     pub fn predicted_steps(&self) -> u64 {
         self.predictor.steps
@@ -162,7 +168,11 @@ impl Machine {
     fn came_to(&mut self, end: End) -> Result<Stop, Error> {
         Ok(match end {
             End::Next => Stop::Boundary,
-            End::Delivered(Delivered { vector, .. }) => {
+            End::Delivered(Delivered { vector, cleared_ac, .. }) => {
+                if cleared_ac {
+                    let known = self.predictor.cleared_ac.unwrap_or(u64::MAX);
+                    self.predictor.cleared_ac = Some(known.min(self.rip()));
+                }
                 if vector == NMI || self.idt.stub_vector(self.rip()) != Some(vector) {
                     Stop::Boundary
                 } else {

@@ -49,6 +49,8 @@ pub(super) struct Predictor {
     pub accesses: Accesses,
     /// Instructions that were not understood, each once, in the order they were met.
     pub unknown: Vec<Unknown>,
+    /// The lowest address of a handler that was entered with RFLAGS.AC cleared, as this host does.
+    pub cleared_ac: Option<u64>,
     /// Instructions that the model executed.
     pub steps: u64,
     /// Where values come from, while that is followed.

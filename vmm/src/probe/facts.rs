@@ -30,6 +30,8 @@ pub struct Facts {
     pub push_fault_cr2: bool,
     /// INT3 is delivered at CPL 0.
     pub int3: bool,
+    /// Every delivery clears RFLAGS.AC, where the architecture keeps it.
+    pub delivery_clears_ac: bool,
     /// Xen's hypercall page can carry a PV guest's hypercalls.
     pub xen_page: bool,
     /// The guest's own trap flag: what does not hold of it.
@@ -55,6 +57,8 @@ const CHECKED_IRETQ: &[&str] = &["iretq-cs-data", "iretq-ss-code"];
 const FAULTING: &[&str] = &["iretq-cs-null", "iretq-cs-not-present", "iretq-stack-unmapped"];
 const PUSH_FAULT_CR2: &[&str] = &["nmi-push-fault"];
 const INT3: &[&str] = &["int3"];
+/// The probe that `delivery_clears_ac` stands on.
+pub(super) const DELIVERY_AC: &str = "delivery-ac";
 const TF: &[&str] =
     &["tf-popfq", "tf-popfq-clear", "tf-iretq", "tf-ret", "tf-fault", "tf-nmi", "tf-hlt-stop", "tf-stretch"];
 const TF_MOV_SS: &[&str] = &["tf-mov-ss"];
@@ -99,6 +103,7 @@ impl Facts {
             faulting_iret_unblocks: unblocks(report),
             push_fault_cr2: all(PUSH_FAULT_CR2),
             int3: all(INT3),
+            delivery_clears_ac: report.answer(DELIVERY_AC) == Some(super::flags::CLEARED),
             xen_page: report.answer("hypercall-transport").is_some_and(|a| a.starts_with("xen")),
             tf: TrapFlag {
                 wrong: !all(TF),
@@ -116,6 +121,7 @@ impl Facts {
             no_event_nmi: !self.events_nmi,
             half_syscall: !self.syscall,
             no_ldt_ss16: !self.ldt_ss16,
+            delivery_clears_ac: self.delivery_clears_ac,
             xen_page: self.xen_page,
             tf: self.tf,
         }
@@ -161,9 +167,24 @@ mod tests {
         };
         assert_eq!(Facts::of(&rows(Some("right"))).quirks(), Quirks::default());
         let tf = TrapFlag { wrong: true, wrong_at_mov_ss: true, wrong_at_sti: true, wrong_at_swapgs: true };
-        let unknown =
-            Quirks { no_int3: true, no_event_nmi: true, half_syscall: true, no_ldt_ss16: true, xen_page: false, tf };
+        let unknown = Quirks {
+            no_int3: true,
+            no_event_nmi: true,
+            half_syscall: true,
+            no_ldt_ss16: true,
+            delivery_clears_ac: false,
+            xen_page: false,
+            tf,
+        };
         assert_eq!(Facts::of(&rows(None)).quirks(), unknown);
+    }
+
+    #[test]
+    fn only_a_host_that_always_clears_ac_is_predicted_to() {
+        assert!(super::super::probe(DELIVERY_AC).is_some());
+        let of = |answer| Facts::of(&report("kvm_amd", vec![row(DELIVERY_AC, &["kept"], answer)])).delivery_clears_ac;
+        assert!(of(Some(super::super::flags::CLEARED)));
+        assert!(!of(Some("kept")) && !of(Some("cleared by #UD")) && !of(None));
     }
 
     #[test]

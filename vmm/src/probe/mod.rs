@@ -11,6 +11,7 @@ mod compare;
 mod delivery;
 mod exits;
 mod facts;
+mod flags;
 mod irets;
 pub mod kept;
 mod masking;
@@ -33,9 +34,18 @@ use crate::kvm::Host;
 
 /// The probes that every run makes, in the order of the report.
 pub fn probes() -> impl Iterator<Item = &'static Probe> {
-    [delivery::PROBES, masking::PROBES, irets::PROBES, stepping::PROBES, traps::PROBES, ring3::PROBES, exits::PROBES]
-        .into_iter()
-        .flatten()
+    [
+        delivery::PROBES,
+        masking::PROBES,
+        irets::PROBES,
+        stepping::PROBES,
+        traps::PROBES,
+        flags::PROBES,
+        ring3::PROBES,
+        exits::PROBES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Probes that may hang a process in the kernel for good: made only where asked for,

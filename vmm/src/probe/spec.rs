@@ -54,6 +54,7 @@ pub mod source {
     pub const IRET: &str = "SDM vol. 2, IRET; vol. 3, 6.7.1";
     /// The manuals do not say it.
     pub const ESPFIX: &str = "Linux, arch/x86/kernel/espfix_64.c";
+    pub const DELIVERY: &str = "SDM vol. 3, 7.12.1.3 Flag Usage By Exception- or Interrupt-Handler Procedure";
     pub const TRAP_FLAG: &str = "SDM vol. 3, 17.3.1.4 Single-Step Exception Condition";
     pub const BREAKPOINT: &str = "SDM vol. 3, 17.3.1.1 Instruction-Breakpoint Exception Condition";
     pub const DEBUG_API: &str = "KVM API, KVM_SET_GUEST_DEBUG";

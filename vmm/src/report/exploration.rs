@@ -97,6 +97,8 @@ pub struct Exploration {
     pub confirmed: u64,
     /// Where it came to another.
     pub deviations: Vec<String>,
+    /// Known deviations of this host that were predicted and met: `probe: what it does`.
+    pub predicted: Vec<String>,
     /// Instructions that the model does not understand; each counts as reading everything.
     pub unknown: Vec<String>,
     /// Stack words that were held for dead and held a pattern instead of what the guest left there.
@@ -176,6 +178,7 @@ impl Exploration {
             stepped: report.stepped,
             confirmed: report.confirmed,
             deviations: report.deviations.iter().map(|d| format!("{:#x}: {}", d.at, d.what)).collect(),
+            predicted: report.predicted(),
             unknown: report.unknown.iter().map(|u| format!("{:#x}: {}", u.at, u.why)).collect(),
             poisoned: report.poisoned,
             bytes_per_state: report.visited_bytes as f64 / report.states.max(1) as f64,
@@ -361,6 +364,9 @@ impl fmt::Display for Exploration {
         writeln!(f, "confirmed    {agreed} distinct chains of instructions on KVM, {} not", self.deviations.len())?;
         for deviation in &self.deviations {
             writeln!(f, "  at {deviation}")?;
+        }
+        for predicted in &self.predicted {
+            writeln!(f, "  this host deviates, as predicted: {predicted}")?;
         }
         if !self.stepped {
             writeln!(

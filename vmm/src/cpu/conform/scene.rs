@@ -109,6 +109,10 @@ impl Scene {
         if cpl == 3 || random.once_in(3) {
             cpu.regs.rflags |= rflags::IF;
         }
+        // Not at CPL 3, where it means something: a host may run that with its own CR0.AM.
+        if cpl == 0 && random.once_in(4) {
+            cpu.regs.rflags |= rflags::AC;
+        }
         let at = code + if random.once_in(8) { 0x1000 - 1 - random.below(6) } else { 0x100 + random.below(0x400) };
         cpu.regs.rip = at;
         if form.name.ends_with("sbase") && random.once_in(2) {

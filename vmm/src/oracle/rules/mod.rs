@@ -126,7 +126,7 @@ impl Rules {
 
     /// The same for an interrupted context. While user code runs, the stack that it
     /// would enter the kernel on is empty; of its own memory nothing is dead.
-    pub(in crate::oracle) fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {
+    pub fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {
         match context.cpl() {
             3 => {
                 let top = machine.entry_sp();

@@ -116,7 +116,7 @@ const DEVIATIONS: &[Deviation] = &[
         id: "fsgsbase",
         forms: &["rdfs", "rdgs", "wrfs", "wrgs"],
         cpls: BOTH,
-        places: &[GENERAL, &["fs", "gs", "rip", "rflags", "memory"]],
+        places: &[GENERAL, &["fs", "gs", "rip", "rflags", "cr2", "memory"]],
         needs: ELSEWHERE,
         what: "FSGSBASE instructions run without CR4.FSGSBASE",
     },

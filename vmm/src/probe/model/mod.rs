@@ -4,6 +4,7 @@
 mod deviations;
 mod machine;
 
+use super::facts::DELIVERY_AC;
 pub use deviations::{Deviation, explain};
 pub use machine::Machine;
 
@@ -11,8 +12,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::cpu::Model;
 use crate::cpu::conform::{Form, Random, Scene, Verdict, compare, forms};
+use crate::cpu::{Knobs, Model};
 use crate::host_id::HostId;
 use crate::kvm::{self, Host};
 
@@ -91,6 +92,7 @@ pub struct Example {
 pub fn measure(host: &Host, cases: u64, chosen: impl Fn(&str) -> bool) -> Result<Report, kvm::Error> {
     let mut machine = Machine::new(host)?;
     let mut model = Model::default();
+    let mut like_host = Model::new(knobs(host));
     let mut report = Report { schema: SCHEMA, host: host.id().clone(), cases, forms: vec![], deviations: vec![] };
     for (number, form) in (0u64..).zip(forms()).filter(|(_, form)| chosen(form.name)) {
         for cpl in form.cpls() {
@@ -98,7 +100,17 @@ pub fn measure(host: &Host, cases: u64, chosen: impl Fn(&str) -> bool) -> Result
             for case in 0..cases {
                 let scene = scene(&form, number, cpl, case);
                 let verdict = compare(&mut model, &scene, |scene| machine.run(scene));
-                report.count(&mut row, verdict, case, &scene);
+                let why = match &verdict {
+                    Verdict::Differs(places) => match compare(&mut like_host, &scene, |scene| machine.run(scene)) {
+                        Verdict::Same => Some((DELIVERY_AC, "each delivery clears AC in its handler")),
+                        Verdict::Differs(others) => explain(form.name, cpl, &others).map(|d| (d.id, d.what)),
+                        Verdict::NotUnderstood(_) | Verdict::Failed(_) => {
+                            explain(form.name, cpl, places).map(|d| (d.id, d.what))
+                        }
+                    },
+                    _ => None,
+                };
+                report.count(&mut row, verdict, why, case, &scene);
             }
             report.forms.push(row);
         }
@@ -106,10 +118,19 @@ pub fn measure(host: &Host, cases: u64, chosen: impl Fn(&str) -> bool) -> Result
     Ok(report)
 }
 
+/// What the model is made to predict of this host, by what probes answer.
+pub fn knobs(host: &Host) -> Knobs {
+    let answer = super::probe(DELIVERY_AC).and_then(|probe| (probe.measure)(host).ok());
+    Knobs { delivery_clears_ac: answer.is_some_and(|a| a.text == super::flags::CLEARED), ..Knobs::default() }
+}
+
 /// The machine of this number. `form` is the one of number `number` among all forms.
 pub fn scene(form: &Form, number: u64, cpl: u8, case: u64) -> Scene {
     Scene::new(form, cpl, &mut Random::new(number << 32 | u64::from(cpl) << 24 | case))
 }
+
+/// A known deviation: its name, and what the host does.
+type Known = (&'static str, &'static str);
 
 impl FormRow {
     fn new(form: &'static str, cpl: u8) -> Self {
@@ -119,7 +140,8 @@ impl FormRow {
 }
 
 impl Report {
-    fn count(&mut self, row: &mut FormRow, verdict: Verdict, case: u64, scene: &Scene) {
+    /// `why` is the known deviation that explains all differences: its name, and what the host does.
+    fn count(&mut self, row: &mut FormRow, verdict: Verdict, why: Option<Known>, case: u64, scene: &Scene) {
         let (form, cpl) = (row.form, row.cpl);
         let example = |places| {
             let code = scene.code.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
@@ -132,14 +154,13 @@ impl Report {
                 row.not_run += 1;
                 row.why.get_or_insert(why);
             }
-            Verdict::Differs(places) => match explain(form, cpl, &places) {
-                Some(known) => {
+            Verdict::Differs(places) => match why {
+                Some((id, what)) => {
                     row.deviates += 1;
                     let name =
                         |line: &String| format!("{form}: {}", line.split([':', '(']).next().unwrap_or("").trim());
                     let names: Vec<String> = places.iter().map(name).collect();
-                    let at = self.deviations.iter().position(|seen| seen.id == known.id).unwrap_or_else(|| {
-                        let Deviation { id, what, .. } = *known;
+                    let at = self.deviations.iter().position(|seen| seen.id == id).unwrap_or_else(|| {
                         let example = example(places);
                         self.deviations.push(Seen { id, what, cases: 0, places: BTreeSet::new(), example });
                         self.deviations.len() - 1

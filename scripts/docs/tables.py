@@ -3,6 +3,7 @@
 usage: tables.py matrix QUICK MATRIX
        tables.py closure CLOSURE
        tables.py native-vs-pv CAMPAIGN COMPARE COMPARE_USER
+       tables.py necessity NECESSITY…
        tables.py hosts REPORT…
 
 scripts/docs/results calls it. The same documents give the same bytes, the date apart.
@@ -139,6 +140,42 @@ def closure(closure):
     yield from covered(closure["rows"])
 
 
+def necessity(*documents):
+    """Each instruction of some entry paths, with the rule that breaks without it."""
+    yield from head("What each instruction is needed for", documents, "necessity")
+    yield (
+        "Each instruction of a scheme's code is replaced by NOPs in turn, and the scenarios in which the path as it "
+        "is is proved are searched again, the quickest first, until one breaks. The rules are listed in "
+        "[words.md](../guide/words.md), and [necessity.md](../guide/necessity.md) says how to read this. What is "
+        "*not shown to be needed* is superfluous, or these scenarios have a hole."
+    )
+    yield ""
+    for d in documents:
+        idle = [f for f in d["findings"] if not f["needs"] and not f["unknown"]]
+        unknown = [f for f in d["findings"] if not f["needs"] and f["unknown"]]
+        yield f"## `{d['scheme']}`"
+        yield ""
+        yield (
+            f"`vmm necessity --scheme {d['scheme']}`: {len(d['findings'])} instructions, "
+            f"{len(idle)} not shown to be needed, {len(unknown)} not known."
+        )
+        asked = [f"`{s['scenario']}` ({number(s['states'])} states)" for s in d["scenarios"] if not s["left_out"]]
+        yield f"Asked: {', '.join(asked)}."
+        for s in d["scenarios"]:
+            if s["left_out"]:
+                yield f"Left out: `{s['scenario']}`: {s['left_out']}."
+        yield ""
+        rows = []
+        for f in d["findings"]:
+            need = f["needs"][0] if f["needs"] else None
+            if need:
+                why = f"{need['rule'] or 'does not run'} | `{need['scenario']}` | `{need['schedule']}`"
+            else:
+                why = "? | | not known" if f["unknown"] else "- | | not shown to be needed"
+            rows.append((f"`{f['place']}`", f"`{f['instruction']}`", *why.split(" | ")))
+        yield from table(("place", "instruction", "upholds", "scenario", "shortest schedule without it"), rows)
+
+
 def span(range_):
     """`{min, max}` in words."""
     low, high = range_["min"], range_["max"]
@@ -272,7 +309,7 @@ def wrapped(lines):
     yield from flush()
 
 
-PAGES = {"matrix": matrix, "closure": closure, "native-vs-pv": native_vs_pv, "hosts": hosts}
+PAGES = {"matrix": matrix, "closure": closure, "native-vs-pv": native_vs_pv, "hosts": hosts, "necessity": necessity}
 
 
 def main():

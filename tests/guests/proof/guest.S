@@ -148,7 +148,7 @@ kind.entry:                         /* RSP -> RCX, R11, and the frame */
     pushq %rax
     movl $NMI_LAB_HYPERCALL_IRET, %eax
     outl %eax, $NMI_LAB_PORT_PV
-#elif defined(NESTED)
+#elif defined(NESTED) || defined(IST)
 kind.entry:
     cmpl $0, nmi_state
     jne kind.nested
@@ -158,6 +158,14 @@ kind.entry:
     jbe kind.at_exit
 kind.first:
     movl $1, nmi_state
+#ifdef IST
+    subq $8, %rsp                   /* a nested NMI's frame takes this one's place: it moves down */
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+#endif
 kind.restart:
     pushq $-1
     NMI_LAB_PUSH_REGS
@@ -179,53 +187,6 @@ kind.again:
     movq %rsp, %rdi
     call on_again
     jmp kind.body
-kind.nested:
-    movl $2, nmi_state
-    iretq
-kind.at_exit:
-    movl $1, nmi_state
-    movq $kind.restart, (%rsp)
-    iretq
-#elif defined(IST)
-kind.entry:
-    cmpl $0, nmi_state
-    jne kind.nested
-    cmpq $kind.cleared, (%rsp)
-    jb kind.first
-    cmpq $kind.exit_iret, (%rsp)
-    jbe kind.at_exit
-kind.first:
-    movl $1, nmi_state              /* the frame moves down: a nested NMI's takes its place */
-    subq $8, %rsp
-    pushq 40(%rsp)
-    pushq 40(%rsp)
-    pushq 40(%rsp)
-    pushq 40(%rsp)
-    pushq 40(%rsp)
-kind.restart:
-    pushq $-1
-    NMI_LAB_PUSH_REGS
-kind.body:
-    movq %rsp, %rdi
-    call on_nmi
-    movq %rsp, %rdi
-    call nmi_body
-    NMI_LAB_POP_REGS
-    addq $8, %rsp
-    decl nmi_state
-kind.cleared:
-    jnz kind.again
-kind.exit_iret:
-    iretq
-kind.again:
-    movl $1, nmi_state
-    pushq $-1
-    NMI_LAB_PUSH_REGS
-    movq %rsp, %rdi
-    call on_again
-    NMI_LAB_POP_REGS
-    addq $8, %rsp
-    jmp kind.restart
 kind.nested:
     movl $2, nmi_state
     iretq

@@ -94,7 +94,21 @@ fn stops_after(args: &[&str], after: u64) -> Duration {
     took
 }
 
+/// Interrupts the program, once it handles that: until then it ends as any program does.
 fn interrupt(pid: u32) {
+    const INTERRUPT: u64 = 1 << (2 - 1);
+    let begin = Instant::now();
+    while caught(pid).is_some_and(|signals| signals & INTERRUPT == 0) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it never handles an interrupt");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let status = std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
     assert!(status.success());
+}
+
+/// The signals that a process has handlers for, by its /proc/PID/status; `None` once it has ended.
+fn caught(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    Some(u64::from_str_radix(mask.trim(), 16).expect("a mask of signals"))
 }

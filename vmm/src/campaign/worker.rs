@@ -90,6 +90,8 @@ impl Pool<'_> {
         while let Some(first) = unit {
             match self.cell(first, send) {
                 Ok(next) => unit = next,
+                // While a machine boots: what was found stands, as where a unit is interrupted.
+                Err(Error::Machine { why: crate::machine::Error::Interrupted, .. }) => return,
                 Err(e) => {
                     let _ = send.send(Err(e));
                     return;

@@ -13,8 +13,8 @@ use crate::oracle::VerdictKind;
 #[serde(try_from = "Vec<Kept>", into = "Vec<Kept>")]
 pub struct Ended(BTreeMap<VerdictKind, BTreeMap<u64, u64>>);
 
-/// As results keep it: a verdict, and for each instruction how far it lies behind the one before,
-/// and its cases.
+/// As results keep it: a verdict, and for each instruction its distance from the one before, and its
+/// cases.
 type Kept = (VerdictKind, Vec<(u64, u64)>);
 
 impl Ended {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
@@ -11,7 +10,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::OutputArgs;
-use super::progress::tick;
+use super::progress::{UNKNOWN, bar};
 use crate::compare::{self, Options, compare};
 use crate::image::Guest;
 use crate::image::declare::Declarations;
@@ -68,7 +67,7 @@ pub fn run(args: &Compare, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
     let options = Options { max_states: args.max_states, rounds: args.rounds, knobs };
     let host = opened.host()?;
     let stop = on_interrupt();
-    let bar = bar();
+    let bar = bar(UNKNOWN);
     let result = compare(&host, guest, &targets, &options, &stop, &mut |what| bar.set_message(what.to_owned()));
     bar.finish_and_clear();
     let result = result?;
@@ -112,15 +111,6 @@ fn fits(declared: &Declarations, scheme: &str, scenario: &str) -> bool {
     let scheme = declared.schemes.iter().find(|s| s.name == scheme);
     let scenario = declared.scenarios.iter().find(|s| s.name == scenario);
     scheme.zip(scenario).is_none_or(|(scheme, scenario)| fit(scheme, scenario))
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
-        bar.set_style(style);
-    }
-    tick(&bar);
-    bar
 }
 
 impl From<compare::Error> for Failure {

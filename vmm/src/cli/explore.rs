@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{GuestArgs, TargetArgs};
 use super::failure::{Ending, Failure};
@@ -14,7 +13,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::Out;
 use super::output::OutputArgs;
-use super::progress::tick;
+use super::progress::{UNKNOWN, bar};
 use super::run::story_of;
 use super::values;
 use crate::explore::{Bound, Config, Reductions, Report, explore};
@@ -122,7 +121,7 @@ pub fn run(args: &Explore, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
     };
     let host = opened.host()?;
     let stop = on_interrupt();
-    let bar = bar();
+    let bar = bar(UNKNOWN);
     let began = Instant::now();
     let report =
         explore(&host, guest, (&target.scheme, &target.scenario), t.knobs(&args.guest), config, &stop, &mut |p| {
@@ -186,16 +185,6 @@ fn ending(report: &Report) -> Ending {
         _ if report.is_closed() && report.violations.is_empty() => Ending::Expected,
         _ => Ending::Unexpected,
     }
-}
-
-/// How far the search is cannot be known: a spinner, on a terminal.
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} · {msg}") {
-        bar.set_style(style);
-    }
-    tick(&bar);
-    bar
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use super::args::GuestArgs;
 use super::failure::{Ending, Failure};
 use super::host::cpus;
@@ -11,7 +9,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::OutputArgs;
-use super::progress::tick;
+use super::progress::{AMOUNT, bar};
 use super::values;
 use crate::campaign::Shard;
 use crate::image::Guest;
@@ -93,7 +91,7 @@ pub fn run(args: &Args, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Re
     };
     let host = opened.host()?;
     let stop = on_interrupt();
-    let bar = bar();
+    let bar = bar(AMOUNT);
     let subject = Subject { host: &host, guest, scheme, scenarios: &scenarios, stop: &stop };
     let found = necessity::necessity(subject, &options, &|done, of, what| match of {
         0 => bar.set_message(format!("{what}, as it is")),
@@ -124,15 +122,6 @@ fn alterations(names: &[String]) -> Result<Vec<Alteration>, Failure> {
             .ok_or_else(|| Failure::Usage(format!("there is no change {name:?}; expected all, or some of {}", words())))
     };
     names.iter().map(one).collect()
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent:>3}% {elapsed} · {eta} left · {wide_msg}") {
-        bar.set_style(style);
-    }
-    tick(&bar);
-    bar
 }
 
 impl From<necessity::Error> for Failure {

@@ -7,8 +7,30 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::out::say;
 use crate::campaign::Watcher;
 
+/// Work whose amount is known; its message is last.
+pub const AMOUNT: &str = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {wide_msg}";
+/// Work of which nobody knows how much there is.
+pub const UNKNOWN: &str = "{spinner} {elapsed} · {msg}";
+
+/// A bar of this look, which is drawn; hidden where nobody looks.
+pub fn bar(template: &str) -> ProgressBar {
+    let bar = still(template);
+    tick(&bar);
+    bar
+}
+
+/// The same, not yet drawn.
+fn still(template: &str) -> ProgressBar {
+    // Draws only where standard error is a terminal.
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Has a bar drawn several times a second, by a thread, where somebody looks.
-pub fn tick(bar: &ProgressBar) {
+fn tick(bar: &ProgressBar) {
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(200));
     }
@@ -23,13 +45,7 @@ pub struct Bar {
 impl Bar {
     /// Shows nothing yet.
     pub fn new() -> Self {
-        // Draws only where standard error is a terminal.
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {wide_msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
-        Self { bar, cases: 0 }
+        Self { bar: still(AMOUNT), cases: 0 }
     }
 }
 

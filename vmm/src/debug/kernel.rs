@@ -29,7 +29,7 @@ pub struct KernelRun<'a> {
     line: Box<dyn Fn(&str) -> String + 'a>,
 }
 
-/// What a move is told by.
+/// What was so before a move.
 struct Before {
     place: String,
     flow: Option<Flow>,

@@ -128,7 +128,9 @@ impl Encoded {
         let mut out = Vec::new();
         let mut add = |what: Alteration, bytes: Vec<u8>| out.push(Change { at: insn.ip(), what, insn: *insn, bytes });
         add(Alteration::Removed, vec![0x90; bytes.len()]);
-        let opcode = bytes.iter().position(|b| !matches!(b, 0x40..=0x4f | 0x66 | 0x67 | 0xf0..=0xf3)).unwrap_or(0);
+        let Some(opcode) = bytes.iter().position(|b| !matches!(b, 0x40..=0x4f | 0x66 | 0x67 | 0xf0..=0xf3)) else {
+            return out;
+        };
         if insn.flow_control() == FlowControl::ConditionalBranch {
             let mut inverted = bytes.clone();
             // 0f 8x is the long form, 7x the short one; e3 has no inverse.
@@ -168,10 +170,13 @@ impl Change {
     pub fn of(&self, image: &Image) -> Result<Image, Error> {
         let mut bytes = image.bytes().to_vec();
         let segment = image.segments.iter().find(|s| s.exec && self.at.wrapping_sub(s.vaddr) < s.file_size);
-        if let Some(s) = segment {
-            let from = (s.offset + (self.at - s.vaddr)) as usize;
-            bytes[from..from + self.bytes.len()].copy_from_slice(&self.bytes);
-        }
+        let place = segment.and_then(|s| {
+            let from = usize::try_from(s.offset + (self.at - s.vaddr)).ok()?;
+            bytes.get_mut(from..from.checked_add(self.bytes.len())?)
+        });
+        // Unchanged, the image would be judged in the place of the changed one.
+        let Some(place) = place else { return Err(Error::Elf(format!("no segment's code holds {:#x}", self.at))) };
+        place.copy_from_slice(&self.bytes);
         Image::parse(&bytes)
     }
 }

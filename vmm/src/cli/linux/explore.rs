@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::header;
-use super::kernel::{KernelArgs, Plan, bar};
+use super::kernel::{KernelArgs, Plan};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::opened::Opened;
 use crate::cli::out::Out;
 use crate::cli::output::OutputArgs;
+use crate::cli::progress::{UNKNOWN, bar};
 use crate::inject::{At, Event, Gear, Kind as EventKind};
 use crate::kernels::Document;
 use crate::kernels::explore::{Config, explore};
@@ -89,7 +90,7 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
         max_states: args.max_states,
         cross_check: args.cross_check,
     };
-    let bar = bar("{spinner} {elapsed} · {msg}");
+    let bar = bar(UNKNOWN);
     let began = Instant::now();
     let report = explore(lab, &config, &stop, &mut |p| {
         let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressDrawTarget;
 
 use crate::cli::failure::Failure;
 use crate::cli::input;
 use crate::cli::opened::Opened;
-use crate::cli::progress::tick;
+use crate::cli::progress::bar;
 use crate::inject::Gear;
 use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
@@ -295,16 +295,6 @@ fn bad(file: &Path, why: Error) -> Failure {
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let read = input::bytes(path, input::MOST_KERNEL).map_err(|why| Error::File { path: path.to_owned(), why });
     Ok(read.map_err(LabError::from)?)
-}
-
-/// A progress line.
-pub fn bar(template: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    tick(&bar);
-    bar
 }
 
 #[cfg(test)]

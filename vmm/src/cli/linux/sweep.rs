@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::kernel::{KernelArgs, bar};
+use super::kernel::KernelArgs;
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
+use crate::cli::progress::bar;
 use crate::inject::Gear;
 use crate::kernels::{
     Baseline, BaselineInfo, CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table,

@@ -32,7 +32,7 @@ impl Frame {
         Ok(Self { words, dead_at: path.without_frame() })
     }
 
-    /// None: every word tells states apart.
+    /// None: states differ by every word.
     pub fn none() -> Self {
         Self::default()
     }

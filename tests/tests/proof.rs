@@ -66,12 +66,13 @@ fn explore(made: Made, defect: Option<&str>) -> Done {
     vmm(&["explore", "--guest", elf.to_str().unwrap(), "--scheme", "kind", "--scenario", "sum", "--json"])
 }
 
-/// Explores the built-in kernel with the NMI entry in `entry`.
-fn explore_entry(entry: &str) -> Done {
+/// Explores the built-in kernel with the NMI entry in `entry`; `more` are further options.
+fn explore_entry(entry: &str, more: &[&str]) -> Done {
     let dir = tempfile::tempdir().unwrap();
     let object = dir.path().join("entry.o");
     gcc(&["-fno-pic", "-mcmodel=kernel", "-c"], &object, &[&format!("{entry}.S")]);
-    vmm(&["explore", "--entry", object.to_str().unwrap(), "--scheme", "custom", "--scenario", "quiet", "--json"])
+    let what = ["explore", "--entry", object.to_str().unwrap(), "--scheme", "custom", "--scenario", "quiet", "--json"];
+    vmm(&[&what[..], more].concat())
 }
 
 /// Checks what a search came to, and that KVM and all gears agree with it.
@@ -206,8 +207,23 @@ fn entries_are_held_to_the_same() {
     if !gcc::is_there() {
         return;
     }
-    check("entry-direct-map", explore_entry("entry-direct-map"), Refused("0x3ff000"));
-    check("entry-dr7", explore_entry("entry-dr7"), Breaks("I6"));
+    check("entry-direct-map", explore_entry("entry-direct-map", &[]), Refused("0x3ff000"));
+    check("entry-dr7", explore_entry("entry-dr7", &[]), Breaks("I6"));
+}
+
+/// Poison in dead words does not count as the guest's use of a stack.
+#[test]
+fn a_write_of_a_part_of_a_dead_word_is_no_more_stack_use_than_without_poison() {
+    if !gcc::is_there() {
+        return;
+    }
+    let [reduced, whole] = [&[][..], &["--dead-words"]].map(|more| {
+        let found: Value = explore_entry("stack-part", more).exits(0).json();
+        assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
+        found
+    });
+    assert!(reduced["poisoned"].as_u64() > Some(0), "{reduced}");
+    assert_eq!(reduced["stacks"], whole["stacks"]);
 }
 
 fn each(made: Made, kinds: &[(&str, Right)]) {

@@ -194,6 +194,53 @@ kind.at_exit:
     movl $1, nmi_state
     movq $kind.restart, (%rsp)
     iretq
+#elif defined(IST)
+kind.entry:
+    cmpl $0, nmi_state
+    jne kind.nested
+    cmpq $kind.cleared, (%rsp)
+    jb kind.first
+    cmpq $kind.exit_iret, (%rsp)
+    jbe kind.at_exit
+kind.first:
+    movl $1, nmi_state              /* the frame moves down: a nested NMI's takes its place */
+    subq $8, %rsp
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+    pushq 40(%rsp)
+kind.restart:
+    pushq $-1
+    NMI_LAB_PUSH_REGS
+kind.body:
+    movq %rsp, %rdi
+    call on_nmi
+    movq %rsp, %rdi
+    call nmi_body
+    NMI_LAB_POP_REGS
+    addq $8, %rsp
+    decl nmi_state
+kind.cleared:
+    jnz kind.again
+kind.exit_iret:
+    iretq
+kind.again:
+    movl $1, nmi_state
+    pushq $-1
+    NMI_LAB_PUSH_REGS
+    movq %rsp, %rdi
+    call on_again
+    NMI_LAB_POP_REGS
+    addq $8, %rsp
+    jmp kind.restart
+kind.nested:
+    movl $2, nmi_state
+    iretq
+kind.at_exit:
+    movl $1, nmi_state
+    movq $kind.restart, (%rsp)
+    iretq
 #else
 kind.entry:
     pushq $-1

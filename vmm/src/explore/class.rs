@@ -126,7 +126,7 @@ impl Class {
     }
 
     /// Whether the episode executes the instruction at `rip`, too.
-    fn executes(&self, session: &Session, rip: u64) -> bool {
+    pub fn executes(&self, session: &Session, rip: u64) -> bool {
         let machine = session.machine();
         translate(machine.memory().0, machine.state().sregs.cr3, rip).is_none_or(|p| self.fetched.contains(&p))
     }

@@ -5,6 +5,8 @@ use super::config::{Bound, Error, Found, Growth};
 use super::path;
 use super::search::{Broken, Search};
 use super::states::{Id, Next};
+use super::threads::in_order;
+use super::worker::Worker;
 use crate::inject::{Gear, RunError, Schedule, Session, Settled, Visitor, run, settle, stop};
 use crate::machine;
 
@@ -38,42 +40,49 @@ impl Search {
 
     /// Runs a sample of explored paths again in every gear, with nothing more arriving. Where the
     /// user wants an end, that is the report's bound.
-    pub fn cross_check(&mut self, session: &mut Session) -> Result<(), Error> {
-        match self.check_sample(session) {
-            Err(e) if e.is_interruption() => {
-                self.report.bound = Some(Bound::Interrupted);
-                Ok(())
-            }
-            end => end,
-        }
-    }
-
-    fn check_sample(&mut self, session: &mut Session) -> Result<(), Error> {
+    pub fn cross_check(&mut self, workers: &mut [Worker]) -> Result<(), Error> {
         let (n, of) = (self.config.cross_check, self.states.len());
-        for i in 0..n.min(of) {
-            if stop::requested() {
-                self.report.bound = Some(Bound::Interrupted);
-                break;
-            }
-            let id = (i * of / n.min(of)) as Id;
-            let pass = match self.states.outcome(id) {
-                Next::End => true,
-                Next::Unknown => continue, // not expanded, where a bound was hit
-                Next::Fails | Next::State(_) => false,
-            };
-            let path = self.states.path(id);
-            let schedule = path::schedule(session, &path, self.config.reductions)?;
-            for gear in [Gear::Arm, Gear::Step, Gear::Jump] {
-                let verdict = run(session, &schedule, gear, &mut ())?;
-                if verdict.is_pass() != pass {
-                    let text = schedule.show(session.rules().names());
-                    log::error!("the explorer says pass={pass} for {text}; gear {gear:?} says {verdict}");
-                    self.report.disagreements += 1;
+        let n = n.min(of);
+        let check = |worker: &mut Worker, i: usize| match self.check_path(&mut worker.session, (i * of / n) as Id) {
+            Err(e) if e.is_interruption() => Ok(None),
+            checked => checked.map(Some),
+        };
+        let checked = in_order(workers, n, check, Option::is_none)?;
+        for disagreements in checked {
+            match disagreements {
+                Some(Some(disagreements)) => {
+                    self.report.disagreements += disagreements;
+                    self.report.cross_checked += 1;
                 }
+                Some(None) => {}
+                None => self.report.bound = Some(Bound::Interrupted),
             }
-            self.report.cross_checked += 1;
         }
         Ok(())
+    }
+
+    /// Runs the path to a state again, in every gear: how many come to another verdict. `None` where
+    /// the search does not know where it leads.
+    fn check_path(&self, session: &mut Session, id: Id) -> Result<Option<u64>, Error> {
+        if stop::requested() {
+            return Err(machine::Error::Interrupted.into());
+        }
+        let pass = match self.states.outcome(id) {
+            Next::End => true,
+            Next::Unknown => return Ok(None), // not expanded, where a bound was hit
+            Next::Fails | Next::State(_) => false,
+        };
+        let schedule = path::schedule(session, &self.states.path(id), self.config.reductions)?;
+        let mut disagreements = 0;
+        for gear in [Gear::Arm, Gear::Step, Gear::Jump] {
+            let verdict = run(session, &schedule, gear, &mut ())?;
+            if verdict.is_pass() != pass {
+                let text = schedule.show(session.rules().names());
+                log::error!("the explorer says pass={pass} for {text}; gear {gear:?} says {verdict}");
+                disagreements += 1;
+            }
+        }
+        Ok(Some(disagreements))
     }
 }
 

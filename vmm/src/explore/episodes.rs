@@ -15,44 +15,35 @@
 //! executed from every context of the class, under the oracle, and must execute the same
 //! instructions.
 //!
+//! Contexts are taken in *generations*: all that the interrupted code comes to from those known so
+//! far with nothing arriving; then their episodes, on all threads. What a generation comes to does
+//! not depend on the number of threads.
+//!
 //! That is a proof where nothing is found. A violation is not reported from here: the
 //! whole search then finds it, by a shortest schedule.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 
-use super::class::{Class, Ending, Key};
+use super::class::{Class, Key};
 use super::config::{Bound, Config, Deviation, Episodes, Error, Report};
+use super::episode::{Context, Ended, Executed, Limits};
 use super::packed::Packed;
 use super::path;
 use super::progress::Progress;
 use super::search::{LEARN_FROM, Search};
-use super::states::{Edge, Id, Next, States};
-use super::worker::{To, Worker};
-use crate::cpu::Traced;
-use crate::image::Mode;
-use crate::inject::Session;
-use crate::inject::coverage::Stand;
+use super::states::{Edge, Id, Next};
+use super::threads::in_order;
+use super::worker::{To, Worker, more_is_live};
 use crate::machine::Engine;
 use crate::oracle::Verdict;
 
 /// Rounds of learning after which it is left to the whole search.
 const MOST_ROUNDS: u32 = 50;
 
-/// States of one episode beyond which following values costs more than it saves.
-const MOST_STATES: usize = 20_000;
-
-/// Why a round ended.
-enum Ended {
-    /// Nothing new appeared.
-    Closed,
-    /// A limit was hit.
-    Bound,
-    /// It is no proof: something cannot be followed.
-    Open(String),
-    /// A rule was broken.
-    Broken(Verdict),
-}
+/// Contexts of one generation, and episodes that are searched at once, at most.
+const GENERATION: usize = 4096;
+const AT_ONCE: usize = 64;
 
 /// What a search by episodes has seen that is no proof. The whole search must not be without it.
 #[derive(Default)]
@@ -64,71 +55,72 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn by(worker: &Worker, verdict: Option<Verdict>) -> Self {
-        Self { verdict, deviations: worker.deviations.clone() }
+    fn by(workers: &[Worker], verdict: Option<Verdict>) -> Self {
+        Self { verdict, deviations: workers.iter().flat_map(|w| w.deviations.iter().cloned()).collect() }
     }
 }
 
 /// Searches by episodes. An error value is what it saw where that is no proof: the whole search
 /// must be made.
 pub fn explore(
-    session: Session,
+    mut workers: Vec<Worker>,
     config: Config,
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Result<Report, Seen>, Error> {
-    let mut worker = Worker::new(session, &config);
-    if worker.session.machine().engine() != Engine::Model || worker.look.live.is_none() {
+    let usable = |w: &Worker| w.session.machine().engine() == Engine::Model && w.look.live.is_some();
+    if !workers.iter().all(usable) {
         return Ok(Err(Seen::default()));
     }
     // A few interrupted contexts show most of what there is to learn; then all are looked at.
-    worker.sample = LEARN_FROM;
+    let mut sample = LEARN_FROM;
     // Once all contexts were looked at, the words that are held for dead hold poison.
     let mut poison = false;
     for round in 1..=MOST_ROUNDS {
-        let poisoned = worker.poison(poison);
-        let mut search = ByEpisodes::begin(&mut worker, config);
-        let ended = match search.run(&mut worker, stop, on_progress) {
-            Err(e) if e.is_interruption() => {
-                search.search.report.bound = Some(Bound::Interrupted);
-                Ended::Bound
-            }
+        let mut poisoned = 0;
+        for worker in &mut workers {
+            (worker.sample, poisoned) = (sample, worker.poison(poison));
+        }
+        let mut search = ByEpisodes::begin(&mut workers[0], config);
+        let ended = match search.run(&mut workers, stop, on_progress) {
+            Err(e) if e.is_interruption() => Some(Ended::Bound(Bound::Interrupted)),
             ended => ended?,
         };
-        let more = worker.look.live.as_mut().is_some_and(|live| live.settle());
+        let more = more_is_live(&mut workers);
         let ByEpisodes { mut search, episodes, goes_round, .. } = search;
         log::info!(
-            "round {round}: arrivals in 1 of {} contexts; {episodes:?}, {} states; poison in {poisoned} words; more words are live: {more}",
-            worker.sample,
+            "round {round}: arrivals in 1 of {sample} contexts; {episodes:?}, {} states; poison in {poisoned} words; more words are live: {more}",
             search.states.len()
         );
         search.report.poisoned = poisoned as u64;
         search.report.rounds = round;
         search.report.episodes = Some(episodes);
         match ended {
-            Ended::Bound if search.report.bound == Some(Bound::Interrupted) => {
-                return search.finish(std::slice::from_mut(&mut worker), false).map(Ok);
+            Some(Ended::Bound(Bound::Interrupted)) => {
+                search.report.bound = Some(Bound::Interrupted);
+                return search.finish(&mut workers, false).map(Ok);
             }
-            Ended::Bound => return Ok(Err(Seen::by(&worker, None))), // what the whole search finds within the same bounds counts
-            Ended::Open(_) | Ended::Broken(_) if poison && more => poison = false, // it may have been read
-            Ended::Open(why) => {
+            // What the whole search finds within the same bounds counts.
+            Some(Ended::Bound(_)) => return Ok(Err(Seen::by(&workers, None))),
+            Some(_) if poison && more => poison = false, // it may have been read
+            Some(Ended::Open(why)) => {
                 log::info!("by episodes it is not proved: {why}");
-                return Ok(Err(Seen::by(&worker, None)));
+                return Ok(Err(Seen::by(&workers, None)));
             }
-            Ended::Broken(verdict) => {
+            Some(Ended::Broken(verdict)) => {
                 log::info!("by episodes it is not proved: {verdict}");
-                return Ok(Err(Seen::by(&worker, Some(verdict))));
+                return Ok(Err(Seen::by(&workers, Some(verdict))));
             }
-            Ended::Closed if more => poison = !poison && worker.sample == 1,
-            Ended::Closed if worker.sample > 1 => worker.sample = 1,
-            Ended::Closed if !poison => poison = true,
-            Ended::Closed if goes_round || search.states.first_on_cycle().is_some() => {
-                return Ok(Err(Seen::by(&worker, None)));
+            None if more => poison = !poison && sample == 1,
+            None if sample > 1 => sample = 1,
+            None if !poison => poison = true,
+            None if goes_round || search.states.first_on_cycle().is_some() => {
+                return Ok(Err(Seen::by(&workers, None)));
             }
-            Ended::Closed => return search.finish(std::slice::from_mut(&mut worker), true).map(Ok),
+            None => return search.finish(&mut workers, true).map(Ok),
         }
     }
-    Ok(Err(Seen::by(&worker, None)))
+    Ok(Err(Seen::by(&workers, None)))
 }
 
 /// A round under way: the search over contexts with no NMI live.
@@ -148,249 +140,223 @@ impl ByEpisodes {
         Self { search, known: HashMap::new(), episodes: Episodes::default(), goes_round: false }
     }
 
+    /// The round. Why it ends, where that is not because nothing new appeared.
     fn run(
         &mut self,
-        worker: &mut Worker,
+        workers: &mut [Worker],
         stop: &AtomicBool,
         on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<Ended, Error> {
-        let mode = worker.session.machine().mode();
-        while let Some((at, wave)) = self.search.waves.pop_first() {
-            self.search.frontier -= wave.len();
-            self.search.frontier_bytes -= wave.iter().map(|(_, s)| s.bytes()).sum::<usize>();
-            for (id, state) in &wave {
-                if let Some(ended) = self.expand(worker, mode, at, (*id, state), stop)? {
-                    self.search.report.frontier = (self.search.frontier + wave.len()) as u64;
-                    return Ok(ended);
-                }
-                on_progress(Progress {
-                    states: self.search.states.len() as u64,
-                    frontier: self.search.frontier as u64,
-                    arrivals: at.0,
-                });
+    ) -> Result<Option<Ended>, Error> {
+        loop {
+            let (contexts, ended) = self.generation(&mut workers[0], stop)?;
+            if ended.is_some() || contexts.is_empty() {
+                return Ok(ended);
             }
+            if let Some(ended) = self.interrupt(workers, &contexts, stop)? {
+                return Ok(Some(ended));
+            }
+            self.search.frontier -= contexts.len();
+            self.search.frontier_bytes -= contexts.iter().map(|c| c.state.bytes()).sum::<usize>();
+            on_progress(Progress {
+                states: self.search.states.len() as u64,
+                frontier: self.search.frontier as u64,
+                arrivals: contexts.iter().map(|c| c.at.0).max().unwrap_or(0),
+            });
         }
-        Ok(Ended::Closed)
     }
 
-    /// Follows both edges of a context with no NMI live. Why the round ends, where it does.
-    fn expand(
+    /// What the interrupted code comes to from the contexts that are known, with nothing arriving:
+    /// those among them in which something can arrive.
+    fn generation(&mut self, worker: &mut Worker, stop: &AtomicBool) -> Result<(Vec<Context>, Option<Ended>), Error> {
+        let mode = worker.session.machine().mode();
+        let reductions = self.search.config.reductions;
+        let mut contexts = Vec::new();
+        while contexts.len() < GENERATION
+            && let Some((at, wave)) = self.search.waves.pop_first()
+        {
+            for (id, state) in wave {
+                let delivers = state.pending(mode) && !state.blocked(mode) && !state.in_shadow();
+                if !delivers && let Some(ended) = self.step(worker, at, (id, &state))? {
+                    return Ok((contexts, Some(ended)));
+                }
+                let first = if delivers { Edge::Step } else { Edge::NMI };
+                if path::exists(&state, mode, first, reductions) {
+                    contexts.push(Context { id, at, state, first });
+                } else {
+                    self.search.frontier -= 1;
+                    self.search.frontier_bytes -= state.bytes();
+                }
+            }
+            if let Some(bound) = self.search.bound_hit(stop) {
+                return Ok((contexts, Some(Ended::Bound(bound))));
+            }
+        }
+        Ok((contexts, None))
+    }
+
+    /// Follows the instruction edge of a context.
+    fn step(
         &mut self,
         worker: &mut Worker,
-        mode: Mode,
         at: (u32, u32),
         (id, state): (Id, &Packed),
-        stop: &AtomicBool,
     ) -> Result<Option<Ended>, Error> {
-        let delivers = state.pending(mode) && !state.blocked(mode) && !state.in_shadow();
         let reductions = self.search.config.reductions;
-        if !delivers && let Some(reached) = worker.follow(id, state, Edge::Step, reductions, &self.search.states)? {
-            if let To::Ends(verdict) = &reached.to
-                && !verdict.is_pass()
-            {
-                return Ok(Some(Ended::Broken(verdict.clone())));
-            }
-            if !matches!(reached.to, To::Ends(_)) && worker.session.oracle().ghost.outer.is_some() {
+        let Some(reached) = worker.follow(id, state, Edge::Step, reductions, &self.search.states)? else {
+            return Ok(None);
+        };
+        match &reached.to {
+            To::Ends(verdict) if !verdict.is_pass() => return Ok(Some(Ended::Broken(verdict.clone()))),
+            To::Known(_) | To::New(..) if worker.session.oracle().ghost.outer.is_some() => {
                 return Ok(Some(Ended::Open("an instruction of the interrupted code begins an episode".into())));
             }
-            self.search.take(at, reached);
+            _ => {}
         }
-        let edge = if delivers { Edge::Step } else { Edge::NMI };
-        if path::exists(state, mode, edge, reductions)
-            && let Some(ended) = self.episode(worker, at, (id, state), edge, stop)?
-        {
-            return Ok(Some(ended));
-        }
-        self.search.report.bound = self.search.bound_hit(stop);
-        Ok(self.search.report.bound.is_some().then_some(Ended::Bound))
+        self.search.take(at, reached);
+        Ok(None)
     }
 
-    /// The episode that begins with `edge`: searched, unless one of its class was; then each of
-    /// its endings, from the context itself.
-    fn episode(
+    /// The episodes of these contexts: searched, unless one of their class was; then every ending of
+    /// each, from the context itself.
+    fn interrupt(
         &mut self,
-        worker: &mut Worker,
-        at: (u32, u32),
-        (id, state): (Id, &Packed),
-        edge: Edge,
+        workers: &mut [Worker],
+        contexts: &[Context],
         stop: &AtomicBool,
     ) -> Result<Option<Ended>, Error> {
-        self.episodes.all += 1;
-        worker.packer.unpack(state, &mut worker.session);
-        self.search.stands(Stand::of(&worker.session), edge);
-        let key = Key::of(&worker.session, edge);
-        let class = self.known.get(&key).and_then(|list| list.iter().position(|c| c.fits(&worker.session)));
-        let class = match class {
-            Some(class) => class,
-            None if edge == Edge::NMI && !id.is_multiple_of(worker.sample) => return Ok(None), // this round only learns
-            None => {
-                log::debug!(
-                    "{}",
-                    match self.known.get(&key).and_then(|list| list.first()) {
-                        Some(class) => format!("another class: {}", class.misfit(&worker.session)),
-                        None => format!("another kind of context at {:#x}", worker.session.machine().rip()),
-                    }
-                );
-                self.episodes.searched += 1;
-                match self.search_class(worker, state, edge, stop)? {
-                    Ok(class) => {
-                        let list = self.known.entry(key).or_default();
-                        list.push(class);
-                        list.len() - 1
-                    }
-                    Err(ended) => return Ok(Some(ended)),
+        self.episodes.all += contexts.len() as u64;
+        let keyed = in_order(workers, contexts.len(), |worker, i| Ok(contexts[i].look(worker)), |_| false)?;
+        for (context, (_, stand)) in contexts.iter().zip(&keyed) {
+            self.search.stands(*stand, context.first);
+        }
+        let keys: Vec<Key> = keyed.into_iter().map(|(key, _)| key).collect();
+        let mut classes: Vec<Option<usize>> = vec![None; contexts.len()];
+        let mut open: Vec<usize> = (0..contexts.len()).collect();
+        loop {
+            // Those that are of no class yet; and for each whether a class of its kind executes its code.
+            let found = in_order(
+                workers,
+                open.len(),
+                |worker, n| Ok(contexts[open[n]].class(worker, self.known.get(&keys[open[n]]))),
+                |_| false,
+            )?;
+            let mut left = Vec::new();
+            for (i, found) in open.into_iter().zip(found) {
+                classes[i] = found.class;
+                if found.class.is_none() && !contexts[i].is_left_out(workers[0].sample) {
+                    left.push((i, found.executed));
                 }
             }
-        };
-        for i in 0..self.known[&key][class].endings.len() {
-            if let Some(ended) = self.end(worker, at, (id, state), (key, class), i)? {
-                return Ok(Some(ended));
+            // Of contexts that may be alike, only the first is searched. Those at different
+            // instructions that the episode executes never are; but one of them can be of a class
+            // whose episodes do not execute its code, and so they wait for the others.
+            let mut chosen = HashSet::new();
+            let first: HashSet<Key> = left.iter().filter(|(_, executed)| !executed).map(|(i, _)| keys[*i]).collect();
+            let waits = |(i, executed): &&(usize, bool)| *executed && first.contains(&keys[*i]);
+            let alike = |(i, executed): &(usize, bool)| (keys[*i], executed.then(|| contexts[*i].state.rip()));
+            let ready = left.iter().filter(|context| !waits(context) && chosen.insert(alike(context)));
+            let batch: Vec<usize> = ready.map(|(i, _)| *i).take(AT_ONCE).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let limits = Limits {
+                reductions: self.search.config.reductions,
+                states: self
+                    .search
+                    .config
+                    .max_states
+                    .saturating_sub(self.search.states.len() + self.episodes.states as usize),
+            };
+            let bound = |_: &mut Worker| self.search.bound_hit(stop);
+            let searched = in_order(
+                workers,
+                batch.len(),
+                |worker, n| contexts[batch[n]].search(worker, limits, &bound),
+                Result::is_err,
+            )?;
+            for (i, searched) in batch.into_iter().zip(searched) {
+                let searched = match searched {
+                    Ok(searched) => searched,
+                    Err(ended) => return Ok(Some(ended)),
+                };
+                self.episodes.searched += 1;
+                self.episodes.states += searched.states;
+                self.goes_round |= searched.goes_round;
+                self.search.absorb(searched.edges, searched.merged, searched.max_nesting, &searched.coverage);
+                self.known.entry(keys[i]).or_default().push(searched.class);
+            }
+            open = left.into_iter().map(|(i, _)| i).collect();
+        }
+        self.endings(workers, contexts, &keys, &classes, stop)
+    }
+
+    /// Executes every way to end from every context that has a class.
+    fn endings(
+        &mut self,
+        workers: &mut [Worker],
+        contexts: &[Context],
+        keys: &[Key],
+        classes: &[Option<usize>],
+        stop: &AtomicBool,
+    ) -> Result<Option<Ended>, Error> {
+        let all: Vec<(usize, usize, usize)> = (0..contexts.len())
+            .filter_map(|i| Some((i, classes[i]?)))
+            .flat_map(|(i, class)| (0..self.known[&keys[i]][class].endings.len()).map(move |ending| (i, class, ending)))
+            .collect();
+        let reductions = self.search.config.reductions;
+        for part in all.chunks(GENERATION) {
+            let states = &self.search.states;
+            let known = &self.known;
+            let execute = |worker: &mut Worker, n: usize| {
+                let (i, class, ending) = part[n];
+                contexts[i].end(worker, &known[&keys[i]][class].endings[ending].way, reductions, states)
+            };
+            for ((i, class, ending), executed) in
+                part.iter().zip(in_order(workers, part.len(), execute, Result::is_err)?)
+            {
+                self.episodes.endings += 1;
+                let executed = match executed {
+                    Ok(executed) => executed,
+                    Err(ended) => return Ok(Some(ended)),
+                };
+                if let Some(ended) = self.take_ending(&contexts[*i], (keys[*i], *class, *ending), executed) {
+                    return Ok(Some(ended));
+                }
+            }
+            if let Some(bound) = self.search.bound_hit(stop) {
+                return Ok(Some(Ended::Bound(bound)));
             }
         }
         Ok(None)
     }
 
-    /// Searches an episode. Its class, or why the round ends.
-    fn search_class(
+    /// Takes note of where a way to end has led.
+    fn take_ending(
         &mut self,
-        worker: &mut Worker,
-        root: &Packed,
-        first: Edge,
-        stop: &AtomicBool,
-    ) -> Result<Result<Class, Ended>, Error> {
-        let reductions = self.search.config.reductions;
-        worker.packer.unpack(root, &mut worker.session);
-        let mut class = Class::begin(&worker.session);
-        let mut all = Traced::new();
-        let mut states = States::default();
-        states.add(0, 0, Edge::Step);
-        // What is not expanded yet, by arrivals and edges; and every trace, for states that are met again.
-        let mut traces: Vec<Box<Traced>> = vec![Box::default()];
-        let mut waves = BTreeMap::from([((0u32, 0u32), vec![(0 as Id, root.clone())])]);
-        worker.look.fetched = Some(HashSet::new());
-        while let Some(((arrivals, edges), wave)) = waves.pop_first() {
-            for (id, state) in &wave {
-                let at_root = *id == 0;
-                for edge in reductions.edges().filter(|e| !at_root || *e == first) {
-                    if !path::exists(state, worker.session.machine().mode(), edge, reductions) {
-                        continue;
-                    }
-                    let Some(mut step) = worker.follow_traced(state, edge, reductions, traces[*id as usize].clone())?
-                    else {
-                        return Ok(Err(Ended::Open("a hypercall or an instruction cannot be followed".into())));
-                    };
-                    self.search.report.edges += 1;
-                    self.search.report.max_nesting = self.search.report.max_nesting.max(step.nesting);
-                    if !at_root {
-                        self.search.stands(step.stand, edge);
-                    }
-                    if let Some(verdict) = step.verdict {
-                        return Ok(Err(Ended::Broken(verdict)));
-                    }
-                    all.take_looks(&mut step.trace);
-                    if step.outermost {
-                        if edge == Edge::Step && !at_root {
-                            states.set_next(*id, Next::End);
-                        }
-                        match class.endings.iter_mut().find(|e| e.hash == step.hash) {
-                            Some(known) => {
-                                known.trace.join(&step.trace, |paddr| worker.matters(paddr));
-                                all.take_looks(&mut known.trace);
-                            }
-                            None => {
-                                let way = states.path(*id).into_iter().chain([edge]).collect();
-                                class.endings.push(Ending { way, hash: step.hash, trace: step.trace, code: None });
-                            }
-                        }
-                        continue;
-                    }
-                    let at = (arrivals + u32::from(edge.event().is_some()), edges + 1);
-                    let new = states.add(step.hash, *id, edge);
-                    let to = new.or_else(|| states.get(step.hash)).unwrap_or(*id);
-                    if edge == Edge::Step && !at_root {
-                        states.set_next(*id, Next::State(to));
-                    }
-                    match (new, step.state.take()) {
-                        (Some(new), Some(state)) => {
-                            traces.push(step.trace);
-                            waves.entry(at).or_default().push((new, state));
-                        }
-                        _ => {
-                            self.search.report.merged += 1;
-                            let known = &mut traces[to as usize];
-                            known.join(&step.trace, |paddr| worker.matters(paddr));
-                            all.take_looks(known);
-                        }
-                    }
-                }
-            }
-            self.search.report.bound = self.search.bound_hit(stop);
-            let so_far = self.search.states.len() + self.episodes.states as usize + states.len();
-            if self.search.report.bound.is_some() || so_far > self.search.config.max_states {
-                return Ok(Err(Ended::Bound));
-            }
-            if states.len() > MOST_STATES {
-                return Ok(Err(Ended::Open(format!("an episode has more than {MOST_STATES} states"))));
-            }
-        }
-        self.goes_round |= states.first_on_cycle().is_some();
-        self.episodes.states += states.len() as u64 - 1;
-        worker.packer.unpack(root, &mut worker.session);
-        class.settle(&worker.session, all, worker.look.fetched.take().unwrap_or_default());
-        Ok(Ok(class))
-    }
-
-    /// Executes one way that an episode ends from a context. What is wrong, where something is.
-    fn end(
-        &mut self,
-        worker: &mut Worker,
-        (arrivals, edges): (u32, u32),
-        (id, state): (Id, &Packed),
-        (key, class): (Key, usize),
-        i: usize,
-    ) -> Result<Option<Ended>, Error> {
-        self.episodes.endings += 1;
-        let ending = &self.known[&key][class].endings[i];
-        worker.packer.unpack(state, &mut worker.session);
-        let mut code = 0u128;
-        let time_reads = worker.session.machine().time_reads();
-        for edge in &ending.way {
-            path::follow(&mut worker.session, *edge, self.search.config.reductions, Some(&mut worker.look))?;
-            if worker.session.verdict().is_some() {
-                break;
-            }
-            code = code.rotate_left(1) ^ worker.look.chain.number(0);
-        }
-        if let Some(verdict) = worker.session.take_verdict() {
-            return Ok(Some(Ended::Broken(verdict)));
-        }
-        if worker.session.oracle().ghost.outer.is_some() {
-            return Ok(Some(Ended::Open("an episode does not end as those of its class".into())));
-        }
+        context: &Context,
+        (key, class, i): (Key, usize, usize),
+        Executed { code, hash, state }: Executed,
+    ) -> Option<Ended> {
+        let Some(ending) = self.known.get_mut(&key).and_then(|list| list[class].endings.get_mut(i)) else {
+            return Some(Ended::Open("an episode ends in a way that is not known".into()));
+        };
         // The contexts of a class execute the same instructions: if not, what it looks at is not all.
-        if ending.code.is_some_and(|of_class| of_class != code) {
-            return Ok(Some(Ended::Open("a context executes other instructions than its class".into())));
-        }
-        worker.look();
-        let (hash, packed) = (worker.hash(), worker.pack());
-        if let ([edge], true) = (&ending.way[..], worker.session.machine().time_reads() == time_reads) {
-            worker.confirm(state, *edge, self.search.config.reductions, &To::Known(hash))?;
+        if *ending.code.get_or_insert(code) != code {
+            return Some(Ended::Open("a context executes other instructions than its class".into()));
         }
         let nmis = ending.way.iter().filter(|e| e.event().is_some()).count() as u32;
-        let at = (arrivals + nmis, edges + ending.way.len() as u32);
-        let new = self.search.states.add_by(hash, id, &ending.way);
-        if let Some(ending) = self.known.get_mut(&key).and_then(|list| list[class].endings.get_mut(i)) {
-            ending.code = Some(code);
-        }
+        let at = (context.at.0 + nmis, context.at.1 + ending.way.len() as u32);
+        let new = self.search.states.add_by(hash, context.id, &ending.way);
         if nmis == 0
             && let Some(to) = new.or_else(|| self.search.states.get(hash))
         {
-            self.search.states.set_next(id, Next::State(to));
+            self.search.states.set_next(context.id, Next::State(to));
         }
-        match new {
-            Some(new) => self.search.keep(new, at, packed),
-            None => self.search.report.merged += 1,
+        match (new, state) {
+            (Some(new), Some(state)) => self.search.keep(new, at, state),
+            (Some(_), None) => return Some(Ended::Open("a state that was known is not".into())),
+            (None, _) => self.search.report.merged += 1,
         }
-        Ok(None)
+        None
     }
 }

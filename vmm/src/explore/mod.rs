@@ -19,16 +19,20 @@
 mod class;
 mod config;
 mod confirm;
+mod digest;
 mod dot;
+mod episode;
 mod episodes;
 mod live;
 pub mod memory;
 mod packed;
 mod path;
+mod poison;
 mod progress;
 mod rounds;
 mod search;
 mod states;
+mod threads;
 mod words;
 mod worker;
 

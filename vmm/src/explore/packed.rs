@@ -3,7 +3,9 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::digest::{Gather, digest};
 use super::live::{Liveness, Point};
+use super::poison;
 use crate::image::Mode;
 use crate::inject::Session;
 use crate::kvm::VcpuState;
@@ -103,6 +105,8 @@ pub struct Packer {
     clean: Vec<u8>,
     /// Words of the writable pages that are poisoned, by number. Empty: none is.
     poisoned: Vec<bool>,
+    /// For each page of RAM, its place among the writable pages.
+    page_of: Vec<Option<u32>>,
     /// Words of the state looked at last.
     words: Vec<Word>,
     /// The capture of the state looked at last, with its hash.
@@ -122,7 +126,12 @@ impl Packer {
     pub fn new(session: &mut Session) -> Self {
         session.reset();
         let ready = session.machine().checkpoint().pages;
+        let mut page_of = vec![None; session.machine().memory().0.len() / 4096];
+        for (i, page) in (0..).zip(session.machine().pages()) {
+            page_of.get_mut((*page / 4096) as usize).into_iter().for_each(|place| *place = Some(i));
+        }
         Self {
+            page_of,
             clean: ready.clone(),
             ready,
             poisoned: Vec::new(),
@@ -154,7 +163,7 @@ impl Packer {
             let compared = rules.watched.has_any(&(vaddr..vaddr + 8)) && !unused.contains(&vaddr);
             if !compared && !here.is_live(index, Some(vaddr)) {
                 self.poisoned[index] = true;
-                self.ready[index * 8..index * 8 + 8].copy_from_slice(&poison(index).to_le_bytes());
+                self.ready[index * 8..index * 8 + 8].copy_from_slice(&poison::of(index).to_le_bytes());
             }
         }
         self.poisoned.iter().filter(|p| **p).count()
@@ -163,7 +172,7 @@ impl Packer {
     /// Whether a register holds a word's poison: something has read a word that was held for dead.
     pub fn spreads(&self, session: &Session) -> bool {
         let cpu = session.machine().state();
-        !self.poisoned.is_empty() && cpu.regs.general().into_iter().any(|word| word >> 32 == POISON >> 32)
+        !self.poisoned.is_empty() && cpu.regs.general().into_iter().any(poison::is_poison)
     }
 
     /// Looks at the session's state. [`Self::hash`], [`Self::change_since`] and
@@ -173,6 +182,26 @@ impl Packer {
         let ram = session.machine().memory().0;
         for (i, (page, ready)) in session.machine().pages().iter().zip(self.ready.chunks_exact(4096)).enumerate() {
             differences(&ram[*page as usize..*page as usize + 4096], ready, i as u32 * 512, &mut self.words);
+        }
+        self.known = true;
+        self.look_at_capture(session);
+    }
+
+    /// The same, where the session was in the state `from` before these words of memory were written,
+    /// by their physical addresses over eight.
+    pub fn look_after(&mut self, session: &Session, from: &Packed, written: &[u64]) {
+        self.words.clone_from(&from.words);
+        let ram = session.machine().memory().0;
+        for paddr in written.iter().map(|at| *at as usize * 8) {
+            let Some(page) = self.page_of.get(paddr / 4096).copied().flatten() else { continue };
+            let index = page * 512 + (paddr % 4096 / 8) as u32;
+            let (now, ready) = (word(&ram[paddr..]), word(&self.ready[index as usize * 8..]));
+            match self.words.binary_search_by_key(&index, |w| w.index) {
+                Ok(at) if now == ready => drop(self.words.remove(at)),
+                Ok(at) => self.words[at].value = now,
+                Err(at) if now != ready => self.words.insert(at, Word { index, value: now }),
+                Err(_) => {}
+            }
         }
         self.known = true;
         self.look_at_capture(session);
@@ -316,7 +345,8 @@ impl Packer {
     /// The lowest offset in the pages' range that the state looked at has changed.
     pub fn lowest_change(&self, range: &std::ops::Range<usize>) -> Option<usize> {
         let from = self.words.partition_point(|w| (w.index as usize * 8) < range.start);
-        let changed = |w: &&Word| word(&self.clean[w.index as usize * 8..][..8]) != w.value;
+        let at = |pages: &[u8], w: &Word| word(&pages[w.index as usize * 8..][..8]);
+        let changed = |w: &&Word| poison::is_changed(w.value, at(&self.ready, w), at(&self.clean, w));
         self.words[from..].iter().find(changed).map(|w| w.index as usize * 8).filter(|at| *at < range.end)
     }
 }
@@ -328,15 +358,6 @@ pub fn keep(session: &Session) -> u64 {
 
 /// Bytes below RSP that may be in use (System V).
 const RED_ZONE: u64 = 128;
-
-/// What poisoned words have in their upper halves. It is no canonical address, so that nothing
-/// can be read through it.
-const POISON: u64 = 0x5eed_dead << 32;
-
-/// The poison of a word: no two have the same, and no byte of it is zero.
-fn poison(index: usize) -> u64 {
-    POISON | u64::from((index as u32).wrapping_mul(0x9e37_79b1) | 0x0101_0101)
-}
 
 /// Every word that is in either list, with its value in each; `None` is the value at *ready*.
 fn both(was: &[Word], is: &[Word], mut each: impl FnMut(u32, Option<u64>, Option<u64>)) {
@@ -380,26 +401,6 @@ fn differences(now: &[u8], ready: &[u8], first: u32, out: &mut Vec<Word>) {
                 out.push(Word { index: first + (piece * 32 + i) as u32, value: word(now) });
             }
         }
-    }
-}
-
-/// The 128-bit hash of what `feed` writes. Many small writes are gathered and hashed
-/// at once, which is several times as fast as one by one.
-fn digest(bytes: &mut Vec<u8>, feed: impl FnOnce(&mut Gather)) -> u128 {
-    bytes.clear();
-    feed(&mut Gather(bytes));
-    xxhash_rust::xxh3::xxh3_128(bytes)
-}
-
-struct Gather<'a>(&'a mut Vec<u8>);
-
-impl Hasher for Gather<'_> {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(self.0)
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Lookout {
     pub live: Option<Liveness>,
     /// At which instructions the edge under way executes.
     pub chain: Chain,
+    /// Words of memory that the edge under way has written, by their physical addresses over eight;
+    /// `None` where that is not known.
+    pub written: Option<Vec<u64>>,
     /// Physical addresses of all instructions executed, where they are asked for.
     pub fetched: Option<HashSet<u64>>,
 }
@@ -83,7 +86,10 @@ pub fn follow(
     reductions: Reductions,
     mut look: Option<&mut Lookout>,
 ) -> Result<u32, Error> {
-    look.iter_mut().for_each(|look| look.chain = Chain::default());
+    if let Some(look) = &mut look {
+        look.chain = Chain::default();
+        look.written = (session.machine().engine() == Engine::Model).then(Vec::new);
+    }
     tracked(session, look.as_deref_mut(), |session| begin(session, edge).map(|_| ()))?;
     let nesting = session.oracle().ghost.frames.nmis();
     if session.machine().engine() == Engine::Model {
@@ -134,6 +140,14 @@ fn tracked(
     go(session)?;
     let accesses = session.machine().accesses();
     look.chain.add(accesses);
+    match &mut look.written {
+        Some(_) if accesses.all => look.written = None,
+        Some(written) => {
+            let writes = accesses.list.iter().filter(|a| a.write);
+            written.extend(writes.flat_map(|a| [a.paddr / 8, (a.paddr + u64::from(a.size) - 1) / 8]));
+        }
+        None => {}
+    }
     if let Some(fetched) = &mut look.fetched {
         fetched.extend(accesses.list.iter().filter(|a| a.kind == Fetch).map(|a| a.paddr));
     }

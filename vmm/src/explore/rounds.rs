@@ -8,7 +8,8 @@ use super::config::{Bound, Config, Error, Report};
 use super::episodes::Seen;
 use super::progress::Progress;
 use super::search::{Broken, LEARN_FROM, Search};
-use super::worker::Worker;
+use super::threads::in_order;
+use super::worker::{Worker, more_is_live};
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
 use crate::inject::Session;
@@ -31,16 +32,19 @@ pub fn explore(
         // An arrival executes an instruction of what it interrupts, which must be as it is.
         (config.reductions.merge_dead, config.reductions.merge_episodes) = (false, false);
     }
+    let workers = || {
+        let worker = |_: &mut (), _| Ok(Worker::new(Session::new(host, guest, scheme, scenario, knobs)?, &config));
+        let jobs = config.jobs.max(1);
+        in_order(&mut vec![(); jobs], jobs, worker, |_| false)
+    };
     let mut before = Seen::default();
     if config.by_episodes() {
-        let session = Session::new(host, guest, scheme, scenario, knobs)?;
-        match super::episodes::explore(session, config, stop, on_progress)? {
+        match super::episodes::explore(workers()?, config, stop, on_progress)? {
             Ok(report) => return Ok(report),
             Err(seen) => before = seen,
         }
     }
-    let worker = || Session::new(host, guest, scheme, scenario, knobs).map(|s| Worker::new(s, &config));
-    let mut workers = (0..config.jobs.max(1)).map(|_| worker()).collect::<Result<Vec<_>, _>>()?;
+    let mut workers = workers()?;
     // What is live in a handler hardly depends on what it interrupted: it is learned
     // from few interrupted contexts first, then the whole search is made.
     let mut sample = if config.reductions.merge_dead { LEARN_FROM } else { 1 };
@@ -95,15 +99,4 @@ pub fn explore(
         }
     }
     unreachable!("the loop ends when no more is live, and there are finitely many words")
-}
-
-/// Brings together what the workers have seen of the stacks. `true` where words are
-/// live that the search took for dead.
-fn more_is_live(workers: &mut [Worker]) -> bool {
-    let (first, rest) = workers.split_at_mut(1);
-    let Some(live) = first[0].look.live.as_mut() else { return false };
-    rest.iter().filter_map(|w| w.look.live.as_ref()).for_each(|other| live.absorb(other));
-    let more = live.settle();
-    rest.iter_mut().filter_map(|w| w.look.live.as_mut()).for_each(|other| other.adopt(live));
-    more
 }

@@ -210,6 +210,14 @@ impl Search {
         self.report.max_nesting = self.report.max_nesting.max(reached.nesting);
     }
 
+    /// Adds what the search of an episode has shown.
+    pub fn absorb(&mut self, edges: u64, merged: u64, max_nesting: u32, coverage: &Coverage) {
+        self.report.edges += edges;
+        self.report.merged += merged;
+        self.report.max_nesting = self.report.max_nesting.max(max_nesting);
+        self.coverage.merge(coverage);
+    }
+
     /// Execution stood there before it went on by `edge`.
     pub fn stands(&mut self, stand: Stand, edge: Edge) {
         self.coverage.note(stand, edge == Edge::NMI);
@@ -306,13 +314,14 @@ impl Search {
         self.report.unknown.sort_by_key(|u| u.at);
         let session = &mut workers[0].session;
         self.report.stepped = session.machine().engine() == Engine::Model || !self.config.reductions.skips_blocked();
-        session.set_engine(Engine::Kvm);
+        workers.iter_mut().for_each(|w| w.session.set_engine(Engine::Kvm));
+        let session = &mut workers[0].session;
         if let Some(Bound::States | Bound::Memory) = self.report.bound {
             self.report.growth = self.growth(session)?;
         }
         self.confirm(session)?;
         if settled {
-            self.cross_check(session)?;
+            self.cross_check(workers)?;
         }
         Ok(self.report)
     }

@@ -148,9 +148,22 @@ impl Worker {
         self.packer.pack(&self.session, self.look.live.as_ref())
     }
 
-    /// Where an edge has led is looked at.
+    /// Where an edge from `state` has led is looked at.
+    fn look_after(&mut self, state: &Packed) {
+        match &self.look.written {
+            Some(written) => self.packer.look_after(&self.session, state, written),
+            None => self.packer.look(&self.session),
+        }
+        self.look_for_poison();
+    }
+
+    /// Where the session stands is looked at.
     pub fn look(&mut self) {
         self.packer.look(&self.session);
+        self.look_for_poison();
+    }
+
+    fn look_for_poison(&mut self) {
         if self.poison_at.is_none() && self.packer.spreads(&self.session) {
             self.poison_at = Some(self.session.machine().rip());
         }
@@ -185,7 +198,7 @@ impl Worker {
         let stand = Stand::of(&self.session);
         let time_reads = self.session.machine().time_reads();
         let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
-        self.look();
+        self.look_after(state);
         let to = match self.session.take_verdict() {
             Some(verdict) => To::Ends(verdict),
             None => {
@@ -220,7 +233,7 @@ impl Worker {
         let nesting = path::follow(&mut self.session, edge, reductions, Some(&mut self.look))?;
         let Some(mut trace) = self.session.take_trace() else { return Ok(None) };
         trace.settle();
-        self.look();
+        self.look_after(state);
         let outermost = self.session.oracle().ghost.outer.is_none();
         let verdict = self.session.take_verdict();
         let hash = self.hash();
@@ -330,4 +343,15 @@ impl Worker {
             }
         }
     }
+}
+
+/// Brings together what the workers have seen of the stacks. `true` where words are
+/// live that the search took for dead.
+pub(super) fn more_is_live(workers: &mut [Worker]) -> bool {
+    let (first, rest) = workers.split_at_mut(1);
+    let Some(live) = first[0].look.live.as_mut() else { return false };
+    rest.iter().filter_map(|w| w.look.live.as_ref()).for_each(|other| live.absorb(other));
+    let more = live.settle();
+    rest.iter_mut().filter_map(|w| w.look.live.as_mut()).for_each(|other| other.adopt(live));
+    more
 }

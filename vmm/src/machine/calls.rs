@@ -77,6 +77,9 @@ impl Machine {
         let done = self.pv.syscall(next, &mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
         *self.vm.state_mut() = state;
         self.vm.state_mut().events.interrupt.shadow = 0;
+        if done == Delivery::Entered {
+            self.note_frame();
+        }
         match done {
             Delivery::Crashed(why) => Stop::Pv(Outcome::Crashed(why)),
             Delivery::Entered | Delivery::Lost => Stop::Boundary,

@@ -37,8 +37,10 @@ impl Machine {
             let before = state;
             let delivered = self.pv.deliver(&mut state, &mut GuestMemoryMut(self.vm.ram_mut()));
             *self.vm.state_mut() = state;
-            if self.engine() == Engine::Model {
+            if delivered == Delivery::Entered {
                 self.note_frame();
+            }
+            if self.engine() == Engine::Model {
                 self.trace_delivery(&before);
             }
             return Ok(match delivered {

@@ -26,7 +26,11 @@ pub struct Idt {
 impl Idt {
     /// Reads the table that `state` names (SDM vol. 3, 6.14.1).
     pub fn read(mem: GuestMemory, state: &VcpuState) -> Self {
-        let mut out = Self { register: state.sregs.idt, bytes: bytes(mem, state).collect(), ..Self::default() };
+        let mut out = Self {
+            register: state.sregs.idt,
+            bytes: pieces(mem, state).collect::<Vec<_>>().concat(),
+            ..Self::default()
+        };
         let page = |at: u64| translate(mem.0, state.sregs.cr3, at).map(|p| p & !4095);
         let Table { base, limit } = state.sregs.idt;
         out.pages = [page(base), page(base.wrapping_add(limit.min(4095).into()))];
@@ -58,7 +62,9 @@ impl Idt {
 
     /// Whether IDTR and what it leads to are still what was read.
     pub fn is_current(&self, mem: GuestMemory, state: &VcpuState) -> bool {
-        self.register == state.sregs.idt && bytes(mem, state).eq(self.bytes.iter().copied())
+        let mut rest = &self.bytes[..];
+        let mut is_next = |piece: &[u8]| rest.strip_prefix(piece).map(|after| rest = after).is_some();
+        self.register == state.sregs.idt && pieces(mem, state).all(&mut is_next) && rest.is_empty()
     }
 
     /// Whether IDTR is still what it was.
@@ -107,8 +113,8 @@ impl Idt {
     }
 }
 
-/// The table's bytes, page by page; where a page is not mapped, none of it.
-fn bytes<'a>(mem: GuestMemory<'a>, state: &VcpuState) -> impl Iterator<Item = u8> + 'a {
+/// The table's bytes, page by page; from a page that is not mapped on, none.
+fn pieces<'a>(mem: GuestMemory<'a>, state: &VcpuState) -> impl Iterator<Item = &'a [u8]> {
     let Table { base, limit } = state.sregs.idt;
     let (cr3, end) = (state.sregs.cr3, base.wrapping_add(u64::from(limit.min(4095)) + 1));
     let mut at = base;
@@ -119,8 +125,6 @@ fn bytes<'a>(mem: GuestMemory<'a>, state: &VcpuState) -> impl Iterator<Item = u8
         let here = translate(mem.0, cr3, from)? as usize;
         mem.0.get(here..here + at.wrapping_sub(from) as usize)
     })
-    .flatten()
-    .copied()
 }
 
 fn lookup(list: &[(u64, u8)], addr: u64) -> Option<u8> {

@@ -56,14 +56,19 @@ impl Machine {
         }
     }
 
-    /// The VMM has written a PV frame at RSP.
+    /// The VMM has written a PV frame at RSP: an NMI's, or a SYSCALL's.
     pub(super) fn note_frame(&mut self) {
+        if self.engine() != Engine::Model {
+            return;
+        }
         let (rsp, cr3) = (self.state().regs.rsp, self.state().sregs.cr3);
         for word in (rsp..rsp + self.pv.frame_bytes()).step_by(8) {
-            if let Some(paddr) = translate(self.memory().0, cr3, word) {
-                let access = Access { kind: Kind::Data, write: true, size: 8, paddr, before: 0, value: 0 };
-                self.predictor.accesses.list.push(access);
-            }
+            let Some(paddr) = translate(self.memory().0, cr3, word) else {
+                self.predictor.accesses.all = true;
+                return;
+            };
+            let access = Access { kind: Kind::Data, write: true, size: 8, paddr, before: 0, value: 0 };
+            self.predictor.accesses.list.push(access);
         }
     }
 

@@ -23,12 +23,11 @@ impl Traced {
         }
         let only_theirs = other.memory.keys().filter(|word| !self.memory.contains_key(word));
         let words: Vec<u64> = self.memory.keys().chain(only_theirs).copied().collect();
-        for paddr in words.into_iter().map(|word| word * 8) {
-            let at = |trace: &Self| std::array::from_fn::<_, 8, _>(|i| trace.byte_at(paddr + i as u64));
-            let (a, b) = (at(self), at(other));
+        for word in words {
+            let (a, b) = (self.word_at(word), other.word_at(word));
             // Most are the same, and need no table to say so.
             let plain = |o: &Origin| matches!(o, Origin::Known | Origin::Copy(_));
-            if a == b && a.iter().all(plain) || !matters(paddr) {
+            if a == b && a.iter().all(plain) || !matters(word * 8) {
                 continue;
             }
             a.into_iter().zip(b).for_each(|(a, b)| self.join_byte(other, a, b));

@@ -38,6 +38,13 @@ impl Hasher for AddressHasher {
     }
 }
 
+/// The tables of a settled trace.
+#[derive(Default)]
+struct Kept {
+    linears: Vec<Linear>,
+    mixed: Vec<[BitOrigin; 8]>,
+}
+
 pub(super) type ByAddress<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 
 /// Provenance, carried from a state whose every byte is an input.
@@ -127,6 +134,12 @@ impl Traced {
             .filter(|(paddr, origin)| *origin != Origin::Copy(Place::Memory(*paddr)))
     }
 
+    /// Where the bytes of a word of memory come from, by its address over eight.
+    pub(super) fn word_at(&self, word: u64) -> Word {
+        let fresh = || std::array::from_fn(|i| Origin::Copy(Place::Memory(word * 8 + i as u64)));
+        self.memory.get(&word).copied().unwrap_or_else(fresh)
+    }
+
     /// Where a byte of memory comes from.
     pub(super) fn byte_at(&self, paddr: u64) -> Origin {
         self.memory.get(&(paddr >> 3)).map_or(Origin::Copy(Place::Memory(paddr)), |w| w[(paddr & 7) as usize])
@@ -152,31 +165,47 @@ impl Traced {
     }
 
     /// Takes note that all inputs of computed values that are left in registers, flags and
-    /// memory are looked at: to be called at the end of a run. Those values are then constants.
+    /// memory are looked at: to be called at the end of a run. Those values are constants then, and
+    /// what nothing refers to any more is forgotten.
     pub fn settle(&mut self) {
-        let words: Vec<Word> = self.registers.iter().chain(self.memory.values()).copied().collect();
-        for word in words {
-            for origin in word {
-                match origin {
-                    Origin::Derived(id) => self.look_derived(id),
-                    Origin::Mixed(id) => {
-                        for bit in self.mixed[id as usize] {
-                            self.settle_bit(bit);
-                        }
-                    }
-                    _ => {}
-                }
-            }
+        let mut kept = Kept::default();
+        let mut registers = self.registers;
+        let mut memory = std::mem::take(&mut self.memory);
+        for origin in registers.iter_mut().chain(memory.values_mut()).flatten() {
+            *origin = self.settled(*origin, &mut kept);
         }
-        for bit in self.flags {
-            self.settle_bit(bit);
+        (self.registers, self.memory) = (registers, memory);
+        self.flags = self.flags.map(|bit| self.settled_bit(bit));
+        (self.linears, self.mixed) = (kept.linears, kept.mixed);
+        self.derived.clear();
+    }
+
+    fn settled(&mut self, origin: Origin, kept: &mut Kept) -> Origin {
+        match origin {
+            Origin::Known | Origin::Copy(_) => origin,
+            Origin::Derived(id) => {
+                self.look_derived(id);
+                Origin::Known
+            }
+            Origin::Offset { id, byte } => {
+                let linear = self.linears[id as usize];
+                let (known, len) = (kept.linears.iter().position(|l| *l == linear), kept.linears.len());
+                if known.is_none() {
+                    kept.linears.push(linear);
+                }
+                Origin::Offset { id: known.unwrap_or(len) as u32, byte }
+            }
+            Origin::Mixed(id) => {
+                kept.mixed.push(self.mixed[id as usize].map(|bit| self.settled_bit(bit)));
+                Origin::Mixed(kept.mixed.len() as u32 - 1)
+            }
         }
     }
 
-    fn settle_bit(&mut self, bit: BitOrigin) {
-        if let BitOrigin::Derived(id) = bit {
-            self.look_derived(id);
-        }
+    fn settled_bit(&mut self, bit: BitOrigin) -> BitOrigin {
+        let BitOrigin::Derived(id) = bit else { return bit };
+        self.look_derived(id);
+        BitOrigin::Known
     }
 
     /// Where a flag comes from, by its number, as a byte would: for substitution.

@@ -12,7 +12,7 @@ use crate::oracle::Context;
 
 /// What contexts of one class always agree in: everything of the state whose provenance is not
 /// followed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u128);
 
 impl Key {

@@ -22,7 +22,7 @@
 //! That is a proof where nothing is found. A violation is not reported from here: the
 //! whole search then finds it, by a shortest schedule.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 
 use super::class::{Class, Key};
@@ -247,15 +247,20 @@ impl ByEpisodes {
                     left.push((i, found.executed));
                 }
             }
-            // Of contexts that may be alike, only the first is searched. Those at different
-            // instructions that the episode executes never are; but one of them can be of a class
+            // Of contexts that may be alike, only one is searched: that with the least unused stack, since
+            // those with more fit its class, and not the other way round. Those at different
+            // instructions that the episode executes never are alike; but one of them can be of a class
             // whose episodes do not execute its code, and so they wait for the others.
-            let mut chosen = HashSet::new();
             let first: HashSet<Key> = left.iter().filter(|(_, executed)| !executed).map(|(i, _)| keys[*i]).collect();
-            let waits = |(i, executed): &&(usize, bool)| *executed && first.contains(&keys[*i]);
-            let alike = |(i, executed): &(usize, bool)| (keys[*i], executed.then(|| contexts[*i].state.rip()));
-            let ready = left.iter().filter(|context| !waits(context) && chosen.insert(alike(context)));
-            let batch: Vec<usize> = ready.map(|(i, _)| *i).take(AT_ONCE).collect();
+            let mut chosen = BTreeMap::new();
+            for (i, executed) in left.iter().filter(|(i, executed)| !executed || !first.contains(&keys[*i])) {
+                let state = &contexts[*i].state;
+                let deepest = chosen.entry((keys[*i], executed.then(|| state.rip()))).or_insert((state.rsp(), *i));
+                *deepest = (*deepest).min((state.rsp(), *i));
+            }
+            let mut batch: Vec<usize> = chosen.into_values().map(|(_, i)| i).collect();
+            batch.sort_unstable();
+            batch.truncate(AT_ONCE);
             if batch.is_empty() {
                 break;
             }

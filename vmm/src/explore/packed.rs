@@ -53,6 +53,11 @@ impl Packed {
         self.fixed.vcpu.regs.rip
     }
 
+    /// The stack pointer.
+    pub fn rsp(&self) -> u64 {
+        self.fixed.vcpu.regs.rsp
+    }
+
     /// A number for the general registers and the flags.
     pub fn registers(&self) -> u64 {
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();

@@ -59,16 +59,19 @@
     movq %rax, %cr2
 .endm
 
-# ENTER_KERNEL_GS: GS is the kernel's afterwards, whoever was interrupted: the
-# kernel's base is a high-half address, a user's is not.
+# ENTER_KERNEL_GS: GS is the kernel's afterwards, whoever was interrupted. What it asks is whether
+# GS's base is that of this CPU's data: a user may choose any base (WRGSBASE), also one in the high
+# half. Where it is not, KERNEL_GS_BASE holds the kernel's.
 # Out: rbx = 0: swapped, LEAVE_KERNEL_GS must swap back; 1: it was the kernel's.
 # Clobbers rax, rcx, rdx, RFLAGS.
 .macro ENTER_KERNEL_GS
     movl ${gs_base}, %ecx
     rdmsr
+    shlq $32, %rdx
+    orq %rdx, %rax
     movl $1, %ebx
-    testl %edx, %edx
-    js .Lkernel_gs_\@
+    cmpq $PERCPU, %rax
+    je .Lkernel_gs_\@
     swapgs
     xorl %ebx, %ebx
 .Lkernel_gs_\@:

@@ -202,10 +202,15 @@ fn a_sequence_that_is_begun_again_passes_where_that_is_declared() {
     if !gcc::is_there() {
         return;
     }
-    passes(&Built::guest("restart", &["RESUMES"]), "again", "add");
     breaks(&Built::guest("restart", &[]), ("again", "add"), "I6");
-    let wrong = Built::guest("restart", &["RESUMES", "WRONG"]).explore("again", "add");
-    assert_eq!(wrong["verdict"], "violation", "{wrong}");
+    for declared in ["RESUMES", "REPEAT"] {
+        passes(&Built::guest("restart", &[declared]), "again", "add");
+        let wrong = Built::guest("restart", &[declared, "WRONG"]).explore("again", "add");
+        assert_eq!(wrong["verdict"], "violation", "{declared}: {wrong}");
+    }
+    // Begun again after its last instruction, the sequence adds twice.
+    breaks(&Built::guest("restart", &["RESUMES", "LATE"]), ("again", "add"), "I8");
+    breaks(&Built::guest("restart", &["REPEAT", "LATE"]), ("again", "add"), "I7");
 }
 
 #[test]

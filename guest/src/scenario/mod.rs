@@ -24,6 +24,7 @@ mod short;
 mod single_step;
 mod ud_fault;
 mod user;
+mod user_gs;
 mod user_rsp;
 mod user_segment;
 mod user_ss16;

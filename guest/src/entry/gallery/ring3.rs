@@ -1,4 +1,4 @@
-//! Four bugs of Linux that need user code, the first three one less from each to the next.
+//! Five bugs of Linux that need user code, the first three one less from each to the next.
 //! All run the body of an NMI from user code on the NMI stack, as Linux did until 4.2.
 //!
 //! - `bug-no-cpl-check`: RSP within the NMI stack is taken for a nested NMI before CS is
@@ -18,6 +18,10 @@
 //!   been read already (CVE-2015-3290, the same fix). Between RIP and CS: the user's RIP with
 //!   the kernel's CS. And that return's own two words lie on the outermost frame's SS and RSP
 //!   (T-104, T-112). Its twin is `mainline`, which does the same on the thread's stack.
+//!
+//! - `bug-gs-sign`: takes a GS base in the high half for the kernel's, as Linux did as long as
+//!   user code could not choose one (until 5.9: c82965f9e530). Its twin is `bug-user-nmi-stack`,
+//!   which compares the base with that of this CPU's data.
 //!
 //! **Layout.** As `mainline`: hardware frame T-40, rdx T-48, "executing" T-56, iret frame
 //! T-96, outermost frame T-136, error word, `abi::Regs` T-264, CR2 T-272.
@@ -46,10 +50,17 @@ lab_note!(
     "summary=\"returns to a 16-bit user stack word by word from the NMI stack\""
 );
 
+lab_note!(
+    "scheme bug-gs-sign mode=native arg=SCHEME_BUG_GS_SIGN entry=bug_gs_sign.entry prefix=bug_gs_sign. "
+    "repeat=bug_gs_sign.repeat idle=nmi_stack_low+0xfc8:8 gallery=c82965f9e530 "
+    "summary=\"takes a GS base in the high half for the kernel's\""
+);
+
 scheme!(SCHEME_BUG_NO_CPL_CHECK = Scheme::native(bug_no_cpl_check));
 scheme!(SCHEME_BUG_SYSCALL_GAP = Scheme::native(bug_syscall_gap));
 scheme!(SCHEME_BUG_USER_NMI_STACK = Scheme::native(bug_user_nmi_stack));
 scheme!(SCHEME_BUG_ESPFIX = Scheme::native(bug_espfix));
+scheme!(SCHEME_BUG_GS_SIGN = Scheme::native(bug_gs_sign));
 
 unsafe extern "C" {
     #[link_name = "bug_no_cpl_check.entry"]
@@ -60,14 +71,29 @@ unsafe extern "C" {
     fn bug_user_nmi_stack();
     #[link_name = "bug_espfix.entry"]
     fn bug_espfix();
+    #[link_name = "bug_gs_sign.entry"]
+    fn bug_gs_sign();
 }
 
 entry_asm! {r"
-# MAINLINE p, cpl, df, espfix: mainline's scheme on one stack, with labels p.….
+# ENTER_KERNEL_GS_BY_SIGN: as ENTER_KERNEL_GS, for users whose bases are in the low half.
+.macro ENTER_KERNEL_GS_BY_SIGN
+    movl ${gs_base}, %ecx
+    rdmsr
+    movl $1, %ebx
+    testl %edx, %edx
+    js .Lkernel_gs_\@
+    swapgs
+    xorl %ebx, %ebx
+.Lkernel_gs_\@:
+.endm
+
+# MAINLINE p, cpl, df, espfix, gs: mainline's scheme on one stack, with labels p.….
 # cpl=1: an NMI from user code is never nested; df=1: RSP counts with DF only;
-# espfix=1: a return to a stack segment of the LDT leads to espfix.return.
+# espfix=1: a return to a stack segment of the LDT leads to espfix.return; gs: the macro that
+# finds out whose GS it is.
 # In: RSP = T-40 → hardware frame; all registers the interrupted context's.
-.macro MAINLINE p, cpl, df, espfix
+.macro MAINLINE p, cpl, df, espfix, gs=ENTER_KERNEL_GS
     .globl \p\().entry
 \p\().entry:
     pushq %rdx
@@ -134,7 +160,7 @@ entry_asm! {r"
 \p\().save:
     PUSH_REGS
     SAVE_CR2
-    ENTER_KERNEL_GS
+    \gs
     cld
 
 # RSP = T-272 → CR2, abi::Regs. The body may fault.
@@ -161,6 +187,7 @@ entry_asm! {r"
     MAINLINE bug_syscall_gap, 1, 0, 0
     MAINLINE bug_user_nmi_stack, 1, 1, 0
     MAINLINE bug_espfix, 1, 1, 1
+    MAINLINE bug_gs_sign, 1, 1, 0, ENTER_KERNEL_GS_BY_SIGN
 ",
     stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,

@@ -1,5 +1,5 @@
 //! Context (I6): what was interrupted goes on with every register as it was; RIP may be
-//! another where the scheme declares that (`resumes=`).
+//! another where the scheme declares that (`resumes=`, or `repeat=` in the interrupted code).
 
 use crate::cpu::Difference;
 use crate::oracle::{Context, Invariant, Oracle};

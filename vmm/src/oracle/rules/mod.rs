@@ -110,9 +110,19 @@ impl Rules {
         self.guest.image.declared.stacks.iter().map(|s| &s.range).find(|r| r.start < rsp && rsp <= r.end)
     }
 
-    /// Whether the scheme declares that what was interrupted at `was` may go on at `is`.
+    /// Whether the scheme declares that what was interrupted at `was` may go on at `is`: by
+    /// `resumes=`, or by a place of `repeat=` that lies in the interrupted code. That is the
+    /// beginning of a sequence which the handler begins again from wherever it was interrupted
+    /// later on; whether it may is seen by the scenario's result.
     pub(in crate::oracle) fn may_resume(&self, was: u64, is: u64) -> bool {
-        self.scheme.resumes.iter().any(|r| r.allows(was, is))
+        let begins_again = || is < was && self.scheme.repeat.contains(&is) && self.interruptible(is);
+        self.scheme.resumes.iter().any(|r| r.allows(was, is)) || begins_again()
+    }
+
+    /// Whether `at` is an instruction of the code that NMIs interrupt: the golden run stands
+    /// there. What an entry path executes is not.
+    pub(in crate::oracle) fn interruptible(&self, at: u64) -> bool {
+        self.golden.visits.iter().any(|v| v.addr == at)
     }
 
     /// The bytes below `rsp` on its stack that nobody may rely on.

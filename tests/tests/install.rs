@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,9 +33,16 @@ fn init_gives_out_every_example_campaign_and_schema_and_writes_over_nothing() {
     let lab = dir.path().join("my-lab");
     let to = lab.to_str().unwrap();
     vmm(&["init", to]).exits(0).prints(&["0 there already", "make -C"]);
-    for (from, folder) in [("scripts/examples", ""), ("scripts/campaigns", "campaigns"), ("docs/schemas", "schemas")] {
+    let folders = [
+        ("scripts/examples", ""),
+        ("scripts/campaigns", "campaigns"),
+        ("scripts/cluster", "cluster"),
+        ("docs/schemas", "schemas"),
+    ];
+    for (from, folder) in folders {
         // What was built in the checkout, and what belongs to the checkout's tests alone.
-        let ours = |file: &&String| ![".o", ".elf"].iter().any(|e| file.ends_with(e)) && !file.starts_with("faults/");
+        let built = |file: &str| [".o", ".elf", "-test", "-check"].iter().any(|e| file.ends_with(e));
+        let ours = |file: &&String| !built(file) && !file.starts_with("faults/");
         let there = files(&checkout().join(from));
         for file in there.iter().filter(ours) {
             let made = std::fs::read(lab.join(folder).join(file));
@@ -42,6 +50,8 @@ fn init_gives_out_every_example_campaign_and_schema_and_writes_over_nothing() {
             assert!(made == std::fs::read(checkout().join(from).join(file)).unwrap(), "{file}");
         }
     }
+    let script = std::fs::metadata(lab.join("cluster/slurm.sh")).unwrap();
+    assert!(script.permissions().mode() & 0o100 != 0, "a script can be run");
     let mine = lab.join("campaigns/mine.toml");
     std::fs::write(&mine, "mine").unwrap();
     vmm(&["init", to]).exits(0).prints(&["0 files made", "left: campaigns/mine.toml"]);

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -13,7 +14,8 @@ use super::out::Out;
 pub const HELP: &str = "\
 The folder gets include/nmi_lab.h (the contract with the lab), entry-only/ (an NMI's entry and exit
 for --entry), minimal-asm/ and c-kernel/ (whole guests for --guest), each with a Makefile and a
-README, campaigns/ (one of your own, mine.toml, and the lab's) and schemas/ (of all JSON output).
+README, ci/ (a workflow for GitHub Actions), cluster/ (Slurm and Kubernetes), campaigns/ (one of your
+own, mine.toml, and the lab's) and schemas/ (of all JSON output).
 
 Examples:
   vmm init my-lab
@@ -52,6 +54,8 @@ const CARRIED: &[Carried] = carried! {
     "scripts/examples/entry-only" / "Makefile", "README.md", "my_nmi.S" => "entry-only";
     "scripts/examples/minimal-asm" / "Makefile", "README.md", "minimal.S", "minimal.ld", "pairs.toml" => "minimal-asm";
     "scripts/examples/c-kernel" / "Makefile", "README.md", "entry.S", "kernel.c", "kernel.ld" => "c-kernel";
+    "scripts/examples/ci" / "github.yml" => "ci";
+    "scripts/cluster" / "kubernetes.yaml", "slurm.sh" => "cluster";
     "scripts/campaigns" / "agreement.toml", "closure.toml", "faulting-iret.toml", "history-debug.toml",
         "history-espfix.toml", "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
@@ -104,5 +108,6 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(bytes)
+    let mode = if bytes.starts_with(b"#!") { 0o777 } else { 0o666 };
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(bytes)
 }

@@ -18,6 +18,7 @@ mod host;
 mod init;
 mod input;
 mod interrupt;
+mod lines;
 mod linux;
 mod list;
 mod necessity;

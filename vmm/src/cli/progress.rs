@@ -1,9 +1,12 @@
-//! How a campaign gets on, on standard error, where that is a terminal.
+//! How work gets on, on standard error: a bar where that is a terminal, and otherwise a line every
+//! ten seconds.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::lines::{EVERY, Lines};
 use super::out::say;
 use crate::campaign::Watcher;
 
@@ -12,7 +15,7 @@ pub const AMOUNT: &str = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {wid
 /// Work of which nobody knows how much there is.
 pub const UNKNOWN: &str = "{spinner} {elapsed} · {msg}";
 
-/// A bar of this look, which is drawn; hidden where nobody looks.
+/// A bar of this look, which is drawn.
 pub fn bar(template: &str) -> ProgressBar {
     let bar = still(template);
     tick(&bar);
@@ -21,22 +24,28 @@ pub fn bar(template: &str) -> ProgressBar {
 
 /// The same, not yet drawn.
 fn still(template: &str) -> ProgressBar {
-    // Draws only where standard error is a terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(template) {
+    let (target, template) = match std::io::stderr().is_terminal() {
+        true => (ProgressDrawTarget::stderr(), template.to_owned()),
+        // A log wants words.
+        false => {
+            let words = template.replace("{bar:24} ", "").replace("{spinner} ", "");
+            (ProgressDrawTarget::term_like(Box::<Lines>::default()), words)
+        }
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     bar
 }
 
-/// Has a bar drawn several times a second, by a thread, where somebody looks.
+/// Has a bar drawn by a thread, though nothing happens: several times a second where somebody looks.
 fn tick(bar: &ProgressBar) {
-    if !bar.is_hidden() {
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
+    let looks = std::io::stderr().is_terminal();
+    bar.enable_steady_tick(if looks { Duration::from_millis(200) } else { EVERY });
 }
 
-/// A progress bar; hidden where nobody looks.
+/// A campaign's progress bar.
 pub struct Bar {
     bar: ProgressBar,
     cases: u64,
@@ -56,7 +65,11 @@ impl Watcher for Bar {
         self.bar.reset_eta();
         tick(&self.bar);
         if done > 0 {
-            self.bar.println(format!("vmm: {done} of {units} units were run before; going on from there"));
+            let line = format!("{done} of {units} units were run before; going on from there");
+            match std::io::stderr().is_terminal() {
+                true => self.bar.println(format!("vmm: {line}")),
+                false => say(line),
+            }
         }
     }
 

@@ -152,16 +152,21 @@ impl ByEpisodes {
             if ended.is_some() || contexts.is_empty() {
                 return Ok(ended);
             }
-            if let Some(ended) = self.interrupt(workers, &contexts, stop)? {
+            if let Some(ended) = self.interrupt(workers, &contexts, stop, on_progress)? {
                 return Ok(Some(ended));
             }
             self.search.frontier -= contexts.len();
             self.search.frontier_bytes -= contexts.iter().map(|c| c.state.bytes()).sum::<usize>();
-            on_progress(Progress {
-                states: self.search.states.len() as u64,
-                frontier: self.search.frontier as u64,
-                arrivals: contexts.iter().map(|c| c.at.0).max().unwrap_or(0),
-            });
+            on_progress(self.progress(&contexts));
+        }
+    }
+
+    /// How far it is while these contexts are looked at.
+    fn progress(&self, contexts: &[Context]) -> Progress {
+        Progress {
+            states: self.search.states.len() as u64 + self.episodes.states,
+            frontier: self.search.frontier as u64,
+            arrivals: contexts.iter().map(|c| c.at.0).max().unwrap_or(0),
         }
     }
 
@@ -223,6 +228,7 @@ impl ByEpisodes {
         workers: &mut [Worker],
         contexts: &[Context],
         stop: &AtomicBool,
+        on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Option<Ended>, Error> {
         self.episodes.all += contexts.len() as u64;
         let keyed = in_order(workers, contexts.len(), |worker, i| Ok(contexts[i].look(worker)), |_| false)?;
@@ -290,6 +296,7 @@ impl ByEpisodes {
                 self.search.absorb(searched.edges, searched.merged, searched.max_nesting, &searched.coverage);
                 self.known.entry(keys[i]).or_default().push(searched.class);
             }
+            on_progress(self.progress(contexts));
             open = left.into_iter().map(|(i, _)| i).collect();
         }
         self.endings(workers, contexts, &keys, &classes, stop)

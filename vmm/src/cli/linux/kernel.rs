@@ -235,7 +235,7 @@ impl KernelArgs {
         let bar = bar("{spinner} {elapsed} · boot: waiting for {wide_msg}");
         let echo = self.console.then(|| Box::new(std::io::stderr()) as Box<dyn std::io::Write + Send>);
         let quiet = self.console || std::io::stderr().is_terminal();
-        if self.console {
+        if self.console || !quiet {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         let limit = Duration::from_secs(self.boot_limit.unwrap_or(1800));

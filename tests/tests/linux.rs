@@ -14,7 +14,7 @@ use serde_json::Value;
 use vmm::image::Decoded;
 use vmm::inject::{Event, Gear, Kind as EventKind};
 use vmm::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
-use vmm::kernels::{Expected, Kind, Lab, Part, Row, Running, Start, Sweep};
+use vmm::kernels::{Expected, FaultBy, Kind, Lab, Part, Row, Running, Start, Sweep};
 use vmm::kvm::{Host, interrupt_after};
 
 const KERNEL: &str = env!("LINUX_TEST_KERNEL");
@@ -39,7 +39,7 @@ type Find = fn(&[Decoded], u64) -> Option<Decoded>;
 
 /// Instructions without which a handler is broken: what the defect is, where it shows, and the
 /// instruction.
-const C_CODE: [(&str, &str, Find); 4] = [
+const C_CODE: [(&str, &str, Find); 6] = [
     ("the preempt count stays", "", |path, exit| {
         path.iter().find(|d| d.insn.is_call_near() && d.insn.near_branch_target() == exit).copied()
     }),
@@ -47,6 +47,13 @@ const C_CODE: [(&str, &str, Find); 4] = [
         path.iter().rfind(|d| d.insn.op_count() == 2 && d.insn.op0_register() == Register::DR7).copied()
     }),
     ("GS stays the user's", "user", |path, _| path.iter().find(|d| d.insn.mnemonic() == Mnemonic::Swapgs).copied()),
+    ("paranoid entry keeps the user's GS", "entry_SYSCALL_64", |path, _| {
+        path.iter().find(|d| d.insn.mnemonic() == Mnemonic::Swapgs).copied()
+    }),
+    ("paranoid entry swaps the kernel's GS away", "", |path, _| {
+        let rdmsr = path.iter().position(|d| d.insn.mnemonic() == Mnemonic::Rdmsr)?;
+        path[rdmsr..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Js).copied()
+    }),
     ("a latched NMI is not served", "user", |path, _| {
         let xadd = path.iter().rposition(|d| d.insn.mnemonic() == Mnemonic::Xadd)?;
         path[xadd..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Jne).copied()
@@ -63,7 +70,7 @@ fn second(lab: &mut Lab, kind: Kind) -> Vec<Row> {
     let mut rows = Vec::new();
     let stop = AtomicBool::new(false);
     let mut sweep = Sweep::new(lab, 16, &stop);
-    sweep.second(kind, &mut |row, _, _| rows.push(row.clone())).expect("the sweep runs");
+    sweep.all(Part::Second, kind, &mut |row, _, _| rows.push(row.clone())).expect("the sweep runs");
     assert_eq!(sweep.stats().disagreed, 0, "the ways to raise an NMI agree");
     rows
 }
@@ -121,7 +128,7 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
         lab.go(&[mutation], Start::Site(site)).expect("the site is reached");
         let (stop, mut defects) = (AtomicBool::new(false), 0);
         let swept = Sweep::new(&mut lab, 16, &stop)
-            .second(Kind::Unmasked, &mut |row, _, _| defects += u32::from(row.is_defect()));
+            .all(Part::Second, Kind::Unmasked, &mut |row, _, _| defects += u32::from(row.is_defect()));
         match swept {
             Ok(()) => assert!(defects > 0, "{what}"),
             Err(e) => assert!(e.to_string().contains("does not pass"), "{what}: {e}"),
@@ -171,12 +178,7 @@ fn swept(lab: &mut Lab, fault: Option<&str>, part: Part, kind: Kind) -> Vec<Row>
     if let Some(place) = fault {
         sweep.fault_in_handler(place).expect("the handler may fault");
     }
-    match part {
-        Part::Second => sweep.second(kind, on_row),
-        Part::Third => sweep.third(kind, on_row),
-        Part::Fault => sweep.fault(kind, on_row),
-    }
-    .expect("the sweep runs");
+    sweep.all(part, kind, on_row).expect("the sweep runs");
     assert_eq!(sweep.stats().disagreed, 0, "the ways to raise an NMI agree");
     rows
 }
@@ -209,6 +211,36 @@ fn a_handler_that_faults_is_survived_and_must_put_cr2_back() {
             assert!(rows.iter().all(|r| r.outcome.verdict.is_pass() && r.outcome.unreached == 0));
         }
     }
+
+    // Faults of other kinds, each through code of the kernel's own.
+    for by in [FaultBy::Fixup, FaultBy::Breakpoint, FaultBy::Warn] {
+        lab.set_fault_by(by);
+        for site in ["", "user"] {
+            lab.go(&[], Start::Site(site)).expect("the site is reached");
+            for kind in [Kind::Masked, Kind::Unmasked] {
+                let rows = swept(&mut lab, None, Part::Fault, kind);
+                let may: Vec<&Row> = rows.iter().filter(|r| r.expected.survives()).collect();
+                assert!(may.len() > 100, "{} of {}", may.len(), rows.len());
+                for row in may {
+                    let schedule = lab.show_schedule(&row.events);
+                    assert!(row.outcome.verdict.is_pass(), "{by:?} {schedule}: {}", row.outcome.verdict);
+                    assert_eq!(row.outcome.unreached, 0, "{by:?} {schedule}");
+                }
+            }
+        }
+        let rows = swept(&mut lab, Some("auto"), Part::Second, Kind::Masked);
+        let nested = rows.iter().filter(|r| r.expected == Expected::Nested).count();
+        assert!(nested > 100, "{by:?}: {nested} of {}", rows.len());
+        for row in &rows {
+            let schedule = lab.show_schedule(&row.events);
+            assert!(row.outcome.verdict.is_pass(), "{by:?} {schedule}: {}", row.outcome.verdict);
+        }
+        // What the entry code does not protect is found by each of them.
+        lab.go(&["nmi_restore+0x1b=90".to_owned()], Start::Site("")).expect("the site is reached");
+        let rows = swept(&mut lab, Some("auto"), Part::Second, Kind::Unmasked);
+        assert_eq!(rows.iter().filter(|r| r.is_defect()).count(), 1, "{by:?}");
+    }
+    lab.set_fault_by(FaultBy::Spurious);
 
     // A handler that does not put CR2 back, and entry code that does not know of nesting.
     lab.go(&[], Start::Site("")).expect("the site is reached");
@@ -343,6 +375,31 @@ fn a_search_of_all_patterns_closes_and_finds_what_is_broken() {
     // A limit proves nothing.
     let limited = explore(&["--max-states", "100"]).exits(1).json();
     assert_eq!((&limited["verdict"], &limited["closed"]), (&"open".into(), &false.into()));
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn handlers_and_the_ways_in_and_out_of_the_kernel_are_sites() {
+    let sites = ["asm_exc_page_fault", "asm_exc_int3", "entry_SYSCALL_64", "asm_common_interrupt", "common_interrupt"];
+    let named: Vec<&str> = sites.iter().flat_map(|site| ["--site", site]).collect();
+    let json = linux(&[&["--sweep", "--part", "second", "--json"], &named[..]].concat()).exits(0).json();
+    let swept: Vec<&str> = json["sweeps"].as_array().unwrap().iter().map(|s| s["site"].as_str().unwrap()).collect();
+    assert_eq!(swept, sites.iter().flat_map(|site| [*site, *site]).collect::<Vec<_>>());
+    // Where the user program does not come to, it is said.
+    let done = linux(&["--sweep", "--site", "asm_exc_divide_error"]).exits(1);
+    assert!(done.stdout.contains("the user program runs on and does not get there"), "{}", done.stdout);
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn a_case_is_the_same_each_time() {
+    for schedule in
+        ["nmi@user", "nmi@idle unmask@exc_nmi nmi@exc_nmi", "nmi@user fault@exc_nmi+0x22 nmi@exc_nmi+0x22#2"]
+    {
+        let json = linux(&["--schedule", schedule, "--repeat", "30", "--json"]).exits(0).json();
+        common::fits_schema("linux-case", &json);
+        assert_eq!((&json["repeats"]["of"], &json["repeats"]["differing"]), (&30.into(), &0.into()), "{schedule}");
+    }
 }
 
 #[test]

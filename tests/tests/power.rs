@@ -12,7 +12,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use common::files;
-use vmm::campaign::{self, Campaign, Disk, Options, Output, Real, Shard, Watcher};
+use vmm::campaign::{self, Campaign};
+use vmm::folder::{self, Disk, Options, Output, Real, Shard, Watcher};
 use vmm::image::{Guest, Image};
 use vmm::kvm::Host;
 
@@ -230,7 +231,8 @@ impl Lab {
                         most = most.max(ended.done);
                     }
                     // The other campaign's folder is whole still, and named.
-                    Err(campaign::Error::Results { why, .. }) if fresh && why.contains("results of") => {}
+                    Err(campaign::Error::Folder(folder::Error::Results { why, .. }))
+                        if fresh && why.contains("results of") => {}
                     Err(other) => panic!("{other}\n{after}"),
                 }
             }

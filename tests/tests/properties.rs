@@ -2,7 +2,8 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use vmm::campaign::{Campaign, Rank, Shard, Tally};
+use vmm::campaign::{Campaign, Rank, Tally};
+use vmm::folder::Shard;
 use vmm::image::Names;
 use vmm::image::{Guest, Image, Mode};
 use vmm::inject::{Again, Replay, Schedule};

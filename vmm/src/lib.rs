@@ -12,6 +12,7 @@
 //! - [`kernels`] runs real kernels on a machine of its own.
 //! - [`inject`] carries out schedules and asks the [`oracle`] for verdicts.
 //! - [`probe`] measures what the host's KVM does.
+//! - [`folder`] keeps results of campaigns, and runs their units on threads.
 //! - [`machine`] runs a guest [`image`], by [`kvm`] or by the model in [`cpu`].
 #![deny(unsafe_code)] // [`kvm`] alone may
 
@@ -22,6 +23,7 @@ pub mod compare;
 pub mod cpu;
 pub mod debug;
 pub mod explore;
+pub mod folder;
 pub mod host_id;
 pub mod image;
 pub mod inject;

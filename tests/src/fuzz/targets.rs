@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use vmm::campaign::{Campaign, Shard, merge};
+use vmm::campaign::{Campaign, merge};
 use vmm::cpu::Model;
 use vmm::cpu::conform::{Random, Scene, forms, run_model};
+use vmm::folder::Shard;
 use vmm::image::file::BUILTIN;
 use vmm::image::{Guest, Image, Names, link, manifest};
 use vmm::inject::{Replay, Schedule};
@@ -184,6 +185,7 @@ fn results(bytes: &[u8]) {
     std::fs::write(dir.join("campaign.json"), header).expect("a file");
     std::fs::write(dir.join("units.jsonl"), units).expect("a file");
     let _ = merge(&[PathBuf::from(&dir)]);
+    let _ = vmm::kernels::Results::merge(&[PathBuf::from(&dir)]);
 }
 
 fn agreement(bytes: &[u8]) {

@@ -22,7 +22,7 @@ pub const ROOMS: &[&[&str]] = &[
     &["machine"],
     &["image"],
     &["kvm"],
-    &["cpu", "host_id"],
+    &["cpu", "host_id", "folder"],
 ];
 
 /// A word, the room that alone may say it, and why.

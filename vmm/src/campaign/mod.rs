@@ -2,69 +2,33 @@
 //!
 //! A campaign is schemes × scenarios; each is divided into units of work, numbered
 //! densely and without regard to the machine. Units are shared out to threads, and by
-//! `--shard` to machines; their results can be put together in any order.
+//! `--shard` to machines; their results can be put together in any order ([`crate::folder`]).
 
 mod closure;
-mod disk;
 mod ended;
 mod error;
 mod file;
 mod generate;
 mod plan;
-mod records;
 mod results;
-mod shard;
-mod store;
 mod tally;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-pub use disk::{Disk, Output, Real};
 pub use ended::Ended;
 pub use error::Error;
 pub use file::Campaign;
 pub use results::{CellHeader, Header, Results, RowResult};
-pub use shard::Shard;
-pub use store::{Merged, merge, write};
 pub use tally::{Disagreement, Found, Rank, Tally};
 
+use crate::folder::{self, Error as Folder, Filled, Merged, Options, Step, Watcher};
 use crate::image::Guest;
 use crate::kvm::Host;
 use plan::Plan;
-use store::{Opened, Store};
-use worker::UnitResult;
-
-/// How a campaign is run.
-pub struct Options<'a> {
-    /// How many threads run cases.
-    pub jobs: usize,
-    /// The part of the units that is run.
-    pub shard: Shard,
-    /// Where results are kept.
-    pub out: Option<&'a Path>,
-    /// Results of something else in `out` are thrown away.
-    pub fresh: bool,
-    /// What writes them.
-    pub disk: &'a dyn Disk,
-    /// Set from outside to stop at the next case.
-    pub stop: &'a AtomicBool,
-}
-
-/// Is told how a campaign gets on.
-pub trait Watcher {
-    /// It begins: units to run, of which some were run before.
-    fn begin(&mut self, units: u64, done: u64);
-    /// A unit ended.
-    fn unit(&mut self, scheme: &str, scenario: &str, cases: u64);
-    /// Something in the result folder is damaged, and is run again.
-    fn damaged(&mut self, what: &str);
-    /// It is over.
-    fn end(&mut self);
-}
+use worker::Pool;
 
 /// Results, and how long they took.
 pub struct Outcome {
@@ -95,9 +59,9 @@ const MOST_BYTES: u64 = 16 << 20;
 /// Reads a campaign file.
 pub fn read(path: &Path) -> Result<Campaign, Error> {
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(Error::reading(path))?;
+    let file = std::fs::File::open(path).map_err(Folder::reading(path))?;
     std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_BYTES + 1), &mut text)
-        .map_err(Error::reading(path))?;
+        .map_err(Folder::reading(path))?;
     if text.len() as u64 > MOST_BYTES {
         let why = format!("a campaign file has {} MiB at most", MOST_BYTES >> 20);
         return Err(Error::File { path: path.display().to_string(), line: 1, why });
@@ -115,44 +79,19 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     let plan = Plan::new(campaign, guest, host)?;
     let header = Header::new(&plan, host, options.shard);
-    let (mut store, units) = match options.out {
-        Some(dir) => {
-            let Opened { store, units, damaged } = Store::open(dir, &header, options.fresh, options.disk)?;
-            damaged.iter().for_each(|what| watcher.damaged(what));
-            (Some(store), units)
-        }
-        None => (None, BTreeMap::new()),
-    };
-    let all = (0..plan.units()).filter(|u| options.shard.has(*u));
-    let pending: Vec<u64> = all.filter(|u| !units.contains_key(u)).collect();
-    watcher.begin((pending.len() + units.len()) as u64, units.len() as u64);
-
-    let mut results = Results { header, units, partial: BTreeMap::new() };
     let mut times = vec![(0u64, 0f64); plan.cells.len()];
-    let mut on_unit = |ended: UnitResult| {
-        let cell = plan.cell_of(ended.unit);
-        times[cell].0 += ended.tally.cases;
-        times[cell].1 += ended.took.as_secs_f64();
+    let mut on_unit = |step: &Step<Tally>, watcher: &mut dyn Watcher| {
+        let cell = plan.cell_of(step.unit);
+        times[cell].0 += step.result.cases;
+        times[cell].1 += step.took.as_secs_f64();
         let target = &plan.cells[cell].target;
-        watcher.unit(&target.scheme.name, &target.scenario.name, ended.tally.cases);
-        if !ended.whole {
-            results.partial.insert(ended.unit, ended.tally);
-            return Ok(());
-        }
-        if let Some(store) = &mut store {
-            store.add(ended.unit, &ended.tally)?;
-        }
-        results.units.insert(ended.unit, ended.tally);
-        Ok(())
+        watcher.unit(&target.scheme.name, &target.scenario.name, step.result.cases);
+        Ok::<(), Error>(())
     };
-    let ended = worker::run_units(&plan, host, &pending, options.jobs, options.stop, &mut on_unit);
-    watcher.end();
-    ended?;
-
-    let finished = pending.iter().all(|u| results.units.contains_key(u));
-    if let Some(store) = store.filter(|_| finished) {
-        store.finish(&results.units)?;
-    }
+    let pool = Pool { plan: &plan, host };
+    let Filled { units, partial, finished } =
+        folder::fill(&header, options, watcher, &|queue| pool.work(queue), &mut on_unit)?;
+    let results = Results { header, units, partial };
     let timing = |(cell, (cases, seconds)): (&plan::Cell, (u64, f64))| Timing {
         scheme: cell.target.scheme.name.clone(),
         scenario: cell.target.scenario.name.clone(),
@@ -163,11 +102,17 @@ pub fn run(
     Ok(Outcome { results, finished, timings })
 }
 
+/// Puts result folders together; returns what they hold, and what in them is damaged.
+pub fn merge(dirs: &[PathBuf]) -> Result<(Results, Vec<String>), Error> {
+    let Merged { header, units, damaged } = folder::merge(dirs)?;
+    Ok((Results { header, units, partial: BTreeMap::new() }, damaged))
+}
+
 /// The folder's file with the timings, apart from the results since it is never the
 /// same twice.
 pub fn write_timings(dir: &Path, timings: &[Timing]) -> Result<PathBuf, Error> {
     let path = dir.join("timings.json");
-    let text = serde_json::to_string_pretty(timings).map_err(|e| Error::writing(&path)(e.into()))?;
-    std::fs::write(&path, text + "\n").map_err(Error::writing(&path))?;
+    let text = serde_json::to_string_pretty(timings).map_err(|e| Folder::writing(&path)(e.into()))?;
+    std::fs::write(&path, text + "\n").map_err(Folder::writing(&path))?;
     Ok(path)
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::generate::{Generate, Window};
 use super::plan::{Plan, Work};
-use super::shard::Shard;
 use super::tally::Tally;
+use crate::folder::{Shard, Subject, other_program, program};
 use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::kvm::Host;
@@ -16,10 +16,8 @@ use crate::machine::Knobs;
 use crate::machine::hv_bug::HvBug;
 use crate::oracle::{Expectation, VerdictKind};
 
-/// Stands for the program's hash where its file cannot be read: such results are like no others.
-const UNREADABLE: &str = "unreadable";
 /// Version of the result folder's format.
-pub(super) const FORMAT: u32 = 5;
+const FORMAT: u32 = 5;
 
 /// What results are about. Results can be put together, and a run resumed, only where
 /// all of this is the same.
@@ -48,9 +46,9 @@ pub struct Header {
     pub stacks: Vec<String>,
     /// Schemes and scenarios.
     pub cells: Vec<CellHeader>,
-    /// Of all the rest of the file; see [`super::records::header`].
+    /// Of all the rest of the file.
     #[serde(default)]
-    pub(super) checksum: String,
+    checksum: String,
 }
 
 /// A scheme and scenario of the campaign.
@@ -104,41 +102,6 @@ impl Header {
         }
     }
 
-    /// Whether its cells lie one after the other, and are so few that sums over them cannot
-    /// overflow (see [`Tally::is_plausible`]).
-    pub(super) fn is_plausible(&self) -> bool {
-        const MOST_UNITS: u64 = 1 << 26;
-        let next = |next: u64, c: &CellHeader| {
-            let end = c.first_unit.checked_add(c.units).filter(|end| *end <= MOST_UNITS);
-            end.filter(|_| c.first_unit == next)
-        };
-        self.cells.iter().try_fold(0, next).is_some()
-    }
-
-    /// What of it is not as in `other`, in words; `None` where results of both are of
-    /// one campaign. What is expected of them may differ, and so may the shard.
-    pub fn difference(&self, other: &Header) -> Option<String> {
-        let differs = |what: &str, a: &str, b: &str| (a != b).then(|| format!("{what} {a}, and not of {b}"));
-        let cells = |h: &Header| {
-            let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
-            h.cells.iter().map(cell).collect::<Vec<_>>()
-        };
-        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.hv_bug);
-        differs("guest image", &self.image, &other.image)
-            .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
-            .or_else(|| differs("program", &self.program, &other.program))
-            .or_else(|| self.program.ends_with(UNREADABLE).then(|| "a program whose file could not be read".into()))
-            .or_else(|| (self.format != other.format).then(|| "another version of the format".into()))
-            .or_else(|| differs("the campaign", &self.name, &other.name))
-            .or_else(|| (how(self) != how(other)).then(|| "a campaign that generates other schedules".into()))
-            .or_else(|| (cells(self) != cells(other)).then(|| "a campaign with other schemes or scenarios".into()))
-    }
-
-    /// How many units all shards have together.
-    pub fn units(&self) -> u64 {
-        self.cells.last().map_or(0, |c| c.first_unit + c.units)
-    }
-
     /// The model's choices that its cases were run under.
     pub fn knobs(&self) -> Knobs {
         Knobs { faulting_iret_unblocks: self.faulting_iret_unblocks, hv_bug: self.hv_bug, ..Knobs::default() }
@@ -154,12 +117,57 @@ impl Header {
     }
 }
 
-/// The version, and a hash of the program's file: what was judged by another oracle is
-/// not mixed with what is judged by this one.
-fn program() -> String {
-    let hash = std::env::current_exe().and_then(std::fs::read).map(|bytes| xxhash_rust::xxh3::xxh3_64(&bytes));
-    let hash = hash.map_or_else(|_| UNREADABLE.to_owned(), |hash| format!("{hash:016x}"));
-    format!("{} {hash}", env!("CARGO_PKG_VERSION"))
+impl Subject for Header {
+    const KIND: &'static str = "guest";
+    const FORMAT: u32 = FORMAT;
+
+    fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    fn units(&self) -> u64 {
+        self.cells.last().map_or(0, |c| c.first_unit + c.units)
+    }
+
+    fn checksum_mut(&mut self) -> &mut String {
+        &mut self.checksum
+    }
+
+    /// Whether its cells lie one after the other, and are so few that sums over them cannot
+    /// overflow (see [`Tally::is_plausible`]).
+    fn is_plausible(&self) -> bool {
+        const MOST_UNITS: u64 = 1 << 26;
+        let next = |next: u64, c: &CellHeader| {
+            let end = c.first_unit.checked_add(c.units).filter(|end| *end <= MOST_UNITS);
+            end.filter(|_| c.first_unit == next)
+        };
+        self.cells.iter().try_fold(0, next).is_some()
+    }
+
+    /// What is expected of the cells may differ.
+    fn difference(&self, other: &Header) -> Option<String> {
+        let differs = |what: &str, a: &str, b: &str| (a != b).then(|| format!("{what} {a}, and not of {b}"));
+        let cells = |h: &Header| {
+            let cell = |c: &CellHeader| (c.scheme.clone(), c.scenario.clone(), c.mode, c.first_unit, c.units);
+            h.cells.iter().map(cell).collect::<Vec<_>>()
+        };
+        let how = |h: &Header| (h.generate.clone(), h.window.clone(), h.recheck, h.faulting_iret_unblocks, h.hv_bug);
+        differs("guest image", &self.image, &other.image)
+            .or_else(|| differs("host", &self.host.to_string(), &other.host.to_string()))
+            .or_else(|| other_program(&self.program, &other.program))
+            .or_else(|| (self.format != other.format).then(|| "another version of the format".into()))
+            .or_else(|| differs("the campaign", &self.name, &other.name))
+            .or_else(|| (how(self) != how(other)).then(|| "a campaign that generates other schedules".into()))
+            .or_else(|| (cells(self) != cells(other)).then(|| "a campaign with other schemes or scenarios".into()))
+    }
+
+    fn expects_as(&self, other: &Header) -> bool {
+        self.cells == other.cells
+    }
 }
 
 /// Results of the units that were run.
@@ -224,37 +232,4 @@ pub struct RowResult<'a> {
     pub as_expected: Option<bool>,
     /// Units of work that were run to their end.
     pub units: u64,
-}
-
-#[cfg(test)]
-impl Header {
-    /// A small one.
-    pub(super) fn example() -> Self {
-        let cell = |scheme: &str, first_unit| CellHeader {
-            scheme: scheme.into(),
-            scenario: "quiet".into(),
-            mode: Mode::Native,
-            expected: Expectation::default(),
-            first_unit,
-            units: 3,
-            not_here: false,
-        };
-        Self {
-            format: FORMAT,
-            program: "0.1.0 0123456789abcdef".into(),
-            image: "fedcba9876543210".into(),
-            host: HostId::here(),
-            name: "example".into(),
-            about: "\"checksum\": \"0000000000000000\" is what a name may hold".into(),
-            generate: Generate::Depth(1),
-            window: None,
-            recheck: 16,
-            faulting_iret_unblocks: true,
-            hv_bug: None,
-            shard: Shard::WHOLE,
-            stacks: vec!["nmi".into()],
-            cells: vec![cell("a", 0), cell("b", 3)],
-            checksum: String::new(),
-        }
-    }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::ended::Ended;
+use crate::folder::Record;
 use crate::inject::coverage::Coverage;
 use crate::inject::{Again, Schedule};
 use crate::oracle::{Verdict, VerdictKind, Word};
@@ -161,20 +162,6 @@ impl Tally {
         tally
     }
 
-    /// Whether its counts add up, and are so small that no sum over units can overflow: what a
-    /// file says need not have been counted.
-    pub fn is_plausible(&self) -> bool {
-        const MOST_CASES: u64 = 1 << 36;
-        let counted: u128 = self.counts.values().map(|n| u128::from(*n)).sum();
-        let failed: u128 = self.failures.iter().map(|f| u128::from(f.cases)).sum();
-        let cases = u128::from(self.cases);
-        self.cases <= MOST_CASES
-            && counted == cases
-            && failed <= cases
-            && self.rechecked.max(self.stepped) <= MOST_CASES
-            && self.ended.is_within(self.cases)
-    }
-
     /// Adds what another set of cases came to.
     pub fn merge(&mut self, other: &Tally) {
         self.cases += other.cases;
@@ -207,6 +194,22 @@ impl Tally {
     /// cannot show stands for a set only where nothing worse was found.
     pub fn worst(&self) -> Option<&Found> {
         self.failures.iter().min_by_key(|f| (f.kind.verdict == Word::HostLimit, f.rank))
+    }
+}
+
+impl Record for Tally {
+    /// Whether its counts add up, and are so small that no sum over units can overflow: what a
+    /// file says need not have been counted.
+    fn is_plausible(&self) -> bool {
+        const MOST_CASES: u64 = 1 << 36;
+        let counted: u128 = self.counts.values().map(|n| u128::from(*n)).sum();
+        let failed: u128 = self.failures.iter().map(|f| u128::from(f.cases)).sum();
+        let cases = u128::from(self.cases);
+        self.cases <= MOST_CASES
+            && counted == cases
+            && failed <= cases
+            && self.rechecked.max(self.stepped) <= MOST_CASES
+            && self.ended.is_within(self.cases)
     }
 }
 
@@ -271,5 +274,14 @@ mod tests {
         assert_eq!(recheck(Verdict::Pass, Again::Judged(broke())), (Some(Word::Violation), 1));
         assert_eq!(recheck(Verdict::Pass, Again::NeverReached("so".into())), (Some(Word::HostLimit), 1));
         assert_eq!(recheck(broke(), Again::Judged(Verdict::Pass)), (Some(Word::Violation), 1));
+    }
+
+    #[test]
+    fn counts_that_could_not_have_been_counted_are_refused() {
+        for (cases, passes, plausible) in [(3, 3, true), (u64::MAX, u64::MAX, false), (3, 2, false), (0, 1, false)] {
+            let mut tally = Tally::passes(passes);
+            tally.cases = cases;
+            assert_eq!(tally.is_plausible(), plausible, "{cases} {passes}");
+        }
     }
 }

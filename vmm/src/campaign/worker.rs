@@ -2,120 +2,58 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::Builder;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::closure;
 use super::error::Error;
 use super::plan::{Cell, Plan, Work, open};
 use super::tally::{Rank, Tally, words};
+use crate::folder::{Ended, Queue};
 use crate::inject::coverage::{Coverage, Watch};
 use crate::inject::{Again, CaseResult, Gear, Limits, Places, RunError, Session, Sweep, run};
 use crate::kvm::Host;
 use crate::oracle::Verdict;
 
-/// What came of one unit.
-pub struct UnitResult {
-    /// Its number.
-    pub unit: u64,
-    /// What came of its cases.
-    pub tally: Tally,
-    /// How long it took.
-    pub took: Duration,
-    /// Whether all of its cases were run.
-    pub whole: bool,
+/// What a thread of a campaign works with.
+pub struct Pool<'a> {
+    /// The campaign.
+    pub plan: &'a Plan,
+    /// Where its machines run.
+    pub host: &'a Host,
 }
-
-/// Runs `pending` units, ascending, on `jobs` threads, until they are done or `stop` is
-/// set. `on_unit` is called on this thread, in the order in which units end.
-pub fn run_units(
-    plan: &Plan,
-    host: &Host,
-    pending: &[u64],
-    jobs: usize,
-    stop: &AtomicBool,
-    on_unit: &mut dyn FnMut(UnitResult) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let next = AtomicUsize::new(0);
-    let pool = Pool { plan, host, pending, next: &next, stop };
-    std::thread::scope(|scope| {
-        let (send, receive) = channel();
-        let mut failure = None;
-        let jobs = jobs.min(pending.len());
-        for number in 1..=jobs {
-            let send = send.clone();
-            if let Err(why) = Builder::new().spawn_scoped(scope, move || pool.work(&send)) {
-                stop.store(true, Relaxed);
-                failure = Some(Error::Thread { number, jobs, why });
-                break;
-            }
-        }
-        drop(send);
-        for message in receive {
-            let ended = message.and_then(|unit| if failure.is_none() { on_unit(unit) } else { Ok(()) });
-            if let Err(e) = ended {
-                stop.store(true, Relaxed);
-                failure.get_or_insert(e);
-            }
-        }
-        failure.map_or(Ok(()), Err)
-    })
-}
-
-#[derive(Clone, Copy)]
-struct Pool<'a> {
-    plan: &'a Plan,
-    host: &'a Host,
-    pending: &'a [u64],
-    next: &'a AtomicUsize,
-    stop: &'a AtomicBool,
-}
-
-type Message = Result<UnitResult, Error>;
 
 impl Pool<'_> {
-    fn take(&self) -> Option<u64> {
-        if self.stop.load(Relaxed) {
-            return None;
-        }
-        self.pending.get(self.next.fetch_add(1, Relaxed)).copied()
-    }
-
     /// One thread: takes units until there are no more. Those of one cell come in
     /// ascending order, and share a session.
-    fn work(&self, send: &Sender<Message>) {
-        let mut unit = self.take();
+    pub fn work(&self, queue: &Queue<'_, Tally, Error>) -> Result<(), Error> {
+        let mut unit = queue.take();
         while let Some(first) = unit {
-            match self.cell(first, send) {
-                Ok(next) => unit = next,
+            unit = match self.cell(first, queue) {
                 // While a machine boots: what was found stands, as where a unit is interrupted.
-                Err(Error::Machine { why: crate::machine::Error::Interrupted, .. }) => return,
-                Err(e) => {
-                    let _ = send.send(Err(e));
-                    return;
-                }
-            }
+                Err(Error::Machine { why: crate::machine::Error::Interrupted, .. }) => None,
+                other => other?,
+            };
         }
+        Ok(())
     }
 
     /// Runs units of the cell that `first` belongs to; returns the first of another.
-    fn cell(&self, first: u64, send: &Sender<Message>) -> Result<Option<u64>, Error> {
+    fn cell(&self, first: u64, queue: &Queue<'_, Tally, Error>) -> Result<Option<u64>, Error> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
         if let Work::Closure(bounds) = cell.work {
             let begin = Instant::now();
-            let (tally, whole) = closure::search(self.plan, cell, bounds, self.host, self.stop)?;
-            let _ = send.send(Ok(UnitResult { unit: first, tally, took: begin.elapsed(), whole }));
-            return Ok(self.take());
+            let (tally, whole) = closure::search(self.plan, cell, bounds, self.host, queue.stop())?;
+            queue.ended(Ended { unit: first, result: tally, took: begin.elapsed(), whole });
+            return Ok(queue.take());
         }
         if let Work::HostLimit(why) = &cell.work {
             let mut tally = Tally::default();
             let rank = Rank { events: 0, unit: first, index: 0 };
             tally.add(&Verdict::HostLimit { why: why.clone() }, rank, String::new);
-            let _ = send.send(Ok(UnitResult { unit: first, tally, took: Duration::ZERO, whole: true }));
-            return Ok(self.take());
+            queue.ended(Ended { unit: first, result: tally, took: Duration::ZERO, whole: true });
+            return Ok(queue.take());
         }
         let mut session = open(&cell.target, &self.plan.guest, self.host, knobs)?;
         if !matches!(cell.work, Work::Schedules(_)) && Sweep::units(&session) as u64 != cell.units {
@@ -127,13 +65,12 @@ impl Pool<'_> {
         while let Some(number) = unit.filter(|u| *u < cell.first_unit + cell.units) {
             let begin = Instant::now();
             let mut tally = Tally::default();
-            let whole = match runner.unit(number, &mut tally, self.stop) {
+            let whole = match runner.unit(number, &mut tally, queue.stop()) {
                 Err(RunError::Machine(crate::machine::Error::Interrupted)) => false,
                 end => end.map_err(|e| self.failed(cell, e))?.is_continue(),
             };
-            // The receiver outlives us; were it gone, nobody would want the result.
-            let _ = send.send(Ok(UnitResult { unit: number, tally, took: begin.elapsed(), whole }));
-            unit = self.take();
+            queue.ended(Ended { unit: number, result: tally, took: begin.elapsed(), whole });
+            unit = queue.take();
         }
         Ok(unit)
     }

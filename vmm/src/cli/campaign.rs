@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::GuestArgs;
+use super::args::{GuestArgs, UnitArgs};
 use super::failure::{Ending, Failure};
-use super::host::cpus;
 use super::interrupt::on_interrupt;
+use super::linux;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::{OutputArgs, Outputs};
 use super::pictures::{heat, pictures};
 use super::progress::Bar;
-use super::values;
-use crate::campaign::{self, Options, Results, Shard};
+use crate::campaign::{self, Results};
+use crate::folder::{self, Subject};
 use crate::image::Guest;
+use crate::kernels;
 use crate::report::{Document, Kind};
 
 /// `vmm campaign`.
@@ -28,18 +29,9 @@ pub struct Campaign {
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// Threads, each with machines of its own [default: one per CPU]
-    #[arg(long, short, value_name = "N", value_parser = values::jobs())]
-    pub jobs: Option<u16>,
-    /// Keep results in this folder, and resume from what is there
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Throw away what --out holds of another campaign, image or host
-    #[arg(long, requires = "out")]
-    pub fresh: bool,
-    /// Run only every N-th unit, beginning with number I (from 0)
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<crate::campaign::Shard>,
+    /// How its units are run.
+    #[command(flatten)]
+    pub units: UnitArgs,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -86,19 +78,12 @@ pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut O
     campaign.knobs.transport = args.guest.transport;
     let host = opened.host()?;
     let stop = on_interrupt();
-    let options = Options {
-        jobs: args.jobs.map_or_else(cpus, usize::from),
-        shard: args.shard.unwrap_or(Shard::WHOLE),
-        out: args.out.as_deref(),
-        fresh: args.fresh,
-        disk: &campaign::Real,
-        stop: &stop,
-    };
+    let options = args.units.options(&stop);
     let outcome = campaign::run(campaign, guest, &host, &options, &mut Bar::new())?;
     let mut document = Document::of(&outcome.results);
-    document.part = args.shard.map(|shard| format!("shard {shard}"));
+    document.part = args.units.shard.map(|shard| format!("shard {shard}"));
     if args.timings {
-        if let Some(dir) = &args.out {
+        if let Some(dir) = &args.units.out {
             campaign::write_timings(dir, &outcome.timings)?;
         }
         document.timings = Some(outcome.timings);
@@ -110,11 +95,7 @@ pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut O
     match (outcome.finished, ending(&document)) {
         (_, Ending::Defect) => Ok(Ending::Defect),
         (false, _) => {
-            let kept = match &args.out {
-                Some(dir) => format!("the same command line goes on from {}", dir.display()),
-                None => "with --out DIR they would be kept for the next run".to_owned(),
-            };
-            say(format_args!("interrupted; these are the results so far ({kept})"));
+            say(args.units.interrupted());
             Ok(Ending::Interrupted)
         }
         (true, ending) => Ok(ending),
@@ -124,20 +105,33 @@ pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut O
 /// Carries out `vmm merge`.
 pub fn merge(args: &Merge, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let merged = campaign::merge(&args.dirs)?;
-    merged.damaged.iter().for_each(say);
-    if let Some(dir) = &args.out {
-        campaign::write(dir, &merged.results, &campaign::Real)?;
+    if is_kernel(&args.dirs)? {
+        return linux::merge(&args.dirs, args.out.as_deref(), args.partial, outputs, out);
     }
-    kept(&merged.results, args.partial, &outputs, out)
+    let (results, damaged) = campaign::merge(&args.dirs)?;
+    damaged.iter().for_each(say);
+    if let Some(dir) = &args.out {
+        folder::write(dir, &results.header, &results.units, &folder::Real)?;
+    }
+    kept(&results, args.partial, &outputs, out)
 }
 
 /// Carries out `vmm report`.
 pub fn report(args: &Shown, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let merged = campaign::merge(std::slice::from_ref(&args.dir))?;
-    merged.damaged.iter().for_each(say);
-    kept(&merged.results, args.partial, &outputs, out)
+    let dirs = std::slice::from_ref(&args.dir);
+    if is_kernel(dirs)? {
+        return linux::merge(dirs, None, args.partial, outputs, out);
+    }
+    let (results, damaged) = campaign::merge(dirs)?;
+    damaged.iter().for_each(say);
+    kept(&results, args.partial, &outputs, out)
+}
+
+/// Whether folders hold results of a kernel: as the first of them does.
+fn is_kernel(dirs: &[PathBuf]) -> Result<bool, Failure> {
+    let first = dirs.first().map(|dir| folder::kind(dir)).transpose()?;
+    Ok(first.is_some_and(|kind| kind == kernels::Header::KIND))
 }
 
 /// Shows results that were kept.

@@ -103,7 +103,7 @@ impl Needs {
             }
             Command::Debug(args) => needs.guest(&args.guest).listens(args.socket()),
             Command::Campaign(args) => {
-                needs.guest(&args.guest).output(&args.output).reads([&args.file]).folder(args.out.as_ref())
+                needs.guest(&args.guest).output(&args.output).reads([&args.file]).folder(args.units.out.as_ref())
             }
             Command::Bench(args) => {
                 needs.guest(&args.guest).output(&args.output).kernel(&args.kernel).reads([kernel_cache()])
@@ -131,7 +131,8 @@ impl Needs {
                     .output(&args.output)
                     .kernel(&args.kernel)
                     .reads(&args.what.campaign)
-                    .reads(&args.baseline);
+                    .reads(&args.baseline)
+                    .folder(args.units.out.as_ref());
                 if args.what.campaign.is_some() && args.kernel.kernel.is_none() && args.kernel.from.is_none() {
                     needs.reads([Path::new("/")]) // the campaign names the kernel
                 } else {

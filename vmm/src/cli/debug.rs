@@ -18,6 +18,7 @@ use crate::debug::{Address, KernelRun, Listener, Recording, Run};
 use crate::image::target::Target;
 use crate::image::{Guest, Mode, Names};
 use crate::inject::{Gear, Replay, Schedule, Session};
+use crate::kernels::FaultBy;
 use crate::machine::Knobs;
 use crate::machine::hv_bug::HvBug;
 use crate::report::plain;
@@ -116,7 +117,7 @@ pub fn kernel(args: &Debug, opened: Opened) -> Result<Ending, Failure> {
     let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
     booted.lab.set_limit(Duration::from_millis(args.case_limit));
     let events = booted.lab.schedule(&args.schedule)?.0;
-    let line = |schedule: &str| args.kernel.replay(&args.kernel.mutate, Gear::Step, args.case_limit, schedule);
+    let line = |schedule: &str| args.kernel.replay(FaultBy::Spurious, Gear::Step, args.case_limit, schedule);
     serve(&args.listen, || Ok(Box::new(KernelRun::new(&mut booted.lab, events, line)?)))
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::image::target::TargetError;
 use crate::inject::{ReplayError, RunError, ScheduleError};
-use crate::{bench, campaign, explore, kvm, machine};
+use crate::{bench, campaign, explore, folder, kernels, kvm, machine};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub enum Failure {
     /// The campaign, or its results.
     #[error(transparent)]
     Campaign(#[from] campaign::Error),
+    /// A result folder.
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
     /// A file that was to be read.
     #[error("{name}: {why}")]
     Input {
@@ -114,6 +117,7 @@ impl Failure {
             Failure::Run(RunError::NeverReached { .. }) => 65,
             Failure::Run(RunError::Machine(e)) => machine_code(e),
             Failure::Campaign(e) => campaign_code(e),
+            Failure::Folder(e) => folder_code(e),
             Failure::Linux(e) => e.exit_code(),
             Failure::Debug(e) => debug_code(e),
             Failure::Write { .. } => 74,
@@ -162,10 +166,26 @@ fn machine_code(e: &machine::Error) -> u8 {
 fn campaign_code(e: &campaign::Error) -> u8 {
     match e {
         campaign::Error::Machine { why, .. } => machine_code(why),
-        campaign::Error::Thread { .. } => 69,
-        campaign::Error::Read { why, .. } | campaign::Error::Write { why, .. } if is_scarcity(why) => 69,
-        campaign::Error::Write { .. } => 74,
+        campaign::Error::Folder(e) => folder_code(e),
         _ => 65,
+    }
+}
+
+fn folder_code(e: &folder::Error) -> u8 {
+    match e {
+        folder::Error::Thread { .. } => 69,
+        folder::Error::Read { why, .. } | folder::Error::Write { why, .. } if is_scarcity(why) => 69,
+        folder::Error::Write { .. } => 74,
+        folder::Error::Read { .. } | folder::Error::Results { .. } => 65,
+    }
+}
+
+impl From<kernels::SweepError> for Failure {
+    fn from(e: kernels::SweepError) -> Self {
+        match e {
+            kernels::SweepError::Folder(e) => e.into(),
+            kernels::SweepError::Lab(e) => e.into(),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::out::{Out, say};
 use super::output::OutputArgs;
 use super::progress::{AMOUNT, bar};
 use super::values;
-use crate::campaign::Shard;
+use crate::folder::Shard;
 use crate::image::Guest;
 use crate::image::changes::Alteration;
 use crate::image::declare::Scenario;

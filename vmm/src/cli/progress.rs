@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::lines::{EVERY, Lines};
 use super::out::say;
-use crate::campaign::Watcher;
+use crate::folder::Watcher;
 
 /// Work whose amount is known; its message is last.
 pub const AMOUNT: &str = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {wide_msg}";
@@ -73,10 +73,10 @@ impl Watcher for Bar {
         }
     }
 
-    fn unit(&mut self, scheme: &str, scenario: &str, cases: u64) {
+    fn unit(&mut self, first: &str, second: &str, cases: u64) {
         self.cases += cases;
         let rate = self.cases as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
-        self.bar.set_message(format!("{} cases, {rate:.0}/s · {scheme} / {scenario}", self.cases));
+        self.bar.set_message(format!("{} cases, {rate:.0}/s · {first} / {second}", self.cases));
         self.bar.inc(1);
     }
 

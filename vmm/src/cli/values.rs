@@ -5,7 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::image::Mode;
 use crate::inject::{Gear, Kind};
-use crate::kernels::Part;
+use crate::kernels::{FaultBy, Part};
 use crate::machine::Transport;
 use crate::machine::hv_bug::HvBug;
 use crate::report::Level;
@@ -29,6 +29,13 @@ const PARTS: [Word<Part>; 3] = [
     ("fault", Part::Fault, "A page fault, on the path of #1; then one with NMI #2 where it returns"),
 ];
 
+const FAULTS: [Word<FaultBy>; 4] = [
+    ("spurious", FaultBy::Spurious, "The instruction raises a page fault that the kernel finds nothing to do about"),
+    ("fixup", FaultBy::Fixup, "The handler reads user memory that is not mapped (copy_from_user_nmi)"),
+    ("breakpoint", FaultBy::Breakpoint, "A breakpoint comes (#BP), and a debugger answers for it"),
+    ("warn", FaultBy::Warn, "The handler comes to a WARN_ONCE that has warned before (#UD)"),
+];
+
 static GEARS: [Gear; 3] = Gear::ALL;
 
 const FAULTING_IRETS: [Word<bool>; 2] =
@@ -44,6 +51,11 @@ fn words<T: Copy + Send + Sync + 'static>(
         let found = words.iter().find(|(known, ..)| *known == name);
         found.map(|(_, value, _)| *value).ok_or_else(|| format!("unknown word {name:?}"))
     })
+}
+
+/// What a fault is.
+pub fn fault_by() -> impl TypedValueParser<Value = FaultBy> {
+    words(FAULTS)
 }
 
 /// Most threads that a command starts, each with machines of its own.

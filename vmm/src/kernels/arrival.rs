@@ -7,15 +7,18 @@ use std::time::Duration;
 use super::check::{self, Mutation};
 use super::entry::EntryPath;
 use super::error::LabError;
+use super::fault_by::FaultBy;
 use super::footprint::Footprint;
 use super::kernel::Kernel;
 use super::lab::Lab;
-use super::pc::{Pc, Snapshot};
+use super::pc::{Error, Pc, Saved, Snapshot, Stop};
 use super::reference::Reference;
 use super::running::Running;
 use super::site::Site;
+use crate::cpu::vector;
 use crate::image::PlaceError;
 use crate::inject::{Event, Kind};
+use crate::kvm::Host;
 
 /// How long the user program may take to come to the first NMI's site.
 const SITE_LIMIT: Duration = Duration::from_secs(60);
@@ -66,7 +69,14 @@ impl Lab {
             footprints: HashMap::new(),
             irets: arrival.irets,
             limit: Duration::from_millis(250),
+            fault_by: FaultBy::default(),
+            names_loops: true,
         })
+    }
+
+    /// A further machine that has come up, for a thread of its own, from what [`Lab::seed`] gave.
+    pub fn twin(host: &Host, kernel: Box<dyn Kernel>, seed: &[u8]) -> Result<Self, LabError> {
+        Self::new(Running::resume(host, kernel, Saved::read(seed)?)?)
     }
 
     /// Changes the kernel's code as it came up, and goes to a site. Where that fails, the
@@ -158,13 +168,35 @@ impl Arrival {
             (site, _) => site,
         };
         let irets = entry_irets(pc, &path);
-        site.reach(pc, SITE_LIMIT)?;
+        stand_at(&site, pc, kernel, &path)?;
         let mut snapshot = pc.snapshot(room)?;
         // As every case finds it.
         pc.restore(&mut snapshot)?;
         let reference = Reference::of(pc, kernel)?;
         pc.set_silent(true);
         Ok(Self { path, irets, site, snapshot, reference })
+    }
+}
+
+/// Runs to a site. The user program raises no exception; so where the site is the handler of one that
+/// the lab can raise, it is raised at the default site.
+fn stand_at(site: &Site, pc: &mut Pc, kernel: &dyn Kernel, path: &EntryPath) -> Result<(), LabError> {
+    let handler = |nr: u8| matches!(site, Site::Kernel(addr) if pc.handler(nr) == Some(*addr));
+    let (breakpoint, page_fault) = (handler(vector::BP), handler(vector::PF));
+    if !breakpoint && !page_fault {
+        return Ok(site.reach(pc, SITE_LIMIT)?);
+    }
+    Site::Kernel(kernel.default_site()?).reach(pc, SITE_LIMIT)?;
+    let stop = match breakpoint {
+        true => pc.breakpoint(SITE_LIMIT)?,
+        false => pc.page_fault(kernel.resolvable_fault(path), SITE_LIMIT)?,
+    };
+    match stop {
+        Stop::At(_) => Ok(()),
+        other => {
+            let why = format!("the exception whose handler is the first NMI's site was not delivered: {other:?}");
+            Err(Error::Boot { why, console: pc.console_tail(4) }.into())
+        }
     }
 }
 

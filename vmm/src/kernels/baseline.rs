@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::results::{CaseRow, Document, SweepInfo};
+use super::results::{Document, SweepInfo};
+use super::row::CaseRow;
 
 /// Results of `vmm linux --sweep --json`, as far as they are compared.
 #[derive(Debug, Deserialize)]
@@ -88,11 +89,11 @@ impl Baseline {
 }
 
 fn key(sweep: &SweepInfo) -> String {
-    sweep_key(&sweep.site, sweep.part.word(), sweep.nmis, sweep.fault.as_deref())
+    sweep_key(&sweep.site, sweep.part.word(), sweep.nmis.word(), sweep.fault.as_deref())
 }
 
 fn case_key(sweep: &str, row: &CaseRow) -> String {
-    row_key(sweep, &row.schedule, row.verdict, row.invariant.as_deref())
+    row_key(sweep, &row.schedule, &row.verdict, row.invariant.as_deref())
 }
 
 fn sweep_key(site: &str, part: &str, nmis: &str, fault: Option<&str>) -> String {

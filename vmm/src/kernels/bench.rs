@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::error::LabError;
 use super::lab::Lab;
 use super::pc::Assists;
-use super::results::KernelInfo;
+use super::row::KernelInfo;
 use crate::host_id::HostId;
 use crate::inject::{Event, Gear, Kind};
 

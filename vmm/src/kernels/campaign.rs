@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::cache::kernel_cache;
+use super::fault_by::FaultBy;
 
 /// Which NMI goes from boundary to boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
@@ -15,7 +16,7 @@ pub enum Part {
     Second,
     /// NMI #3, on the path of an NMI #2 nested in #1's handler.
     Third,
-    /// A page fault, on the path of #1.
+    /// A fault, on the path of #1.
     Fault,
 }
 
@@ -35,7 +36,7 @@ impl std::fmt::Display for Part {
         f.write_str(match self {
             Part::Second => "NMI #2 at each boundary of its path",
             Part::Third => "NMI #3 at each boundary of nested #2's path",
-            Part::Fault => "a page fault at each boundary of its path",
+            Part::Fault => "a fault at each boundary of its path",
         })
     }
 }
@@ -62,7 +63,7 @@ pub struct Campaign {
 }
 
 /// Changes to the kernel that came up, and the sweeps from there.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignRun {
     /// What it is for.
@@ -76,6 +77,9 @@ pub struct CampaignRun {
     /// Where #1's handler faults in all of its cases, or `auto`.
     #[serde(default, rename = "fault-in-handler")]
     pub fault: Option<String>,
+    /// What a fault of the handler is.
+    #[serde(default, rename = "fault-by")]
+    pub fault_by: FaultBy,
     /// Changes to the kernel's code.
     #[serde(default)]
     pub mutate: Vec<String>,
@@ -129,22 +133,18 @@ pub struct Judged {
     pub why: String,
 }
 
-impl CampaignRun {
-    /// Whether defects showed where they must, and nowhere where none may.
-    pub fn judge(&self, defects: &[String]) -> Judged {
-        let at =
-            |want: &str| defects.iter().any(|d| d == want || d.split_once('+').is_some_and(|(label, _)| label == want));
-        let missing: Vec<&str> = self.defects_at.iter().map(String::as_str).filter(|want| !at(want)).collect();
-        let (as_expected, why) = match (self.defects_at.is_empty(), defects.len()) {
-            (true, 0) => (true, "no defect".into()),
-            (true, n) => (false, format!("{n} defects, the first at {}", defects[0])),
-            (false, n) if missing.is_empty() => {
-                (true, format!("{n} defects, at {} among them", self.defects_at.join(", ")))
-            }
-            (false, n) => (false, format!("{n} defects, but none at {}", missing.join(", "))),
-        };
-        Judged { as_expected, why }
-    }
+/// Whether defects showed at the places where they must, and nowhere where none may.
+pub fn judge(defects_at: &[String], defects: &[String]) -> Judged {
+    let at =
+        |want: &str| defects.iter().any(|d| d == want || d.split_once('+').is_some_and(|(label, _)| label == want));
+    let missing: Vec<&str> = defects_at.iter().map(String::as_str).filter(|want| !at(want)).collect();
+    let (as_expected, why) = match (defects_at.is_empty(), defects.len()) {
+        (true, 0) => (true, "no defect".into()),
+        (true, n) => (false, format!("{n} defects, the first at {}", defects[0])),
+        (false, n) if missing.is_empty() => (true, format!("{n} defects, at {} among them", defects_at.join(", "))),
+        (false, n) => (false, format!("{n} defects, but none at {}", missing.join(", "))),
+    };
+    Judged { as_expected, why }
 }
 
 #[cfg(test)]
@@ -156,8 +156,8 @@ mod tests {
         let text = "name = 'x'\nkernel = '$CACHE/vmlinux'\n[[run]]\nabout = 'a'\ndefects-at = ['nmi_restore']\n";
         let campaign = Campaign::parse(text).unwrap();
         assert!(campaign.kernel().ends_with("nmi-lab/linux/vmlinux"));
-        assert!(!campaign.runs[0].judge(&[]).as_expected);
-        assert!(campaign.runs[0].judge(&["nmi_restore+0x25".into()]).as_expected);
+        assert!(!judge(&campaign.runs[0].defects_at, &[]).as_expected);
+        assert!(judge(&campaign.runs[0].defects_at, &["nmi_restore+0x25".into()]).as_expected);
         assert!(Campaign::parse("name = 'x'\nkernel = 'k'\n[[run]]\nabout = 'a'\nsites = []\n").is_err());
     }
 }

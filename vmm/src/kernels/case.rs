@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::LabError;
+use super::fault_by::Away;
 use super::lab::Lab;
 use super::pc::{Change, Limit, Stop};
 use super::site::Site;
@@ -21,7 +22,7 @@ pub struct Outcome {
     pub coalesced: u32,
     /// How many the CPU delivered.
     pub delivered: u32,
-    /// How many the kernel counted.
+    /// How many the kernel counted; in a livelock at most as many as were delivered.
     pub handled: u32,
     /// Events whose boundary was never reached.
     pub unreached: u32,
@@ -40,6 +41,8 @@ pub struct Run<'a> {
     pub(super) latched: bool,
     /// The instruction that comes next is to fault.
     pub(super) faults: bool,
+    /// The detour that execution is on.
+    pub(super) away: Option<Away>,
     pub(super) arrived: u32,
     coalesced: u32,
     pub(super) delivered: u32,
@@ -106,6 +109,7 @@ impl<'a> Run<'a> {
             visits: HashMap::new(),
             latched: false,
             faults: false,
+            away: None,
             arrived: 0,
             coalesced: 0,
             delivered: 0,
@@ -122,12 +126,15 @@ impl<'a> Run<'a> {
     }
 
     fn outcome(&self, verdict: Verdict) -> Result<Outcome, LabError> {
+        let handled = self.lab.path.count(&self.lab.pc)?.wrapping_sub(self.count_before);
+        // A livelock may count for as long as it is let.
+        let endless = matches!(verdict, Verdict::Livelock { .. });
         Ok(Outcome {
             verdict,
             arrived: self.arrived,
             coalesced: self.coalesced,
             delivered: self.delivered,
-            handled: self.lab.path.count(&self.lab.pc)?.wrapping_sub(self.count_before),
+            handled: if endless { handled.min(self.delivered) } else { handled },
             unreached: self.events.len() as u32,
         })
     }
@@ -216,7 +223,7 @@ impl<'a> Run<'a> {
             return self.step();
         }
         let rip = self.lab.pc.rip();
-        let mut stops: Vec<u64> = self.events.iter().map(|e| e.at.addr).collect();
+        let mut stops: Vec<u64> = self.events.iter().map(|e| e.at.addr).chain(self.end_of_detour()).collect();
         if self.latched || self.lab.site == Site::User {
             stops.extend(&self.lab.irets);
         }
@@ -249,13 +256,14 @@ impl<'a> Run<'a> {
         self.took(stop)
     }
 
-    fn took(&mut self, stop: Stop) -> Result<Step, LabError> {
+    pub(super) fn took(&mut self, stop: Stop) -> Result<Step, LabError> {
         if self.limit.is_over()? {
             return Ok(Step::Over(self.hung()));
         }
         Ok(match stop {
-            Stop::At(addr) => {
-                self.visit(addr)?;
+            Stop::At(_) => {
+                self.come_back();
+                self.visit(self.lab.pc.rip())?;
                 Step::On
             }
             Stop::Mark | Stop::Heartbeat(_) => Step::On,
@@ -267,14 +275,6 @@ impl<'a> Run<'a> {
         self.latched = false;
         self.delivered += 1;
         let stop = self.lab.pc.deliver_nmi(self.raise, self.lab.limit)?;
-        self.took(stop)
-    }
-
-    /// The instruction that comes next raises a page fault.
-    pub(super) fn fault(&mut self) -> Result<Step, LabError> {
-        self.faults = false;
-        let fault = self.lab.kernel.resolvable_fault(&self.lab.path);
-        let stop = self.lab.pc.page_fault(fault, self.lab.limit)?;
         self.took(stop)
     }
 

@@ -30,6 +30,14 @@ pub enum LabError {
     /// One NMI alone is not survived: nothing can be said about more.
     #[error("a single NMI at {0} does not pass: {1}")]
     Single(String, String),
+    /// Another machine of the same kernel takes another path.
+    #[error("its path has {now} boundaries, and had {then} before: this kernel is not the same each time")]
+    Unlike {
+        /// Boundaries of this machine's path.
+        now: u64,
+        /// Boundaries of the path when the sweeps were planned.
+        then: u64,
+    },
 }
 
 impl LabError {
@@ -42,7 +50,7 @@ impl LabError {
             | LabError::FaultAtSite(_)
             | LabError::Site(_)
             | LabError::Mutation(_) => 65,
-            LabError::Single(..) => 1,
+            LabError::Single(..) | LabError::Unlike { .. } => 1,
         }
     }
 }

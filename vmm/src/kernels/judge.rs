@@ -156,7 +156,7 @@ impl Run<'_> {
     }
 
     /// What a run that ended otherwise breaks.
-    pub(super) fn broken(&self, stop: Stop) -> Verdict {
+    pub(super) fn broken(&mut self, stop: Stop) -> Verdict {
         let at = self.lab.show(self.lab.pc.rip());
         let fault = |detail: String| Verdict::breaks(Invariant::NoFault, detail);
         match stop {
@@ -171,11 +171,32 @@ impl Run<'_> {
         }
     }
 
-    /// The verdict on a case that has used up its CPU time.
-    pub(super) fn hung(&self) -> Verdict {
-        let at = self.lab.show(self.lab.pc.rip());
-        let from = self.lab.pc.callers(4).join(" < ");
+    /// The verdict on a case that has used up its CPU time. Where execution stands then depends on
+    /// how fast the host is; where it goes round does not.
+    pub(super) fn hung(&mut self) -> Verdict {
         let limit = self.lab.limit.as_millis();
-        Verdict::Livelock { detail: format!("not over after {limit} ms of CPU time, near {at} < {from}") }
+        let round = if self.lab.names_loops { self.goes_round() } else { None };
+        let round = round.map_or(String::new(), |names| format!(", but goes round in {}", names.join(", ")));
+        Verdict::Livelock { detail: format!("not over after {limit} ms of CPU time{round}") }
+    }
+
+    /// The functions that execution goes through over and over: those that it goes through in so many
+    /// instructions, and in as many again. `None` where it is not the same ones.
+    fn goes_round(&mut self) -> Option<Vec<String>> {
+        const ROUND: usize = 1500;
+        let pc = &mut self.lab.pc;
+        let mut look = || {
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..ROUND {
+                seen.insert(pc.symbols.at_or_before(pc.rip())?);
+                match pc.step() {
+                    Ok(Stop::At(_)) => {}
+                    _ => return None,
+                }
+            }
+            Some(seen)
+        };
+        let (once, twice) = (look()?, look()?);
+        (once == twice).then(|| once.into_iter().map(|at| self.lab.pc.symbols.show(at)).collect())
     }
 }

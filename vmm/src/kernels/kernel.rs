@@ -3,13 +3,17 @@
 use std::io::Write;
 
 use super::entry::EntryPath;
+use super::fault_by::{Fault, FaultBy};
 use super::pc::{Error, PageFault, Pc};
 use crate::kvm::Host;
 
 /// A kernel that the lab runs on its PC. All that differs between kernels is here.
-pub trait Kernel {
+pub trait Kernel: Send + Sync {
     /// Its name, as "Linux".
     fn name(&self) -> &'static str;
+
+    /// The same kernel for a further machine, which is resumed and not loaded.
+    fn twin(&self) -> Box<dyn Kernel>;
 
     /// A machine with the kernel loaded, which is about to start. The console goes to `echo`
     /// as well.
@@ -33,6 +37,19 @@ pub trait Kernel {
     /// A page fault that the kernel's handler resolves wherever it is raised, by doing nothing:
     /// the interrupted instruction is then executed as if there had been none.
     fn resolvable_fault(&self, path: &EntryPath) -> PageFault;
+
+    /// Where its NMI handler's C code begins, and the GS base that it relies on, if it relies on one.
+    fn handler_gs(&self, _: &Pc) -> Result<Option<(u64, u64)>, Error> {
+        Ok(None)
+    }
+
+    /// How the kernel's handler is made to take a fault.
+    fn fault(&self, _: &Pc, path: &EntryPath, by: FaultBy) -> Result<Fault, Error> {
+        match by {
+            FaultBy::Spurious => Ok(Fault::Page(self.resolvable_fault(path))),
+            _ => Err(Error::Symbols(format!("{} is not known to take a fault by {}", self.name(), by.word()))),
+        }
+    }
 
     /// A function that the user program runs through in every round: the first NMI's site
     /// where none is named.

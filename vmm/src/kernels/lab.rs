@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 use super::entry::EntryPath;
 use super::error::LabError;
+use super::fault_by::FaultBy;
 use super::footprint::Footprint;
 use super::kernel::Kernel;
-use super::pc::{Pc, Snapshot};
-use super::reference::Reference;
+use super::pc::{About, Pc, Snapshot};
+use super::reference::{Reference, comparable, whole};
 use super::site::{Site, boundary};
 use crate::host_id::HostId;
 use crate::inject::{At, Event, Kind, Schedule};
+use crate::kvm::Host;
 
 /// The lab with a kernel in it.
 pub struct Lab {
@@ -31,6 +35,10 @@ pub struct Lab {
     pub(super) irets: Vec<u64>,
     /// CPU time that one case may take, after which it is a livelock.
     pub(super) limit: Duration,
+    /// What a fault in a schedule is.
+    pub(super) fault_by: FaultBy,
+    /// Whether it is found out where a livelock goes round.
+    pub(super) names_loops: bool,
 }
 
 impl Lab {
@@ -49,6 +57,11 @@ impl Lab {
     pub(super) fn on_interrupted_stack(&self, at: u64) -> bool {
         let rsp = self.pc.physical(self.snapshot.vcpu().regs.rsp);
         self.site != Site::User && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
+    }
+
+    /// The machine as it came up, in the bytes of a file: what a twin starts from.
+    pub fn seed(&self, host: &Host) -> Result<Vec<u8>, LabError> {
+        Ok(self.pc.save(host, &self.home, About::default())?)
     }
 
     /// Where it runs.
@@ -79,6 +92,15 @@ impl Lab {
     /// How long one case may take.
     pub fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
+    }
+
+    /// What a fault in a schedule is, from the next [`Lab::go`] on.
+    pub fn set_fault_by(&mut self, by: FaultBy) {
+        if self.fault_by != by {
+            // What NMIs write was learnt with other faults.
+            self.footprints.clear();
+        }
+        self.fault_by = by;
     }
 
     /// The boundary where the first NMI arrives.
@@ -115,6 +137,12 @@ impl Lab {
             Some(fault) => Err(LabError::FaultAtSite(self.show(fault.at.addr))),
             None => Ok(schedule),
         }
+    }
+
+    /// A number for all of RAM and the registers as a case has left them.
+    pub fn number(&self) -> Result<u64, LabError> {
+        let state = format!("{:?} {:?}", whole(&self.pc)?, comparable(self.pc.lazy()?));
+        Ok(xxh3_64_with_seed(self.pc.ram(), xxh3_64(state.as_bytes())))
     }
 
     /// Restores the snapshot; for measurements.

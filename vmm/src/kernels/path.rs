@@ -25,6 +25,8 @@ pub struct Visit {
     pub rsp: u64,
     /// The flags here.
     pub rflags: u64,
+    /// GS's base here.
+    pub gs: u64,
     /// The instruction that will read the hardware's frame last, if one still will.
     pub frame_read_at: Option<u64>,
     /// The same for the word beneath that frame, the first that entry code writes.
@@ -96,6 +98,7 @@ impl Lab {
                 blocked,
                 rsp,
                 rflags,
+                gs: run.lab.pc.state().sregs.gs.base,
                 frame_read_at: None,
                 save_read_at: None,
                 saved_cr2: false,
@@ -146,6 +149,13 @@ impl Path {
         let flags = self.visits.iter().find(|v| v.at == at)?.rflags;
         let set = RELIED_ON.iter().find(|(bit, _)| flags & bit != 0);
         set.map(|(_, name)| format!("the handler's C code runs with {name} set"))
+    }
+
+    /// Whether the handler's C code, which begins at `code`, runs with another GS base than `kernel`.
+    pub fn wrong_gs(&self, code: u64, kernel: u64) -> Option<String> {
+        let gs = self.visits.iter().find(|v| v.at.addr == code)?.gs;
+        (gs != kernel)
+            .then(|| format!("the handler's C code runs with GS base {gs:#x}, and the kernel's is {kernel:#x}"))
     }
 
     /// The handler may fault where it has saved CR2 and will look at it again. Its first read

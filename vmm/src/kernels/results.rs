@@ -1,13 +1,46 @@
 //! What `vmm linux --json` prints (docs/guide/json.md).
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::Serialize;
 
-use super::campaign::Part;
-use super::case::Outcome;
+use super::campaign::{Judged, Part, judge};
+use super::fault_by::FaultBy;
+use super::header::{CellHeader, Group, Header, Unit};
+use super::kind::Kind;
 use super::lab::Lab;
 use super::pc::Assists;
-use super::sweep::{Kind, Row, SweepStats};
+use super::replay::replay;
+use super::row::{CaseRow, KernelInfo};
+use super::sweep::SweepStats;
+use crate::folder::{self, Merged, Subject};
 use crate::host_id::HostId;
+
+/// What came of sweeps, whole or in part.
+#[derive(Clone, Debug)]
+pub struct Results {
+    /// What they are about.
+    pub header: Header,
+    /// Units that were run to their end.
+    pub units: BTreeMap<u64, Unit>,
+    /// Units that were stopped before; what they found counts, but they are run again.
+    pub partial: BTreeMap<u64, Unit>,
+    /// Why a group's sweeps were given up, by the group's number.
+    pub failed: BTreeMap<usize, String>,
+    /// Wall time that each cell took, of all threads together; `None` where not all of it was run
+    /// now.
+    pub seconds: Vec<Option<f64>>,
+}
+
+impl Results {
+    /// Puts result folders together; returns what they hold, and what in them is damaged.
+    pub fn merge(dirs: &[PathBuf]) -> Result<(Self, Vec<String>), folder::Error> {
+        let Merged { header, units, damaged } = folder::merge::<Header, Unit>(dirs)?;
+        let seconds = vec![None; header.cells.len()];
+        Ok((Self { header, units, partial: BTreeMap::new(), failed: BTreeMap::new(), seconds }, damaged))
+    }
+}
 
 /// A whole result.
 #[derive(Clone, Debug, Serialize)]
@@ -33,7 +66,7 @@ pub struct Document {
     pub errors: Vec<SiteError>,
     /// What of the kernel no verdict says anything about, since its symbols do not name it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unchecked: Vec<&'static str>,
+    pub unchecked: Vec<String>,
     /// What the results were held to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<BaselineInfo>,
@@ -52,22 +85,6 @@ pub struct BaselineInfo {
     pub new: u64,
     /// Sweeps that the file has not.
     pub missing: Vec<String>,
-}
-
-/// The kernel under test.
-#[derive(Clone, Debug, Serialize)]
-pub struct KernelInfo {
-    /// Its file, as it was named.
-    pub file: String,
-    /// Hash of the unpacked kernel.
-    pub image: String,
-    /// What it says on the console that it is.
-    pub version: String,
-    /// Where its symbols come from.
-    pub symbols: String,
-    /// The words of its command line that were chosen: those given, and whether mitigations are
-    /// on.
-    pub cmdline: String,
 }
 
 /// Whether one run of a campaign, from one site, is as expected.
@@ -105,68 +122,31 @@ pub struct SweepInfo {
     /// Where #1's handler took a page fault in each case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What a fault was; left out where it was the usual one.
+    #[serde(skip_serializing_if = "FaultBy::is_usual")]
+    pub fault_by: FaultBy,
     /// `second` or `third`: which NMI went from boundary to boundary; `fault`: a page fault did.
     pub part: Part,
     /// `masked` or `unmasked`: how it found NMIs.
-    pub nmis: &'static str,
+    pub nmis: Kind,
     /// How many cases came to what.
     #[serde(flatten)]
     pub stats: SweepStats,
     /// What NMIs here may write outside their stacks, by name: what the kernel as it came up
     /// writes. Every other change of memory is a violation.
     pub written: Vec<String>,
-    /// Wall time that it took.
-    pub seconds: f64,
+    /// Wall time that it took, of all threads together; none where results were kept from before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// Every case.
     pub rows: Vec<CaseRow>,
-}
-
-/// One case.
-#[derive(Clone, Debug, Serialize)]
-pub struct CaseRow {
-    /// What arrived where.
-    pub schedule: String,
-    /// `pass`, `violation`, …
-    pub verdict: &'static str,
-    /// The invariant broken, as `I5`.
-    pub invariant: Option<String>,
-    /// What was seen, in one line.
-    pub detail: Option<String>,
-    /// NMIs that arrived.
-    pub arrived: u32,
-    /// Of these, how many fell together with one already latched.
-    pub coalesced: u32,
-    /// How many the CPU delivered.
-    pub delivered: u32,
-    /// How many the kernel counted.
-    pub handled: u32,
-    /// Events whose boundary was never reached.
-    pub unreached: u32,
-    /// `pass` or `any`.
-    pub expected: &'static str,
-    /// Why that is to be expected.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub because: &'static str,
-    /// Whether this is a defect of the kernel's entry code.
-    pub defect: bool,
-    /// It was in the baseline, too.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub known: bool,
-    /// The command line that runs it again; `null` for a pass.
-    pub replay: Option<String>,
-}
-
-impl KernelInfo {
-    /// Of a kernel that has booted.
-    pub fn of(file: String, image: String, cmdline: String, lab: &Lab) -> Self {
-        let console = lab.pc().console(0);
-        let version = lab.kernel().version(&console).unwrap_or_else(|| "unknown".to_owned());
-        Self { file, image, version, symbols: lab.pc().symbols.source.clone(), cmdline }
-    }
+    /// How many cases there are, if all were run.
+    #[serde(skip)]
+    pub of: u64,
 }
 
 impl Document {
-    /// One without results yet.
+    /// One without sweeps.
     pub fn new(kernel: KernelInfo, lab: &Lab) -> Self {
         Self {
             host: lab.host().clone(),
@@ -177,64 +157,113 @@ impl Document {
             runs: Vec::new(),
             sweeps: Vec::new(),
             errors: Vec::new(),
-            unchecked: lab.kernel().unchecked(),
+            unchecked: unchecked(lab),
             baseline: None,
             summary: SweepStats::default(),
         }
     }
 
-    /// Adds a sweep.
-    pub fn add(&mut self, sweep: SweepInfo) {
-        self.summary += sweep.stats;
-        self.sweeps.push(sweep);
-    }
-}
-
-impl SweepInfo {
-    /// One without cases yet, from the lab's site.
-    pub fn new(lab: &Lab, part: Part, kind: Kind) -> Self {
-        let site = lab.show(lab.start().addr);
-        let mutate = lab.mutations().to_vec();
+    /// What results say.
+    pub fn of(results: &Results) -> Self {
+        let h = &results.header;
+        let cells = 0..h.cells.len();
+        let sweeps: Vec<SweepInfo> =
+            cells.map(|cell| SweepInfo::of(results, cell)).filter(|s| !s.rows.is_empty()).collect();
+        let mut summary = SweepStats::default();
+        sweeps.iter().for_each(|s| summary += s.stats);
+        let errors = h.groups.iter().enumerate().filter_map(|(i, group)| {
+            let why = group.error.as_ref().or(results.failed.get(&i))?;
+            let name = if group.asked.is_empty() { "the default site" } else { &group.asked };
+            Some(SiteError { site: group.asked.clone(), why: format!("{name} was not swept: {why}") })
+        });
+        let runs = h.groups.iter().enumerate().filter(|_| h.name.is_some());
         Self {
-            site,
-            mutate,
-            fault: None,
-            part,
-            nmis: kind.word(),
-            stats: SweepStats::default(),
-            written: lab.written(),
-            seconds: 0.0,
-            rows: Vec::new(),
+            host: h.host.clone(),
+            kernel: h.kernel.clone(),
+            assists: h.assists,
+            campaign: h.name.clone(),
+            complete: results.units.len() as u64 == h.units(),
+            runs: runs.map(|(i, group)| RunJudgement::of(results, i, group)).collect(),
+            errors: errors.collect(),
+            sweeps,
+            unchecked: h.unchecked.clone(),
+            baseline: None,
+            summary,
         }
     }
 }
 
-impl CaseRow {
-    /// Of a sweep's case; `replay` makes a command line of a schedule.
-    pub fn of(row: &Row, lab: &Lab, replay: impl Fn(&str) -> String) -> Self {
-        let (expected, because) = row.expected.words();
-        let schedule = lab.show_schedule(&row.events);
-        Self { because, defect: row.is_defect(), ..Self::alone(&row.outcome, schedule, expected, replay) }
-    }
+/// What no verdict says anything about.
+pub(super) fn unchecked(lab: &Lab) -> Vec<String> {
+    lab.kernel().unchecked().into_iter().map(str::to_owned).collect()
+}
 
-    fn alone(outcome: &Outcome, schedule: String, expected: &'static str, replay: impl Fn(&str) -> String) -> Self {
-        let verdict = &outcome.verdict;
-        let replay = (!verdict.is_pass()).then(|| replay(&schedule));
+impl RunJudgement {
+    fn of(results: &Results, number: usize, group: &Group) -> Self {
+        let cells = results.header.cells.iter().enumerate().filter(|(_, c)| c.group == number);
+        let (mut defects, mut done) = (Vec::new(), true);
+        for (i, cell) in cells {
+            done &= units(cell).all(|unit| results.units.contains_key(&unit));
+            let rows = SweepInfo::of(results, i).rows;
+            let label = |row: &CaseRow| row.place(cell.part).split('#').next().unwrap_or_default().to_owned();
+            defects.extend(rows.iter().filter(|row| row.defect).map(label));
+        }
+        let Judged { as_expected, why } = match group.error.as_ref().or(results.failed.get(&number)) {
+            Some(why) => Judged { as_expected: false, why: why.clone() },
+            None => judge(&group.defects_at, &defects),
+        };
         Self {
-            schedule,
-            verdict: verdict.word(),
-            invariant: verdict.invariant().map(|i| i.to_string()),
-            detail: (!verdict.is_pass()).then(|| verdict.detail().to_owned()),
-            arrived: outcome.arrived,
-            coalesced: outcome.coalesced,
-            delivered: outcome.delivered,
-            handled: outcome.handled,
-            unreached: outcome.unreached,
-            expected,
-            because: "",
-            defect: false,
-            known: false,
-            replay,
+            about: group.about.clone(),
+            site: group.site.clone(),
+            defects_at: group.defects_at.clone(),
+            as_expected: done.then_some(as_expected),
+            why,
+        }
+    }
+}
+
+/// The units of a cell.
+pub(super) fn units(cell: &CellHeader) -> std::ops::Range<u64> {
+    cell.first_unit..cell.first_unit + cell.units
+}
+
+impl SweepInfo {
+    /// What a cell came to.
+    pub fn of(results: &Results, cell: usize) -> Self {
+        let Results { header, units: whole, partial, .. } = results;
+        let CellHeader { group, part, nmis, cases, .. } = header.cells[cell];
+        let group = &header.groups[group];
+        let range = units(&header.cells[cell]);
+        let mut ran: BTreeMap<u64, &Unit> = partial.range(range.clone()).map(|(n, unit)| (*n, unit)).collect();
+        ran.extend(whole.range(range).map(|(n, unit)| (*n, unit)));
+        let mut stats = SweepStats::default();
+        let mut rows = Vec::new();
+        for unit in ran.into_values() {
+            stats.rechecked += unit.rechecked;
+            stats.disagreed += unit.disagreed;
+            rows.extend(unit.rows.iter().cloned());
+        }
+        let line = |schedule: &str| {
+            replay(&header.command, &group.mutate, group.fault_by, "jump", header.case_limit, schedule)
+        };
+        for row in rows.iter_mut().filter(|row| row.verdict != "pass") {
+            row.replay = Some(line(&row.schedule));
+        }
+        let count = |what: fn(&CaseRow) -> bool| rows.iter().filter(|row| what(row)).count() as u64;
+        (stats.cases, stats.defects, stats.missed) =
+            (rows.len() as u64, count(|row| row.defect), count(CaseRow::is_silent));
+        Self {
+            site: group.site.clone(),
+            mutate: group.mutate.clone(),
+            fault: group.fault_at.clone(),
+            fault_by: group.fault_by,
+            part,
+            nmis,
+            stats,
+            written: group.written.clone(),
+            seconds: results.seconds.get(cell).copied().flatten(),
+            rows,
+            of: cases,
         }
     }
 }

@@ -1,46 +1,17 @@
-//! A further NMI, or a fault, at each boundary of a path.
+//! Runs the cases of a sweep, each so that the host's speed does not matter.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::case::Outcome;
 use super::error::LabError;
 use super::expect::Expected;
+use super::kind::{Case, Kind};
 use super::lab::Lab;
-use super::path::Path;
 use crate::inject::{At, Event, Gear, Kind as EventKind};
-use crate::oracle::{Invariant, Verdict};
+use crate::oracle::Verdict;
 
-/// How the further NMI finds the CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// As it is: NMIs blocked, but for entry code that unblocks them.
-    Masked,
-    /// Something unblocked NMIs just before: a fault's iretq in the handler, an SMI, a
-    /// machine check.
-    Unmasked,
-}
-
-impl Kind {
-    /// One word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Masked => "masked",
-            Kind::Unmasked => "unmasked",
-        }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Kind::Masked => "as the CPU left them",
-            Kind::Unmasked => "unblocked there",
-        })
-    }
-}
-
-/// One case of a sweep.
+/// A case as it came out.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Where the last NMI arrived.
@@ -109,24 +80,18 @@ impl std::ops::AddAssign for SweepStats {
 /// CPU time for a case that no kernel can survive.
 const DOOMED: Duration = Duration::from_millis(25);
 
-/// What a handler that nowhere saves CR2 says about faults.
-const NO_CR2: &str = "its path nowhere saves CR2 to put it back, so that its handler may fault nowhere";
-
-/// What a path without any C code says nothing about.
-const NO_C_CODE: &str = "its path has no code besides the entry code, so that nothing was looked at in the handler";
-
 /// A sweep over one lab and site.
 pub struct Sweep<'a> {
-    lab: &'a mut Lab,
+    pub(super) lab: &'a mut Lab,
     /// Where #1's handler faults in every case.
-    fault: Option<At>,
+    pub(super) fault: Option<At>,
     /// Every so many cases, one is run again with NMIs raised by `KVM_NMI` (0: none).
     recheck: u64,
     stats: SweepStats,
     /// Livelocks that more time did not end; after some, no more is given.
     confirmed: u32,
     /// Set from outside to stop at the next case.
-    stop: &'a AtomicBool,
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// Called with each case and how many there are in its part of the sweep.
@@ -138,155 +103,19 @@ impl<'a> Sweep<'a> {
         Self { lab, fault: None, recheck, stats: SweepStats::default(), confirmed: 0, stop }
     }
 
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        self.lab
+    }
+
     /// What was done so far.
     pub fn stats(&self) -> SweepStats {
         self.stats
     }
 
-    /// In every case #1's handler faults: at `place`, or, for `auto`, at the first boundary where
-    /// it may. Returns the place.
-    pub fn fault_in_handler(&mut self, place: &str) -> Result<String, LabError> {
-        let at = match place {
-            "auto" => {
-                let path = self.single()?;
-                let none = || LabError::Single(self.site(), NO_CR2.into());
-                path.may_fault().next().ok_or_else(none)?
-            }
-            place => {
-                let events = self.lab.schedule(&format!("nmi@user fault@{place}"))?.0;
-                events[events.len() - 1].at
-            }
-        };
-        self.fault = Some(at);
-        let shown = self.lab.show_schedule(&[Event { kind: EventKind::Fault, at }]);
-        Ok(shown.trim_start_matches("fault@").to_owned())
-    }
-
-    fn site(&self) -> String {
-        self.lab.show(self.lab.start().addr)
-    }
-
-    /// Where #1's handler faults.
-    pub(super) fn faults_at(&self) -> Option<At> {
-        self.fault
-    }
-
-    /// What every case begins with.
-    pub(super) fn first(&self) -> Vec<Event> {
-        let nmi = Event { kind: EventKind::Nmi, at: self.lab.start() };
-        [nmi].into_iter().chain(self.fault.map(|at| Event { kind: EventKind::Fault, at })).collect()
-    }
-
-    /// A single NMI must pass before more are tried. Returns its path.
-    pub fn single(&mut self) -> Result<Path, LabError> {
-        let events = self.first();
-        let outcome = self.lab.case(&events, Gear::Arm)?;
-        let name = match self.fault {
-            None => self.site(),
-            Some(_) => self.lab.show_schedule(&events),
-        };
-        if !outcome.verdict.is_pass() {
-            return Err(LabError::Single(name, outcome.verdict.to_string()));
-        }
-        if outcome.unreached > 0 {
-            return Err(LabError::Single(name, "its handler does not come to the fault's place".into()));
-        }
-        let path = self.lab.walk(&events)?;
-        match path.wrong_flags(self.lab.path()) {
-            None if path.in_handler(self.lab.path()).is_none() => Err(LabError::Single(name, NO_C_CODE.into())),
-            None => Ok(path),
-            Some(why) => {
-                let verdict = Verdict::breaks(Invariant::View, why);
-                Err(LabError::Single(name, verdict.to_string()))
-            }
-        }
-    }
-
-    /// A page fault at each boundary of #1's path; where NMIs are to be unblocked, with NMI #2
-    /// where that fault's iretq, which unblocks them, returns to.
-    pub fn fault(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
-        let path = self.single()?;
-        if path.may_fault().next().is_none() {
-            return Err(LabError::Single(self.site(), NO_CR2.into()));
-        }
-        for visit in &path.visits {
-            if self.stop.load(Relaxed) {
-                return Ok(());
-            }
-            let mut events = self.first();
-            events.push(Event { kind: EventKind::Fault, at: visit.at });
-            if kind == Kind::Unmasked {
-                events.push(Event { kind: EventKind::Nmi, at: At { n: visit.at.n + 1, ..visit.at } });
-            }
-            self.one(visit.at, kind, events, Expected::of_fault(visit), path.visits.len(), on_row)?;
-        }
-        Ok(())
-    }
-
-    /// NMI #2 at each boundary of #1's path.
-    pub fn second(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
-        let path = self.single()?;
-        let prefix = self.first();
-        self.each(&prefix, &path, 0..path.visits.len(), kind, on_row)
-    }
-
-    /// NMI #3 at each boundary of the nested path: that of an NMI #2 which arrives,
-    /// NMIs unblocked, at the first boundary of the handler's C code, until execution
-    /// is back there, and then of what #1 repeats for its sake.
-    pub fn third(&mut self, kind: Kind, on_row: &mut OnRow) -> Result<(), LabError> {
-        let path = self.single()?;
-        let none = |why: &str| LabError::Single(self.site(), why.to_owned());
-        let mut prefix = self.first();
-        // Where a fault's iretq has unblocked NMIs in the C code already, nothing else need.
-        match path.open_in_handler(self.lab.path()) {
-            Some(at) => prefix.push(Event { kind: EventKind::Nmi, at }),
-            None => {
-                let at = path.in_handler(self.lab.path()).ok_or_else(|| none(NO_C_CODE))?;
-                prefix.extend([EventKind::Unmask, EventKind::Nmi].map(|kind| Event { kind, at }));
-            }
-        }
-        let nested = self.lab.walk(&prefix)?;
-        let from = nested.deliveries.get(1).copied();
-        let from = from.ok_or_else(|| {
-            LabError::Single(self.lab.show_schedule(&prefix), "NMI #2 was not delivered, so that none nests".into())
-        })?;
-        self.each(&prefix, &nested, from..nested.visits.len(), kind, on_row)
-    }
-
-    fn each(
-        &mut self,
-        prefix: &[Event],
-        path: &Path,
-        range: std::ops::Range<usize>,
-        kind: Kind,
-        on_row: &mut OnRow,
-    ) -> Result<(), LabError> {
-        let total = range.len();
-        for visit in &path.visits[range] {
-            if self.stop.load(Relaxed) {
-                return Ok(());
-            }
-            let mut events = prefix.to_vec();
-            if kind == Kind::Unmasked {
-                events.push(Event { kind: EventKind::Unmask, at: visit.at });
-            }
-            events.push(Event { kind: EventKind::Nmi, at: visit.at });
-            let expected = Expected::of(visit, kind == Kind::Unmasked);
-            self.one(visit.at, kind, events, expected, total, on_row)?;
-        }
-        Ok(())
-    }
-
-    /// Runs one case of `total`.
-    fn one(
-        &mut self,
-        at: At,
-        kind: Kind,
-        events: Vec<Event>,
-        expected: Expected,
-        total: usize,
-        on_row: &mut OnRow,
-    ) -> Result<(), LabError> {
+    /// Runs one case.
+    pub fn one(&mut self, case: &Case) -> Result<Row, LabError> {
+        let Case { at, kind, events, expected } = case.clone();
         let outcome = self.surely(&events, Gear::Jump, expected)?;
         let mut row = Row { at, kind, events, outcome, expected };
         self.stats.cases += 1;
@@ -295,8 +124,7 @@ impl<'a> Sweep<'a> {
         }
         self.stats.defects += u64::from(row.is_defect());
         self.stats.missed += u64::from(row.is_silent());
-        on_row(&row, self.lab, total);
-        Ok(())
+        Ok(row)
     }
 
     /// Runs a case; where the host may have been too slow for its limit, or so slow that
@@ -307,8 +135,9 @@ impl<'a> Sweep<'a> {
             // Whether it goes round for ever or stops in another way is all one.
             self.lab.limit = limit.min(DOOMED);
         }
+        self.lab.names_loops = expected.survives();
         let outcome = self.lab.case(events, gear);
-        self.lab.limit = limit;
+        (self.lab.limit, self.lab.names_loops) = (limit, true);
         let mut outcome = outcome?;
         for factor in [4, 16] {
             let slow = matches!(outcome.verdict, Verdict::Livelock { .. });

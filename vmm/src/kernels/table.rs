@@ -1,8 +1,7 @@
 //! The table of a sweep: neighbouring boundaries with the same outcome are one line.
 
-use super::lab::Lab;
-use super::sweep::Row;
-use crate::oracle::Verdict;
+use super::results::SweepInfo;
+use super::row::CaseRow;
 
 struct Line {
     first: String,
@@ -21,23 +20,28 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds a case.
-    pub fn add(&mut self, row: &Row, lab: &Lab) {
-        let place = lab.show_schedule(&[crate::inject::Event { kind: crate::inject::Kind::Nmi, at: row.at }]);
-        let place = place.trim_start_matches("nmi@").to_owned();
-        let verdict = &row.outcome.verdict;
-        let outcome = match verdict.invariant() {
-            None if row.outcome.unreached > 0 => "not reached".to_owned(),
-            None => verdict.word().to_owned(),
-            Some(i) if matches!(verdict, Verdict::Violation { .. }) => format!("{i}: {}", brief(verdict.detail())),
-            Some(_) => verdict.word().to_owned(),
+    /// Of a sweep.
+    pub fn of(sweep: &SweepInfo) -> Self {
+        let mut table = Self::default();
+        sweep.rows.iter().for_each(|row| table.add(row, row.place(sweep.part)));
+        table
+    }
+
+    fn add(&mut self, row: &CaseRow, place: &str) {
+        let outcome = match &row.invariant {
+            None if row.unreached > 0 => "not reached".to_owned(),
+            Some(i) if row.verdict == "violation" => {
+                format!("{i}: {}", brief(row.detail.as_deref().unwrap_or_default()))
+            }
+            _ => row.verdict.clone().into_owned(),
         };
-        let handled = format!("{}/{}", row.outcome.handled, row.outcome.arrived);
-        let expected = row.expected.to_string();
-        let agrees = !row.is_defect();
+        let handled = format!("{}/{}", row.handled, row.arrived);
+        let expected = format!("{}: {}", row.expected, row.because);
+        let agrees = !row.defect;
+        let place = place.to_owned();
         if let Some(line) = self.lines.last_mut() {
             let same = line.outcome == outcome && line.expected == expected && line.agrees == agrees;
-            if same && (line.handled == handled || !verdict.is_pass()) {
+            if same && (line.handled == handled || row.verdict != "pass") {
                 (line.last, line.cases) = (place, line.cases + 1);
                 return;
             }

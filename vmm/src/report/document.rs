@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::coverage::RowCoverage;
 use super::plain::make_plain;
 use crate::campaign::{CellHeader, Disagreement, Found, Results, RowResult, Timing};
+use crate::folder::Subject;
 use crate::host_id::HostId;
 use crate::image::Mode;
 use crate::inject::Replay;

@@ -82,7 +82,7 @@ impl Report for LinuxReport<'_> {
             parts.push(strip(&format!("The path of the {part} NMI, where #1 came at {site}"), &rows));
         }
         for sweep in &d.sweeps {
-            let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, sweep.part.word(), sweep.nmis);
+            let title = format!("NMI #1 at {}, {} NMI, NMIs {}", sweep.site, sweep.part.word(), sweep.nmis.word());
             let defects = sweep.rows.iter().filter(|row| row.defect).count();
             let about = format!(": {} cases, {defects} defects", sweep.rows.len());
             let mut rows: Vec<&CaseRow> = sweep.rows.iter().collect();
@@ -113,7 +113,7 @@ struct Path {
 fn strips(sweeps: &[SweepInfo]) -> Vec<Path> {
     let mut out: Vec<Path> = Vec::new();
     for sweep in sweeps {
-        let row = (format!("NMIs {}", sweep.nmis), sweep.rows.iter().map(place).collect());
+        let row = (format!("NMIs {}", sweep.nmis.word()), sweep.rows.iter().map(place).collect());
         let (site, part) = (sweep.site.clone(), sweep.part.word());
         match out.iter_mut().find(|path| path.site == site && path.part == part) {
             Some(path) => path.rows.push(row),
@@ -124,7 +124,7 @@ fn strips(sweeps: &[SweepInfo]) -> Vec<Path> {
 }
 
 fn place(row: &CaseRow) -> Place {
-    let tile = match row.verdict {
+    let tile = match &*row.verdict {
         "pass" if row.unreached == 0 => Tile::Good,
         _ if row.defect => Tile::Defect,
         _ if row.unreached > 0 || row.verdict == "host-limit" => Tile::Unknown,
@@ -139,18 +139,21 @@ fn place(row: &CaseRow) -> Place {
 }
 
 fn cells(row: &CaseRow) -> Vec<Cell> {
-    let mood = match row.verdict {
+    let mood = match &*row.verdict {
         "pass" if row.unreached == 0 => Mood::Good,
         _ if row.defect => Mood::Bad,
         _ => Mood::Warn,
     };
     vec![
         Cell::text(&row.schedule),
-        Cell::judged(mood, row.invariant.as_ref().map_or(row.verdict.to_owned(), |i| format!("{} ({i})", row.verdict))),
+        Cell::judged(
+            mood,
+            row.invariant.as_ref().map_or(row.verdict.to_string(), |i| format!("{} ({i})", row.verdict)),
+        ),
         Cell::text(row.detail.as_deref().unwrap_or_default()),
         Cell::text(format!("{} of {}", row.handled, row.arrived)),
-        Cell::text(row.expected),
-        Cell::text(row.because),
+        Cell::text(&*row.expected),
+        Cell::text(&*row.because),
     ]
 }
 
@@ -159,7 +162,7 @@ fn properties(host: &HostId, kernel: &KernelInfo) -> Vec<(&'static str, String)>
 }
 
 fn sweep(sweep: &SweepInfo) -> impl Iterator<Item = Test> + '_ {
-    let class = format!("{} {} {}", sweep.site, sweep.part.word(), sweep.nmis);
+    let class = format!("{} {} {}", sweep.site, sweep.part.word(), sweep.nmis.word());
     sweep.rows.iter().map(move |row| row_test(&class, row))
 }
 
@@ -178,6 +181,16 @@ fn row_test(class: &str, row: &CaseRow) -> Test {
     Test { class: class.to_owned(), name: row.schedule.clone(), outcome }
 }
 
+/// One case run several times.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Repeats {
+    /// How many times it was run.
+    pub of: u32,
+    /// How many of them came to something else than the first: to another verdict, or to another
+    /// state of the machine.
+    pub differing: u32,
+}
+
 /// One schedule on a real kernel.
 #[derive(Serialize)]
 pub struct LinuxCase<'a> {
@@ -191,6 +204,9 @@ pub struct LinuxCase<'a> {
     pub gear: &'static str,
     /// What came of it.
     pub case: CaseRow,
+    /// How often it was run, where it was run more than once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
     /// The verdict in words.
     #[serde(skip)]
     pub verdict: String,
@@ -217,6 +233,9 @@ impl Report for LinuxCase<'_> {
         );
         if row.unreached > 0 {
             out += &format!("           {} events' boundaries were never reached\n", row.unreached);
+        }
+        if let Some(Repeats { of, differing }) = self.repeats {
+            out += &format!("repeats    {of}, of which {differing} differ\n");
         }
         if let Some(replay) = &row.replay {
             out += &format!("replay     {}\n", plain(replay));

@@ -54,7 +54,7 @@ pub struct LinuxSearch {
     pub assists: Assists,
     /// What of the kernel no verdict says anything about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unchecked: Vec<&'static str>,
+    pub unchecked: Vec<String>,
     /// Where NMIs interrupt.
     pub site: String,
     /// Changes to the kernel's code.

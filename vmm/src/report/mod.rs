@@ -46,7 +46,7 @@ pub use format::{Format, Kind, Look, Outcome, Report, Suite, Test};
 pub use formats::{FORMATS, format, names as format_names};
 pub use heat::{Cases, Failing, Heat, SOURCES};
 pub use json::pretty as write_json;
-pub use linux::{LinuxCase, LinuxReport};
+pub use linux::{LinuxCase, LinuxReport, Repeats};
 pub use linux_search::{LinuxSearch, LinuxViolation};
 pub use lists::{Boundary, BoundaryList, Masked, ScenarioList, SchemeList};
 pub use model::ModelReport;

@@ -1,18 +1,18 @@
 //! The arguments of `vmm linux`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::cache;
 use super::explore::Explore;
 use super::kernel::{KernelArgs, read};
+use crate::cli::args::UnitArgs;
 use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
 use crate::cli::values;
 use crate::inject::Gear;
-use crate::kernels::{Baseline, Part};
+use crate::kernels::{Baseline, FaultBy, Part};
 
 /// What `vmm linux --help` says below the options.
 pub const HELP: &str = "\
@@ -42,8 +42,9 @@ Examples:
   vmm linux --campaign scripts/campaigns/linux-test-kernel.toml
   vmm bench --linux
 
-Ctrl-C stops a sweep at the next case and reports what was found (exit 75). A failing case
-prints the command line that runs it again. Exits 0 where every verdict is as expected, 1
+Ctrl-C stops a sweep at the next case and reports what was found (exit 75); with --out DIR the same
+command line goes on from there later. `vmm merge` puts folders of shards together, `vmm report` shows
+one. A failing case prints the command line that runs it again. Exits 0 where every verdict is as expected, 1
 where not (a defect of the entry code, or a boundary that nothing could be said about), 65
 for a bad kernel or one that does not come up, 69 for a host that cannot run it.
 docs/guide/linux.md tells what is expected where, and why; docs/guide/json.md describes the JSON.";
@@ -69,15 +70,24 @@ pub struct Linux {
     /// where it may
     #[arg(long, value_name = "PLACE", requires = "sweep")]
     pub fault_in_handler: Option<String>,
+    /// What `fault` in schedules and sweeps makes the handler take
+    #[arg(long, value_name = "KIND", default_value = "spurious", value_parser = values::fault_by())]
+    pub fault_by: FaultBy,
     /// Earlier results (--json) that known defects are taken from: only new ones fail
     #[arg(long, value_name = "FILE", requires = "sweep")]
     pub baseline: Option<PathBuf>,
     /// How a schedule is carried out
     #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::one_gear())]
     pub gear: Gear,
+    /// Run the schedule so many times, and compare what came of it, with all of RAM and every register
+    #[arg(long, value_name = "N", conflicts_with_all = ["sweep", "campaign"], value_parser = clap::value_parser!(u32).range(2..))]
+    pub repeat: Option<u32>,
     /// CPU time that one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
+    /// How the units of sweeps are run.
+    #[command(flatten)]
+    pub units: UnitArgs,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -121,10 +131,5 @@ impl Linux {
         let name = file.display().to_string();
         let baseline = Baseline::parse(&read(file)?).map_err(|why| Failure::Input { name: name.clone(), why })?;
         Ok(Some((name, baseline)))
-    }
-
-    /// The same as a duration.
-    pub fn case_limit(&self) -> Duration {
-        Duration::from_millis(self.case_limit)
     }
 }

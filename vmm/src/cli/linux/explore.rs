@@ -13,8 +13,8 @@ use crate::cli::out::Out;
 use crate::cli::output::OutputArgs;
 use crate::cli::progress::{UNKNOWN, bar};
 use crate::inject::{At, Event, Gear, Kind as EventKind};
-use crate::kernels::Document;
 use crate::kernels::explore::{Config, explore};
+use crate::kernels::{Document, FaultBy};
 use crate::report::{Kind, LinuxSearch, LinuxViolation};
 
 /// What `vmm linux explore --help` says below the options.
@@ -104,7 +104,7 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
     };
     let violation = report.violation.as_ref().map(|found| {
         let schedule = lab.show_schedule(&found.schedule);
-        let replay = args.kernel.replay(&args.kernel.mutate, Gear::Jump, args.case_limit, &schedule);
+        let replay = args.kernel.replay(FaultBy::Spurious, Gear::Jump, args.case_limit, &schedule);
         LinuxViolation::new(&found.verdict, schedule, replay)
     });
     let document = Document::new(booted.info, lab);

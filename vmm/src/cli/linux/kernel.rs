@@ -15,7 +15,7 @@ use crate::cli::progress::bar;
 use crate::inject::Gear;
 use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
 use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
-use crate::kernels::{KernelInfo, Lab, LabError, Running, Start, cache, check};
+use crate::kernels::{FaultBy, KernelInfo, Lab, LabError, Running, Start, cache, check, quoted, replay};
 use crate::kvm::{Host, interrupt_after};
 use crate::report::plain;
 
@@ -120,6 +120,7 @@ fn saved(path: &Path) -> Result<Saved, Failure> {
 pub struct Booted {
     pub lab: Lab,
     pub info: KernelInfo,
+    pub host: Host,
 }
 
 impl KernelArgs {
@@ -164,7 +165,7 @@ impl KernelArgs {
         log::info!("help for this host: {help}");
         let words = Options { cmdline, ..Options::default() }.chosen();
         let info = KernelInfo::of(file, image, words, &lab);
-        Ok(Booted { lab, info })
+        Ok(Booted { lab, info, host })
     }
 
     /// A kernel from the file that `--from` names.
@@ -255,9 +256,8 @@ impl KernelArgs {
         Ok(running)
     }
 
-    /// The command line that boots the same kernel, changed by `mutate`, and carries out a
-    /// schedule on it in the same way.
-    pub fn replay(&self, mutate: &[String], gear: Gear, case_limit: u64, schedule: &str) -> String {
+    /// The words that run the same kernel again, without any change of it.
+    pub fn command(&self) -> String {
         let mut words = vec!["vmm linux".to_owned()];
         let mut option = |name: &str, value: Option<String>| {
             words.extend(value.map(|value| format!("--{name} {}", quoted(&value))));
@@ -269,21 +269,13 @@ impl KernelArgs {
         option("symbols", shown(&self.symbols));
         option("cmdline", Some(self.cmdline.clone()).filter(|c| !c.is_empty()));
         option("ram", self.ram.map(|ram| ram.to_string()));
-        mutate.iter().for_each(|m| option("mutate", Some(m.clone())));
         option("boot-limit", self.boot_limit.map(|seconds| seconds.to_string()));
-        option("gear", Some(gear.to_string()));
-        option("case-limit", Some(case_limit.to_string()));
-        option("schedule", Some(schedule.to_owned()));
         words.join(" ")
     }
-}
 
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,".contains(c);
-    match word.chars().all(plain) && !word.is_empty() {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    /// The command line that carries out a schedule on the same kernel, changed in the same way.
+    pub fn replay(&self, by: FaultBy, gear: Gear, case_limit: u64, schedule: &str) -> String {
+        replay(&self.command(), &self.mutate, by, gear.name(), case_limit, schedule)
     }
 }
 
@@ -310,13 +302,13 @@ mod tests {
             cmdline: "it's".into(),
             ram: Some(64),
             boot_limit: None,
-            mutate: Vec::new(),
+            mutate: vec!["a=9090".into()],
             console: false,
             save: None,
             from: None,
             no_cache: false,
         };
-        let line = args.replay(&["a=9090".to_owned()], Gear::Jump, 250, "nmi@user#1 nmi@b#1");
+        let line = args.replay(FaultBy::Spurious, Gear::Jump, 250, "nmi@user#1 nmi@b#1");
         assert_eq!(
             line,
             r"vmm linux --kernel 'my kernel' --cmdline 'it'\''s' --ram 64 --mutate a=9090 --gear jump --case-limit 250 --schedule 'nmi@user#1 nmi@b#1'"

@@ -8,19 +8,23 @@ mod explore;
 mod kernel;
 mod sweep;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
-use crate::kernels::{CaseRow, Document, Row};
-use crate::report::{Kind, LinuxCase};
+use super::output::Outputs;
+use crate::folder::{self, Subject};
+use crate::kernels::{CampaignRun, CaseRow, Document, Results, Row, Start};
+use crate::report::{Kind, LinuxCase, Repeats};
 pub use args::{Command, HELP, Linux, What};
 pub use boundaries::boundaries;
 pub use kernel::{KernelArgs, Plan};
-use sweep::{How, Said, ending, header, hold_to};
+use sweep::{Said, Sweeps, ending, header, hold_to, shown};
 
 /// Carries out the command.
 pub fn run(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
@@ -41,51 +45,102 @@ fn sweeps(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure
     let baseline = args.baseline()?;
     let sites = if args.site.is_empty() { vec![String::new()] } else { args.site.clone() };
     let stop: Arc<AtomicBool> = on_interrupt();
-    let plan = Plan {
-        sites: sites.clone(),
-        mutations: vec![args.kernel.mutate.clone()],
-        schedule: None,
-        faults: args.fault_in_handler.iter().cloned().collect(),
+    let run = CampaignRun {
+        sites,
+        parts: args.part.clone(),
+        fault: args.fault_in_handler.clone(),
+        fault_by: args.fault_by,
+        mutate: args.kernel.mutate.clone(),
+        ..CampaignRun::default()
     };
-    let mut booted = args.kernel.boot(&plan, opened, &stop)?;
-    booted.lab.set_limit(args.case_limit());
-    let mut document = Document::new(booted.info, &booted.lab);
-    said.line(&format!("{}\n", header(&document)), out)?;
-    let how =
-        How { kernel: &args.kernel, fault: args.fault_in_handler.as_deref(), case_limit: args.case_limit, stop: &stop };
-    for site in &sites {
-        // What went wrong at a site is in the document.
-        let _ = how.site(&mut booted.lab, (&args.kernel.mutate, site), &args.part, &mut document, &mut said, out)?;
-    }
+    let plan = Plan {
+        sites: run.sites.clone(),
+        mutations: vec![run.mutate.clone()],
+        schedule: None,
+        faults: run.fault.iter().cloned().collect(),
+    };
+    let booted = args.kernel.boot(&plan, opened, &stop)?;
+    let (units, case_limit) = (&args.units, args.case_limit);
+    let sweeps = Sweeps { units, case_limit, kernel: &args.kernel, name: None, runs: &[run], stop: &stop };
+    let (mut document, finished) = sweeps.make(booted, &mut said, out)?;
     hold_to(baseline.as_ref(), &mut document, &mut said, out)?;
     said.write(&document, out)?;
-    let ending = ending(&document);
-    if ending == Ending::Interrupted {
-        say("interrupted; these are the results so far");
+    if !finished && document.errors.is_empty() {
+        say(args.units.interrupted());
     }
-    Ok(ending)
+    Ok(ending(&document, args.units.shard.is_some() && finished))
+}
+
+/// What `vmm merge` and `vmm report` do with folders of a kernel's results.
+pub fn merge(
+    dirs: &[PathBuf],
+    to: Option<&Path>,
+    partial: bool,
+    outputs: Outputs,
+    out: &mut Out,
+) -> Result<Ending, Failure> {
+    let (results, damaged) = Results::merge(dirs)?;
+    damaged.iter().for_each(say);
+    if let Some(dir) = to {
+        folder::write(dir, &results.header, &results.units, &folder::Real)?;
+    }
+    let document = Document::of(&results);
+    let mut said = Said::new(outputs);
+    said.line(&format!("{}\n", header(&document)), out)?;
+    document.sweeps.iter().try_for_each(|info| said.line(&shown(info), out))?;
+    said.judgements(&document, out)?;
+    said.write(&document, out)?;
+    if !document.complete {
+        let (run, of) = (results.units.len(), results.header.units());
+        let hint = if partial { "" } else { " (--partial takes what is there)" };
+        say(format_args!("not complete: {run} of {of} units were run{hint}"));
+    }
+    Ok(match (ending(&document, partial), document.complete) {
+        (Ending::Interrupted, _) => Ending::Unexpected,
+        (other, _) => other,
+    })
 }
 
 fn one(args: &Linux, text: &str, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
+    if let Some(option) = args.units.given() {
+        return Err(Failure::Usage(format!("{option} is for sweeps and campaigns, and not for one schedule")));
+    }
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let plan = Plan { mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()), ..Plan::default() };
     let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
     let lab = &mut booted.lab;
-    lab.set_limit(args.case_limit());
+    lab.set_limit(Duration::from_millis(args.case_limit));
+    if !args.fault_by.is_usual() {
+        lab.set_fault_by(args.fault_by);
+        lab.go(&args.kernel.mutate, Start::Schedule(text))?;
+    }
     let schedule = lab.schedule(text)?;
     let row = Row::of(lab, &schedule.0, args.gear)?;
+    let number = lab.number()?;
+    let mut repeats = args.repeat.map(|of| Repeats { of, differing: 0 });
+    for _ in 1..args.repeat.unwrap_or(1) {
+        let outcome = lab.case(&schedule.0, args.gear)?;
+        let same = outcome == row.outcome && lab.number()? == number;
+        repeats.iter_mut().for_each(|r| r.differing += u32::from(!same));
+    }
     let document = Document::new(booted.info, lab);
-    let replay = |s: &str| args.kernel.replay(&args.kernel.mutate, args.gear, args.case_limit, s);
+    let mut case = CaseRow { because: "".into(), ..CaseRow::of(&row, lab) };
+    case.replay = (!row.outcome.verdict.is_pass())
+        .then(|| args.kernel.replay(args.fault_by, args.gear, args.case_limit, &case.schedule));
     let case = LinuxCase {
         host: &document.host,
         kernel: &document.kernel,
         assists: document.assists,
         gear: args.gear.name(),
-        case: CaseRow::of(&row, lab, replay),
+        case,
         verdict: row.outcome.verdict.to_string(),
         expected: row.expected.to_string(),
+        repeats,
         header: header(&document),
     };
     outputs.write(&case, out)?;
+    if repeats.is_some_and(|r| r.differing > 0) {
+        return Ok(Ending::Defect);
+    }
     Ok(if row.is_defect() || row.is_silent() { Ending::Unexpected } else { Ending::Expected })
 }

@@ -1,108 +1,66 @@
 //! A sweep as it runs: progress, the table, and what goes into the document.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 
-use super::kernel::KernelArgs;
+use super::kernel::{Booted, KernelArgs};
+use crate::cli::args::UnitArgs;
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
-use crate::cli::progress::bar;
-use crate::inject::Gear;
+use crate::cli::progress::Bar;
 use crate::kernels::{
-    Baseline, BaselineInfo, CaseRow, Document, Kind, Lab, Part, Row, SiteError, Start, Sweep, SweepInfo, Table,
+    Baseline, BaselineInfo, CampaignRun, Document, Header, Kind, Lab, Part, Request, RunJudgement, SweepInfo, Table,
+    sweep,
 };
 use crate::report::{LinuxReport, plain, plain_lines};
 
-/// Every so many cases, one is run again by the other way to raise NMIs.
-const RECHECK: u64 = 16;
 /// Defects shown with their replay lines; the others stand in the table and in JSON.
 const SHOWN: usize = 10;
 
-/// How sweeps are run and shown.
-#[derive(Clone, Copy)]
-pub struct How<'a> {
-    pub kernel: &'a KernelArgs,
-    /// Where #1's handler faults in every case.
-    pub fault: Option<&'a str>,
+/// Sweeps that are to be made.
+pub struct Sweeps<'a> {
+    /// How their units are run.
+    pub units: &'a UnitArgs,
     /// CPU time for a case, in milliseconds.
     pub case_limit: u64,
+    pub kernel: &'a KernelArgs,
+    /// The campaign's name, where there is one.
+    pub name: Option<String>,
+    pub runs: &'a [CampaignRun],
     pub stop: &'a AtomicBool,
 }
 
-impl How<'_> {
-    /// Goes to a site and sweeps it; returns the defects' places. Where the site cannot be
-    /// swept, the document says why, and what other sites came to stays.
-    pub fn site(
-        self,
-        lab: &mut Lab,
-        (mutations, site): (&[String], &str),
-        parts: &[Part],
-        document: &mut Document,
-        said: &mut Said,
-        out: &mut Out,
-    ) -> Result<Result<Vec<String>, String>, Failure> {
-        let swept = lab.go(mutations, Start::Site(site)).map_err(Failure::from);
-        let swept = swept.and_then(|()| self.sweep(lab, parts, document, said, out));
-        match swept {
-            Ok(defects) => Ok(Ok(defects)),
-            Err(Failure::Linux(why)) => {
-                let name = if site.is_empty() { "the default site" } else { site };
-                let why = format!("{name} was not swept: {why}");
-                said.line(&format!("{why}\n"), out)?;
-                document.errors.push(SiteError { site: site.to_owned(), why: why.clone() });
-                Ok(Err(why))
+impl Sweeps<'_> {
+    /// Makes them, and says what came of each as it is over. Returns the whole, and whether all that
+    /// was asked for was run.
+    pub fn make(self, booted: Booted, said: &mut Said, out: &mut Out) -> Result<(Document, bool), Failure> {
+        let Booted { mut lab, info, host } = booted;
+        let (name, options) = (self.name, self.units.options(self.stop));
+        let title = name.as_ref().map_or(String::new(), |name| format!("{}: ", plain(name)));
+        said.line(&format!("{title}{}\n", header(&Document::new(info.clone(), &lab))), out)?;
+        let request = Request {
+            name,
+            runs: self.runs,
+            kernel: info,
+            command: self.kernel.command(),
+            case_limit: self.case_limit,
+            shard: options.shard,
+        };
+        let planned = Header::plan(&mut lab, request, self.stop)?;
+        let (seed, kernel) = (lab.seed(&host)?, lab.kernel().twin());
+        drop(lab);
+        let open = || Lab::twin(&host, kernel.twin(), &seed);
+        let mut lines = Ok(());
+        let on_cell = &mut |info: &SweepInfo| {
+            if lines.is_ok() {
+                lines = said.line(&shown(info), out);
             }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Sweeps one site; returns the defects' places. What was done is in `document`.
-    pub fn sweep(
-        self,
-        lab: &mut Lab,
-        parts: &[Part],
-        document: &mut Document,
-        said: &mut Said,
-        out: &mut Out,
-    ) -> Result<Vec<String>, Failure> {
-        let mut defects = Vec::new();
-        for (part, kind) in parts.iter().flat_map(|p| [(*p, Kind::Masked), (*p, Kind::Unmasked)]) {
-            if self.stop.load(Relaxed) {
-                break;
-            }
-            let bar = bar("{bar:24} {percent:>3}% {elapsed} · {per_sec} · {eta} left");
-            let mut info = SweepInfo::new(lab, part, kind);
-            let (mut table, mutate) = (Table::default(), lab.mutations().to_vec());
-            let mut of = 0;
-            let on_row = &mut |row: &Row, lab: &Lab, total: usize| {
-                of = total;
-                bar.set_length(total as u64);
-                bar.inc(1);
-                table.add(row, lab);
-                if row.is_defect() {
-                    defects.push(lab.show(row.at.addr));
-                }
-                info.rows.push(CaseRow::of(row, lab, |schedule| {
-                    self.kernel.replay(&mutate, Gear::Jump, self.case_limit, schedule)
-                }));
-            };
-            let mut sweep = Sweep::new(lab, RECHECK, self.stop);
-            info.fault = self.fault.map(|place| sweep.fault_in_handler(place)).transpose()?;
-            match part {
-                Part::Second => sweep.second(kind, on_row)?,
-                Part::Third => sweep.third(kind, on_row)?,
-                Part::Fault => sweep.fault(kind, on_row)?,
-            }
-            info.stats = sweep.stats();
-            bar.finish_and_clear();
-            document.complete &= info.stats.cases == of as u64 && of > 0;
-            document.assists = lab.pc().assists();
-            info.seconds = bar.elapsed().as_secs_f64();
-            said.line(&shown(&info, part, kind, of, &table), out)?;
-            document.add(info);
-        }
-        document.complete &= !self.stop.load(Relaxed);
-        Ok(defects)
+        };
+        let (results, finished) = sweep(planned, &open, &options, &mut Bar::new(), on_cell)?;
+        lines?;
+        let document = Document::of(&results);
+        said.judgements(&document, out)?;
+        Ok((document, finished))
     }
 }
 
@@ -129,6 +87,20 @@ impl Said {
         Ok(())
     }
 
+    /// Says what could not be swept, and which runs of a campaign are as expected.
+    pub fn judgements(&mut self, document: &Document, out: &mut Out) -> Result<(), Failure> {
+        document.errors.iter().try_for_each(|e| self.line(&format!("{}\n", plain_lines(&e.why)), out))?;
+        document.runs.iter().try_for_each(|run| {
+            let word = match run.as_expected {
+                None => "not all cases were run",
+                Some(true) => "as expected",
+                Some(false) => "NOT AS EXPECTED",
+            };
+            let RunJudgement { about, site, why, .. } = run;
+            self.line(&format!("{} ({}): {word}: {}", plain(about), plain(site), plain(why)), out)
+        })
+    }
+
     /// All is said: writes the results where else they are wanted.
     pub fn write(self, document: &Document, out: &mut Out) -> Result<(), Failure> {
         let report = LinuxReport { document, said: self.text };
@@ -139,23 +111,25 @@ impl Said {
     }
 }
 
-fn shown(info: &SweepInfo, part: Part, kind: Kind, of: usize, table: &Table) -> String {
-    let stats = &info.stats;
-    let part_of = if stats.cases == of as u64 { String::new() } else { format!(" of {of}") };
+/// A sweep, as text.
+pub fn shown(info: &SweepInfo) -> String {
+    let SweepInfo { stats, part, nmis, of, .. } = info;
+    let part_of = if stats.cases == *of { String::new() } else { format!(" of {of}") };
     let site = plain(&info.site);
     let fault = info.fault.as_ref().map_or(String::new(), |at| format!(", its handler faults at {}", plain(at)));
-    let how = match (part, kind) {
+    let by = if info.fault_by.is_usual() { String::new() } else { format!(" ({})", info.fault_by.word()) };
+    let how = match (part, nmis) {
         (Part::Fault, Kind::Masked) => String::new(),
         (Part::Fault, Kind::Unmasked) => ", and NMI #2 where it returns".into(),
-        _ => format!(", NMIs {kind}"),
+        _ => format!(", NMIs {nmis}"),
     };
-    let mut out =
-        format!("NMI #1 at {site}{fault}; {part}{how}: {}{part_of} cases in {:.1} s\n", stats.cases, info.seconds);
+    let time = info.seconds.map_or(String::new(), |seconds| format!(" in {seconds:.1} s"));
+    let mut out = format!("NMI #1 at {site}{fault}; {part}{by}{how}: {}{part_of} cases{time}\n", stats.cases);
     out += &format!(
         "{} defects, {} say nothing; {} run again by KVM_NMI, {} disagreed\n",
         stats.defects, stats.missed, stats.rechecked, stats.disagreed
     );
-    out += &format!("{}\n", plain_lines(&table.show()));
+    out += &format!("{}\n", plain_lines(&Table::of(info).show()));
     let defects = info.rows.iter().filter(|r| r.defect);
     for row in defects.clone().take(SHOWN) {
         out += &format!("DEFECT {}: {}\n", row.verdict, plain(row.detail.as_deref().unwrap_or_default()));
@@ -190,14 +164,14 @@ pub fn hold_to(
     Ok(())
 }
 
-/// How a command ends that has made these sweeps.
-pub fn ending(document: &Document) -> Ending {
+/// How a command ends that has made these sweeps, which were to be only a `part` of all.
+pub fn ending(document: &Document, part: bool) -> Ending {
     let stats = &document.summary;
     let new = document.baseline.as_ref().map_or(stats.defects, |b| b.new);
     match () {
         () if stats.disagreed > 0 => Ending::Defect,
         () if !document.errors.is_empty() => Ending::Unexpected,
-        () if !document.complete => Ending::Interrupted,
+        () if !document.complete && !part => Ending::Interrupted,
         () if new > 0 || stats.missed > 0 => Ending::Unexpected,
         () => Ending::Expected,
     }

@@ -19,6 +19,9 @@ const LABELS: [&str; 10] = [
     "nmi_restore",
 ];
 
+/// The handler's C code, by the names that it has had.
+pub const HANDLERS: [&str; 3] = ["exc_nmi", "do_nmi", "exc_nmi_noist"];
+
 /// Reads the path out of a kernel that has booted.
 pub fn nmi_path(pc: &Pc) -> Result<EntryPath, Error> {
     EntryPath::read(pc, &["asm_exc_nmi", "nmi"], &LABELS, counter(pc)?)
@@ -29,8 +32,7 @@ pub fn nmi_path(pc: &Pc) -> Result<EntryPath, Error> {
 fn counter(pc: &Pc) -> Result<u64, Error> {
     let missing = |what: &str| Error::Symbols(format!("{what}: the kernel's count of NMIs cannot be found"));
     let irq_stat = pc.symbols.get("irq_stat").ok_or_else(|| missing("there is no irq_stat"))?;
-    let start =
-        pc.symbols.any(&["exc_nmi", "do_nmi", "exc_nmi_noist"]).ok_or_else(|| missing("there is no exc_nmi"))?;
+    let start = pc.symbols.any(&HANDLERS).ok_or_else(|| missing("there is no exc_nmi"))?;
     let end = pc.symbols.next_after(start).unwrap_or(start + 0x400).min(start + 0x800);
     let mut addr = start;
     while addr < end {

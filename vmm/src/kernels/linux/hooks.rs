@@ -18,6 +18,7 @@ pub fn hooks(symbols: &KernelSymbols) -> Hooks {
         page_fault: symbols.any(&["asm_exc_page_fault", "page_fault"]),
         general_protection: symbols.any(&["asm_exc_general_protection", "general_protection"]),
         syscall: symbols.get("entry_SYSCALL_64"),
+        notifier: symbols.get("notify_die"),
         complaint: whole.or_else(inlined).filter(|s| s.callers.iter().all(|r| !r.is_empty())),
     }
 }

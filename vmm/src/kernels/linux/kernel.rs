@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use super::{Options, entry, hooks, initrd, user};
+use super::{Options, entry, hooks, initrd, user, warning};
 use crate::kernels::entry::EntryPath;
+use crate::kernels::fault_by::{Detour, Fault, FaultBy};
 use crate::kernels::kernel::{Kernel, Vital};
 use crate::kernels::pc::{Error, KERNEL_MAP, KernelSymbols, PageFault, Pc, Program};
 use crate::kvm::{Host, Vm};
@@ -20,7 +21,7 @@ pub struct Linux {
 
 /// What the PC, the command line and the user program are: to be counted up with any change
 /// that makes a kernel come up otherwise, since saved machines are good for one number only.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 impl Linux {
     /// What a saved machine of this kernel is known by: it changes with all that the kernel
@@ -63,6 +64,10 @@ impl Kernel for Linux {
         "Linux"
     }
 
+    fn twin(&self) -> Box<dyn Kernel> {
+        Box::new(Linux { elf: Vec::new(), symbols: self.symbols.clone(), options: self.options.clone() })
+    }
+
     fn load(&self, host: &Host, echo: Option<Box<dyn Write + Send>>) -> Result<Pc, Error> {
         if self.elf.is_empty() {
             return Err(Error::Image("there is none: this kernel is resumed from a file".into()));
@@ -82,6 +87,7 @@ impl Kernel for Linux {
             root.ok_or_else(|| Error::Symbols("there is no init_top_pgt, the kernel's page table".into()))?,
         );
         quieten(pc)?;
+        warning::silence(pc)?;
         set_breakpoint(pc)
     }
 
@@ -117,6 +123,33 @@ impl Kernel for Linux {
         const PROTECTION: u32 = 1 << 0; // SDM vol. 3, 4.7
         const WRITE: u32 = 1 << 1;
         PageFault { address: path.counter, code: PROTECTION | WRITE }
+    }
+
+    fn handler_gs(&self, pc: &Pc) -> Result<Option<(u64, u64)>, Error> {
+        self.symbols.any(&entry::HANDLERS).map(|code| Ok((code, pc.kernel_gs()?))).transpose()
+    }
+
+    fn fault(&self, pc: &Pc, path: &EntryPath, by: FaultBy) -> Result<Fault, Error> {
+        Ok(match by {
+            FaultBy::Spurious => Fault::Page(self.resolvable_fault(path)),
+            FaultBy::Breakpoint => Fault::Breakpoint,
+            FaultBy::Warn => {
+                let (start, end) = warning::ud2(pc)?;
+                Fault::Detour(Detour::From { start, end })
+            }
+            FaultBy::Fixup => match self.symbols.get("copy_from_user_nmi") {
+                // To what nothing is written to, from the first user page, which is never mapped.
+                Some(function) => {
+                    let to = pc.state().regs.rsp - 0x200;
+                    Fault::Detour(Detour::Call { function, arguments: [to, 0, 8] })
+                }
+                None => {
+                    let function = self.symbols.get("__get_user_8");
+                    let missing = || Error::Symbols("there is neither copy_from_user_nmi nor __get_user_8".into());
+                    Fault::Detour(Detour::Call { function: function.ok_or_else(missing)?, arguments: [0; 3] })
+                }
+            },
+        })
     }
 
     fn default_site(&self) -> Result<u64, Error> {

@@ -10,6 +10,7 @@ mod options;
 mod payload;
 mod symbols;
 pub mod user;
+mod warning;
 
 pub use kernel::Linux;
 pub use options::Options;

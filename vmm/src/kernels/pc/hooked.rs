@@ -14,6 +14,20 @@ impl Pc {
             && (skip.callers.is_empty() || caller().is_some_and(|c| skip.callers.iter().any(|r| r.contains(&c))))
     }
 
+    /// Whether `addr` begins the function that asks debuggers about a breakpoint which the lab raised.
+    pub(super) fn answers_breakpoint(&self, addr: u64) -> bool {
+        self.breakpoint && self.hooks.notifier == Some(addr)
+    }
+
+    /// Answers for that breakpoint: leaves the function with `NOTIFY_STOP`.
+    pub(super) fn answer_breakpoint(&mut self) -> Result<(), Error> {
+        const NOTIFY_STOP: u64 = 0x8001; // include/linux/notifier.h
+        self.breakpoint = false;
+        self.return_from_function()?;
+        self.vm.state_mut().regs.rax = NOTIFY_STOP;
+        Ok(())
+    }
+
     /// Leaves the function at whose first instruction execution stands.
     pub(super) fn return_from_function(&mut self) -> Result<(), Error> {
         let rsp = self.state().regs.rsp;

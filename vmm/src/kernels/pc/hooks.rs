@@ -12,6 +12,9 @@ pub struct Hooks {
     pub general_protection: Option<u64>,
     /// Where SYSCALL goes.
     pub syscall: Option<u64>,
+    /// `notify_die`, which asks debuggers about a breakpoint.
+    #[serde(default)]
+    pub notifier: Option<u64>,
     /// The complaint about an NMI without a source, which says nothing about the entry code
     /// and takes thousands of instructions.
     pub complaint: Option<Skip>,

@@ -4,7 +4,7 @@
 //! VMM's, so every HLT comes here; one that is nobody's stop is the idle loop's.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::assists::{Assists, Native};
 use super::cpu_time::Limit;
@@ -52,7 +52,10 @@ pub struct Pc {
     pub(super) pace: u64,
     /// Instructions that are known to read it.
     pub(super) clock_reads: Vec<u64>,
-    pub(super) started: Instant,
+    /// The thread's CPU time when the machine was made.
+    pub(super) started: Duration,
+    /// What was skipped since then, the CPU being idle.
+    pub(super) idled: Nanos,
     patches: Vec<(usize, u8)>,
     /// What the lab's user program reports.
     pub(super) program: Program,
@@ -65,6 +68,8 @@ pub struct Pc {
     pub(super) silent: bool,
     /// Whether a run ends where the CPU is idle.
     pub(super) stop_at_idle: bool,
+    /// A breakpoint of the lab's is to be answered for.
+    pub(super) breakpoint: bool,
     /// The hook that is being stepped over.
     pub(super) passing: Option<u64>,
     /// How many snapshots were taken, and which the dirty log counts from.
@@ -113,11 +118,13 @@ impl Pc {
             held: None,
             pace: CLOCK_PACE,
             clock_reads: Vec::new(),
-            started: Instant::now(),
+            started: super::cpu_time::now()?,
+            idled: 0,
             patches: Vec::new(),
             scanned: 0,
             silent: false,
             stop_at_idle: false,
+            breakpoint: false,
             passing: None,
             snapshots: 0,
             current: 0,
@@ -256,8 +263,9 @@ impl Pc {
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
+            let notifier = hooks.notifier.filter(|_| self.breakpoint);
             let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
-            for hook in [skip, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
+            for hook in [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
                 if looks_in && self.passing != Some(hook) {
                     self.patch(hook);
                 }
@@ -273,6 +281,7 @@ impl Pc {
                     () if stops.contains(&here) => return Ok(Stop::At(here)),
                     () if self.reads_clock(here) => {}
                     () if self.skips(here) => self.return_from_function()?,
+                    () if self.answers_breakpoint(here) => self.answer_breakpoint()?,
                     () if Some(here) == page_fault && self.assist_syscall() => self.syscall = Native::Assisted,
                     () if Some(here) == syscall => {
                         self.syscall = Native::Complete;

@@ -56,6 +56,15 @@ impl Pc {
         Ok(())
     }
 
+    /// Writes a word to a page that the guest has written, too, since the machine was put back: it is
+    /// then put back with that.
+    pub fn write_dirty(&mut self, what: &'static str, addr: u64, word: u64) -> Result<(), Error> {
+        let current = self.current;
+        let written = self.write_kernel(what, addr, &word.to_le_bytes());
+        self.current = current;
+        written
+    }
+
     /// IA32_msr::KERNEL_GS_BASE: the GS base that SWAPGS would load.
     pub fn swapped_gs(&self) -> Result<u64, Error> {
         let msr = self.vm.msr(msr::KERNEL_GS_BASE)?;

@@ -11,7 +11,7 @@ use super::assists::{Assists, Native};
 use super::devices::DeviceState;
 use super::pit::Nanos;
 use super::{Error, Hooks, KernelSymbols, Pc, Program, Snapshot};
-use crate::cpu::{Events, Regs, Sregs};
+use crate::cpu::{Events, Regs, Sregs, msr};
 use crate::kvm::{DeepState, DeepValues, Host, VcpuState};
 
 /// The beginning of a file, whose last byte is the format's number.
@@ -61,7 +61,7 @@ pub struct Header {
 }
 
 /// What a file is about, to be written into it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct About {
     /// As [`Header::key`].
     pub key: String,
@@ -84,6 +84,9 @@ impl Pc {
     /// The machine as it was at `at`, in a file's bytes.
     pub fn save(&self, host: &Host, at: &Snapshot, about: About) -> Result<Vec<u8>, Error> {
         let vcpu = at.vcpu();
+        let mut deep = at.deep.values();
+        // The time is the one that is held, which a KVM need not let the vCPU's counter be set to.
+        deep.msrs.extend(at.held.map(|held| (msr::TSC, held)));
         let header = Header {
             key: about.key,
             file: about.file,
@@ -106,7 +109,7 @@ impl Pc {
             sregs: vcpu.sregs,
             events: vcpu.events,
             kernel_gs: vcpu.kernel_gs,
-            deep: at.deep.values(),
+            deep,
             devices: at.devices.clone(),
             console: self.console(0),
         };

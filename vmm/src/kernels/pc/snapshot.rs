@@ -20,7 +20,8 @@ pub struct Snapshot {
     ram: Vec<u8>,
     pub(super) frozen: Option<Nanos>,
     /// Where the time-stamp counter stood.
-    held: Option<u64>,
+    pub(super) held: Option<u64>,
+    breakpoint: bool,
     /// Pages that the guest has written since the machine was last put back.
     dirty: Vec<u64>,
     restored: usize,
@@ -99,6 +100,7 @@ impl Pc {
             ram: room,
             frozen: self.frozen,
             held: self.held,
+            breakpoint: self.breakpoint,
             dirty: Vec::new(),
             restored: 0,
         })
@@ -170,6 +172,7 @@ impl Pc {
         self.devices.restore(&from.devices);
         self.frozen = from.frozen;
         self.held = from.held;
+        self.breakpoint = from.breakpoint;
         self.rewind_console();
         Ok(())
     }

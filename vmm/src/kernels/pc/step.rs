@@ -76,6 +76,10 @@ impl Pc {
             self.return_from_function()?;
             return Ok(Stop::At(self.rip()));
         }
+        if self.answers_breakpoint(rip) {
+            self.answer_breakpoint()?;
+            return Ok(Stop::At(self.rip()));
+        }
         if self.answer_rdtsc() {
             return Ok(Stop::At(self.rip()));
         }

@@ -1,4 +1,4 @@
-//! Result folders: what a campaign has found so far, safe against being killed at any
+//! What a folder holds: what a campaign has found so far, safe against being killed at any
 //! moment, against a power failure, and against bits that change on the disk.
 //!
 //! `campaign.json` says what the results are about, `units.jsonl` has one line for each
@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use super::disk::{Disk, Output};
 use super::error::Error;
 use super::records;
-use super::results::{Header, Results};
-use super::tally::Tally;
+use super::{Record, Subject};
 
 const HEADER: &str = "campaign.json";
 const UNITS: &str = "units.jsonl";
@@ -26,18 +25,18 @@ const LOCK: &str = "lock";
 const NEW: &str = "new";
 
 /// What was read of a folder.
-struct Read {
-    units: BTreeMap<u64, Tally>,
+struct Read<R> {
+    units: BTreeMap<u64, R>,
     /// What is wrong with it, in words; empty for a folder as it was written.
     damaged: Vec<String>,
 }
 
 /// An open result folder, what is there, and what of it is damaged.
-pub struct Opened<'a> {
+pub struct Opened<'a, R> {
     /// The result folder, opened to write to.
     pub store: Store<'a>,
     /// Units that need not be run again.
-    pub units: BTreeMap<u64, Tally>,
+    pub units: BTreeMap<u64, R>,
     /// What is damaged, in words; its units are not among `units`.
     pub damaged: Vec<String>,
 }
@@ -54,7 +53,12 @@ pub struct Store<'a> {
 impl<'a> Store<'a> {
     /// Opens a folder, or makes it. Results of something else are refused, or thrown away
     /// where `fresh`.
-    pub fn open(dir: &Path, header: &Header, fresh: bool, disk: &'a dyn Disk) -> Result<Opened<'a>, Error> {
+    pub fn open<H: Subject, R: Record>(
+        dir: &Path,
+        header: &H,
+        fresh: bool,
+        disk: &'a dyn Disk,
+    ) -> Result<Opened<'a, R>, Error> {
         let refuse = |why: String| Error::Results { dir: dir.to_owned(), why };
         let foreign = dir.is_dir() && !dir.join(HEADER).exists() && !is_empty(dir)?;
         if foreign {
@@ -68,9 +72,9 @@ impl<'a> Store<'a> {
         }
         let mut read = Read { units: BTreeMap::new(), damaged: Vec::new() };
         if dir.join(HEADER).exists() && !fresh {
-            let old = read_header(dir)?;
-            let other_shard =
-                || (old.shard != header.shard).then(|| format!("shard {}, and not of {}", old.shard, header.shard));
+            let old: H = read_header(dir)?;
+            let (was, is) = (old.shard(), header.shard());
+            let other_shard = || (was != is).then(|| format!("shard {was}, and not of {is}"));
             if let Some(what) = old.difference(header).or_else(other_shard) {
                 return Err(refuse(format!(
                     "these are results of {what}; choose another folder, or throw them away with --fresh"
@@ -96,76 +100,86 @@ impl<'a> Store<'a> {
     }
 
     /// Keeps a unit that was run to its end.
-    pub fn add(&mut self, unit: u64, tally: &Tally) -> Result<(), Error> {
+    pub fn add<R: Record>(&mut self, unit: u64, record: &R) -> Result<(), Error> {
         let path = self.dir.join(UNITS);
-        let line = records::line(unit, tally).map_err(|e| Error::writing(&path)(e.into()))? + "\n";
+        let line = records::line(unit, record).map_err(|e| Error::writing(&path)(e.into()))? + "\n";
         // One write: a process that is killed leaves at most the last line cut off.
         self.journal.write(line.as_bytes()).map_err(Error::writing(&path))
     }
 
     /// Everything was run: sorts the lines.
-    pub fn finish(self, units: &BTreeMap<u64, Tally>) -> Result<(), Error> {
+    pub fn finish<R: Record>(self, units: &BTreeMap<u64, R>) -> Result<(), Error> {
         let bytes = write_units(self.disk, &self.dir, units)?;
         write_finished(self.disk, &self.dir, &bytes)
     }
 }
 
 /// Writes a whole result folder.
-pub fn write(dir: &Path, results: &Results, disk: &dyn Disk) -> Result<(), Error> {
+pub fn write<H: Subject, R: Record>(
+    dir: &Path,
+    header: &H,
+    units: &BTreeMap<u64, R>,
+    disk: &dyn Disk,
+) -> Result<(), Error> {
     if dir.is_dir() && !is_empty(dir)? {
         let why = "the folder is not empty; choose an empty or a new one".to_owned();
         return Err(Error::Results { dir: dir.to_owned(), why });
     }
     disk.make_dir(dir).map_err(Error::writing(dir))?;
-    write_header(disk, dir, &results.header)?;
-    let bytes = write_units(disk, dir, &results.units)?;
-    if results.complete() {
+    write_header(disk, dir, header)?;
+    let bytes = write_units(disk, dir, units)?;
+    if units.len() as u64 == header.units() {
         write_finished(disk, dir, &bytes)?;
     }
-    // As `campaign --out` leaves it.
+    // As `--out` leaves it.
     let lock = dir.join(LOCK);
     File::create(&lock).map(drop).map_err(Error::writing(&lock))
 }
 
 /// What several folders hold together.
-pub struct Merged {
-    /// What was there, or was run since.
-    pub results: Results,
+pub struct Merged<H, R> {
+    /// What the results are about.
+    pub header: H,
+    /// The units that were run to their end.
+    pub units: BTreeMap<u64, R>,
     /// What is damaged in the folders, in words, and so left out.
     pub damaged: Vec<String>,
 }
 
+/// What sort of results a folder holds: the [`Subject::KIND`] of its header.
+pub fn kind(dir: &Path) -> Result<String, Error> {
+    read_text(dir).and_then(|text| records::kind(&text).map_err(|why| bad_header(dir, &why)))
+}
+
 /// Puts result folders together. Nothing is written to them.
-pub fn merge(dirs: &[PathBuf]) -> Result<Merged, Error> {
-    let mut whole: Option<(&Path, Results)> = None;
+pub fn merge<H: Subject, R: Record>(dirs: &[PathBuf]) -> Result<Merged<H, R>, Error> {
+    let mut whole: Option<(&Path, H, BTreeMap<u64, R>)> = None;
     let mut damaged = Vec::new();
     for dir in dirs {
-        let header = read_header(dir)?;
+        let mut header: H = read_header(dir)?;
         let read = read_units(dir, &header)?;
         damaged.extend(read.damaged);
-        let units = read.units;
         let refuse = |why: String| Error::Results { dir: dir.clone(), why };
-        let Some((first, whole)) = &mut whole else {
-            let mut header = header;
-            header.shard = super::Shard::WHOLE;
-            whole = Some((dir, Results { header, units, partial: BTreeMap::new() }));
+        let Some((first, as_in, units)) = &mut whole else {
+            *header.shard_mut() = super::Shard::WHOLE;
+            whole = Some((dir, header, read.units));
             continue;
         };
-        if let Some(what) = header.difference(&whole.header) {
+        if let Some(what) = header.difference(as_in) {
             return Err(refuse(format!("these are results of {what} as in {}", first.display())));
         }
-        if header.cells != whole.header.cells {
+        if !header.expects_as(as_in) {
             return Err(refuse(format!("other verdicts were expected than in {}", first.display())));
         }
-        for (unit, tally) in units {
-            if whole.units.get(&unit).is_some_and(|known| *known != tally) {
+        for (unit, record) in read.units {
+            if units.get(&unit).is_some_and(|known| *known != record) {
                 return Err(refuse(format!("unit {unit} has another result in another folder")));
             }
-            whole.units.insert(unit, tally);
+            units.insert(unit, record);
         }
     }
     let no_dirs = || Error::Results { dir: PathBuf::new(), why: "no folder was named".into() };
-    whole.map(|(_, results)| Merged { results, damaged }).ok_or_else(no_dirs)
+    whole.map(|(_, header, units)| Merged { header, units, damaged }).ok_or_else(no_dirs)
 }
 
 /// Whether a folder has nothing in it but what a campaign that had just begun left.
@@ -175,15 +189,21 @@ fn is_empty(dir: &Path) -> Result<bool, Error> {
     Ok(names.all(|n| n == LOCK || n == header.as_os_str()))
 }
 
-fn read_header(dir: &Path) -> Result<Header, Error> {
+fn read_text(dir: &Path) -> Result<String, Error> {
     let path = dir.join(HEADER);
     let bytes = fs::read(&path).map_err(Error::reading(&path))?;
-    let text = String::from_utf8(bytes).map_err(|e| format!("is no text: {e}"));
-    let bad = |why: String| Error::Results { dir: dir.to_owned(), why: format!("{HEADER} {why}") };
-    text.and_then(|text| records::read_header(&text)).map_err(bad)
+    String::from_utf8(bytes).map_err(|e| bad_header(dir, &format!("is no text: {e}")))
 }
 
-fn write_header(disk: &dyn Disk, dir: &Path, header: &Header) -> Result<(), Error> {
+fn read_header<H: Subject>(dir: &Path) -> Result<H, Error> {
+    read_text(dir).and_then(|text| records::read_header(&text).map_err(|why| bad_header(dir, &why)))
+}
+
+fn bad_header(dir: &Path, why: &str) -> Error {
+    Error::Results { dir: dir.to_owned(), why: format!("{HEADER} {why}") }
+}
+
+fn write_header<H: Subject>(disk: &dyn Disk, dir: &Path, header: &H) -> Result<(), Error> {
     let path = dir.join(HEADER);
     let text = records::header(header).map_err(|e| Error::writing(&path)(e.into()))?;
     replace(disk, &path, text.as_bytes())
@@ -197,11 +217,11 @@ fn write_finished(disk: &dyn Disk, dir: &Path, units: &[u8]) -> Result<(), Error
 }
 
 /// Writes the lines of these units, and returns them.
-fn write_units(disk: &dyn Disk, dir: &Path, units: &BTreeMap<u64, Tally>) -> Result<Vec<u8>, Error> {
+fn write_units<R: Record>(disk: &dyn Disk, dir: &Path, units: &BTreeMap<u64, R>) -> Result<Vec<u8>, Error> {
     let path = dir.join(UNITS);
     let mut text = String::new();
-    for (unit, tally) in units {
-        text += &records::line(*unit, tally).map_err(|e| Error::writing(&path)(e.into()))?;
+    for (unit, record) in units {
+        text += &records::line(*unit, record).map_err(|e| Error::writing(&path)(e.into()))?;
         text.push('\n');
     }
     replace(disk, &path, text.as_bytes())?;
@@ -241,20 +261,20 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// The units of a folder, and what is damaged of them.
-fn read_units(dir: &Path, header: &Header) -> Result<Read, Error> {
+fn read_units<H: Subject, R: Record>(dir: &Path, header: &H) -> Result<Read<R>, Error> {
     let mut read = Read { units: BTreeMap::new(), damaged: Vec::new() };
     let path = dir.join(UNITS);
     let text = read_file(&path)?.unwrap_or_default();
     for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
         let place = format!("{}:{}", path.display(), number + 1);
-        let line = match records::read_line(line) {
+        let line: records::Line<R> = match records::read_line(line) {
             Ok(line) => line,
             Err(why) => {
                 read.damaged.push(format!("{place}: this record is damaged ({why}); its unit is to be run again"));
                 continue;
             }
         };
-        if line.unit >= header.units() || !header.shard.has(line.unit) {
+        if line.unit >= header.units() || !header.shard().has(line.unit) {
             let why = format!(
                 "{UNITS}:{}: unit {} is none of this campaign and shard; throw the results away with --fresh",
                 number + 1,
@@ -262,7 +282,7 @@ fn read_units(dir: &Path, header: &Header) -> Result<Read, Error> {
             );
             return Err(Error::Results { dir: dir.to_owned(), why });
         }
-        read.units.insert(line.unit, line.tally);
+        read.units.insert(line.unit, line.record);
     }
     let place = dir.join(FINISHED);
     if let Some(bytes) = read_file(&place)? {

@@ -25,7 +25,13 @@ pub enum Exit {
         addr: u64,
         /// Whether it is a write.
         write: bool,
+        /// What is written, zero-extended; 0 for a read.
+        value: u64,
     },
+    /// The guest has lowered its task priority by CR8, so that an interrupt may be due.
+    TaskPriority,
+    /// An interrupt could be taken now. Only where that was asked for.
+    InterruptWindow,
     /// A WRMSR to a register that is not part of the state; RIP is still at it. Only where
     /// they were asked for.
     WriteMsr {
@@ -85,8 +91,14 @@ impl Exit {
                 Exit::Out { port, value: u32::from_le_bytes(value) }
             }
             VcpuExit::IoIn(port, _) => Exit::In { port },
-            VcpuExit::MmioRead(addr, _) => Exit::Mmio { addr, write: false },
-            VcpuExit::MmioWrite(addr, _) => Exit::Mmio { addr, write: true },
+            VcpuExit::MmioRead(addr, _) => Exit::Mmio { addr, write: false, value: 0 },
+            VcpuExit::MmioWrite(addr, data) => {
+                let mut value = [0; 8];
+                value.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+                Exit::Mmio { addr, write: true, value: u64::from_le_bytes(value) }
+            }
+            VcpuExit::SetTpr => Exit::TaskPriority,
+            VcpuExit::IrqWindowOpen => Exit::InterruptWindow,
             VcpuExit::Debug(arch) => Exit::Debug { pc: arch.pc, dr6: arch.dr6 },
             VcpuExit::X86Rdmsr(exit) => Exit::ReadMsr { index: exit.index },
             VcpuExit::X86Wrmsr(exit) => Exit::WriteMsr { index: exit.index, data: exit.data },

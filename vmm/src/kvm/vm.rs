@@ -50,6 +50,16 @@ pub struct Vm {
 impl Vm {
     /// Makes a VM with `ram_bytes` of zeroed RAM and its vCPU in reset state.
     pub fn new(host: &Host, ram_bytes: u64) -> Result<Self, Error> {
+        Self::build(host, ram_bytes, false)
+    }
+
+    /// The same, with KVM's own interrupt controllers: 8259s, I/O APIC and local APIC. What is
+    /// found out about them is what the lab's own are held to.
+    pub fn with_interrupt_controllers(host: &Host, ram_bytes: u64) -> Result<Self, Error> {
+        Self::build(host, ram_bytes, true)
+    }
+
+    fn build(host: &Host, ram_bytes: u64, controllers: bool) -> Result<Self, Error> {
         let ram = Ram::new(ram_bytes)?;
         let vm = host.kvm().create_vm().map_err(Error::ioctl("KVM_CREATE_VM"))?;
         let region = kvm_userspace_memory_region {
@@ -62,6 +72,9 @@ impl Vm {
         // SAFETY: the region is mapped, `ram_bytes` long, and lives in the same
         // struct as the VM, which is dropped first.
         unsafe { vm.set_user_memory_region(region) }.map_err(Error::ioctl("KVM_SET_USER_MEMORY_REGION"))?;
+        if controllers {
+            vm.create_irq_chip().map_err(Error::ioctl("KVM_CREATE_IRQCHIP"))?;
+        }
         let mut vcpu = vm.create_vcpu(0).map_err(Error::ioctl("KVM_CREATE_VCPU"))?;
         vcpu.set_cpuid2(host.cpuid()).map_err(Error::ioctl("KVM_SET_CPUID2"))?;
         for reg in [SyncReg::Register, SyncReg::SystemRegister, SyncReg::VcpuEvents] {
@@ -162,6 +175,11 @@ impl Vm {
         self.vcpu.nmi().map_err(Error::ioctl("KVM_NMI"))?;
         self.nmi_raised = true;
         Ok(())
+    }
+
+    /// Whether a run ends ([`Exit::InterruptWindow`]) as soon as an interrupt could be taken.
+    pub fn want_interrupt_window(&mut self, wanted: bool) {
+        self.vcpu.get_kvm_run().request_interrupt_window = wanted.into();
     }
 
     /// Loads the state, runs until the guest exits, and stores the state.

@@ -203,13 +203,13 @@ impl Machine {
             Exit::Shutdown => Stop::Shutdown,
             Exit::Interrupted => Stop::Interrupted,
             Exit::In { port } => Stop::Failed(format!("an IN from port {port:#x}, where nothing is")),
-            Exit::Mmio { addr, write: true } if addr < self.vm.ram().len() => return Err(self.wrote_unseen(addr)),
+            Exit::Mmio { addr, write: true, .. } if addr < self.vm.ram().len() => return Err(self.wrote_unseen(addr)),
             Exit::WriteMsr { index, .. } => Stop::Failed(format!(
                 "WRMSR to {index:#x} at {}: this register is not part of the machine state that the lab carries on this host",
                 self.place(self.rip())
             )),
             Exit::ReadMsr { index } => Stop::Failed(format!("an RDMSR of {index:#x} that was not carried out")),
-            Exit::Mmio { addr, write } => {
+            Exit::Mmio { addr, write, .. } => {
                 let what = if write { "a write to" } else { "a read from" };
                 Stop::Failed(format!("{what} physical {addr:#x}, where no memory is"))
             }
@@ -228,6 +228,7 @@ impl Machine {
                 Stop::Failed(format!("KVM could not execute the instruction (suberror {suberror}, bytes {bytes:02x?})"))
             }
             Exit::Debug { pc, .. } => Stop::Failed(format!("a debug exit at {pc:#x} that nobody asked for")),
+            Exit::TaskPriority | Exit::InterruptWindow => Stop::Failed(format!("the guest uses interrupts ({exit:?})")),
             Exit::Other(reason) => Stop::Failed(format!("KVM exit {reason}")),
         })
     }

@@ -6,7 +6,7 @@ use super::{Options, entry, hooks, initrd, user, warning};
 use crate::kernels::entry::EntryPath;
 use crate::kernels::fault_by::{Detour, Fault, FaultBy};
 use crate::kernels::kernel::{Kernel, Vital};
-use crate::kernels::pc::{Error, KERNEL_MAP, KernelSymbols, PageFault, Pc, Program};
+use crate::kernels::pc::{Board, Error, KERNEL_MAP, KernelSymbols, PageFault, Pc, Program};
 use crate::kvm::{Host, Vm};
 
 /// A Linux kernel, and how it is booted.
@@ -73,7 +73,8 @@ impl Kernel for Linux {
             return Err(Error::Image("there is none: this kernel is resumed from a file".into()));
         }
         let program = Program { checksum: user::checksum() };
-        let mut pc = Pc::new(host, self.options.ram_bytes()?, self.symbols.clone(), program, echo)?;
+        let board = Board { ram_bytes: self.options.ram_bytes()?, apic: false, plain: false };
+        let mut pc = Pc::new(host, board, self.symbols.clone(), program, echo)?;
         pc.set_hooks(hooks::hooks(&self.symbols));
         let init = initrd::with_init(self.options.initrd.clone(), &user::elf());
         let cmdline = self.options.command_line(pc.assists().command_line, pc.tsc_khz());

@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 
+use super::apic::Apic;
 use super::pic::Pics;
 use super::pit::{Nanos, Pit};
 
 const COM1: std::ops::Range<u16> = 0x3f8..0x400;
 const COM1_LINE: u8 = 4;
+/// Where tests of kernels ask for the machine's end (QEMU's `isa-debug-exit`).
+const EXIT: u16 = 0xf4;
 
 /// What an OUT meant, where it is more than a device's own affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum Effect {
     Done,
     /// The kernel asked for a reset.
     Reset,
+    /// It wrote to the exit port.
+    Exit(u32),
 }
 
 /// The interrupt line of the serial port.
@@ -62,6 +67,8 @@ pub struct Devices {
     pub pics: Pics,
     /// The timer.
     pub pit: Pit,
+    /// The local APIC, where there is one.
+    pub apic: Option<Apic>,
     serial: Serial<Line, NoEvents, Console>,
     line: Line,
     cmos: u8,
@@ -74,6 +81,8 @@ pub struct Devices {
 pub struct DeviceState {
     pics: Pics,
     pit: Pit,
+    #[serde(default)]
+    apic: Option<Apic>,
     #[serde(with = "super::serial")]
     serial: SerialState,
     text: usize,
@@ -82,10 +91,11 @@ pub struct DeviceState {
 
 impl Devices {
     /// Devices in their reset state; the serial line goes to `echo` as well.
-    pub fn new(echo: Option<Box<dyn Write + Send>>) -> Self {
+    pub fn new(apic: bool, echo: Option<Box<dyn Write + Send>>) -> Self {
         let line = Line::default();
         let serial = Serial::new(line.clone(), Console { text: Vec::new(), echo });
-        Self { pics: Pics::default(), pit: Pit::default(), serial, line, cmos: 0, touched: false }
+        let apic = apic.then(Apic::default);
+        Self { pics: Pics::default(), pit: Pit::default(), apic, serial, line, cmos: 0, touched: false }
     }
 
     /// All that was written to the serial line.
@@ -111,6 +121,7 @@ impl Devices {
                 self.pass_line();
             }
             0x70 => self.cmos = byte & 0x7f,
+            EXIT => return Effect::Exit(value),
             0x64 if byte == 0xfe => return Effect::Reset,
             0xcf9 if byte & 4 != 0 => return Effect::Reset,
             _ => {}
@@ -155,6 +166,7 @@ impl Devices {
         DeviceState {
             pics: self.pics,
             pit: self.pit,
+            apic: self.apic.clone(),
             serial: self.serial.state(),
             text: self.console().len(),
             cmos: self.cmos,
@@ -171,6 +183,7 @@ impl Devices {
     /// Puts a saved state back.
     pub fn restore(&mut self, from: &DeviceState) {
         (self.pics, self.pit, self.cmos) = (from.pics, from.pit, from.cmos);
+        self.apic.clone_from(&from.apic);
         if !std::mem::take(&mut self.touched) {
             return;
         }

@@ -7,12 +7,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::assists::{Assists, Native};
+use super::board::Board;
 use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
 use super::pit::Nanos;
 use super::program::{self, Program};
 use super::stop::Stop;
-use super::{Error, Hooks, KernelSymbols, boot};
+use super::{Error, Hooks, KernelSymbols, Module, boot, multiboot};
 use crate::cpu::Lazy;
 use crate::kvm::{Exit, Host, VcpuState, Vm};
 use crate::machine::Raise;
@@ -35,6 +36,7 @@ pub(super) struct Way {
 /// A PC that runs Linux.
 pub struct Pc {
     pub(super) vm: Vm,
+    pub(super) board: Board,
     pub(super) devices: Devices,
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
@@ -81,31 +83,17 @@ impl Pc {
     /// A machine without a kernel. Its console goes to `echo` as well.
     pub fn new(
         host: &Host,
-        ram_bytes: u64,
+        board: Board,
         symbols: KernelSymbols,
         program: Program,
         echo: Option<Box<dyn Write + Send>>,
     ) -> Result<Self, Error> {
-        let mut vm = Vm::new(host, ram_bytes)?;
-        vm.edit_cpuid(host, |entry| {
-            match entry.function {
-                // No local APIC (the interrupt controllers are 8259s), no machine
-                // checks, and nothing that needs XSAVE: FXSAVE's state is saved.
-                1 => {
-                    entry.ecx &= !(1 << 3 | 1 << 5 | 1 << 12 | 1 << 15 | 1 << 21 | 1 << 24 | 7 << 26 | 1 << 29);
-                    entry.edx &= !(1 << 9 | 1 << 7 | 1 << 14);
-                }
-                // Performance counters, whose NMIs would not be the lab's; XSAVE.
-                0xa | 0xd => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
-                0x8000_0001 => entry.ecx &= !(1 << 2),
-                _ => {}
-            }
-            !(0x4000_0000..0x5000_0000).contains(&entry.function)
-        })?;
+        let vm = board.vm(host)?;
         let assists = Assists { command_line: vm.shows_hidden_cpuid(), ..Assists::default() };
         Ok(Self {
             vm,
-            devices: Devices::new(echo),
+            devices: Devices::new(board.apic, echo),
+            board,
             symbols,
             program,
             hooks: Hooks::default(),
@@ -135,6 +123,11 @@ impl Pc {
     pub fn load(&mut self, elf: &[u8], initrd: &[u8], cmdline: &str) -> Result<(), Error> {
         let entry = boot::load(&mut self.vm, elf, initrd, cmdline)?;
         boot::set_registers(&mut self.vm, entry)
+    }
+
+    /// Loads a kernel by multiboot 1, which then is about to start.
+    pub fn load_multiboot(&mut self, image: &[u8], cmdline: &str, modules: &[Module]) -> Result<(), Error> {
+        multiboot::load(&mut self.vm, image, cmdline, modules)
     }
 
     /// Where the machine looks in while this kernel runs.
@@ -252,8 +245,9 @@ impl Pc {
             if !delivered && self.reads_clock(self.rip()) && self.answer_rdtsc() && stops.contains(&self.rip()) {
                 return Ok(Stop::At(self.rip()));
             }
-            if self.frozen.is_none() {
-                self.tick();
+            match self.frozen {
+                None => self.tick(),
+                Some(_) => self.offer(true),
             }
             for stop in stops {
                 self.patch(*stop);
@@ -324,19 +318,15 @@ impl Pc {
                 Effect::Done if value == u32::from(b'\n') => self.scan_console(),
                 Effect::Done => None,
                 Effect::Reset => Some(Stop::Reset),
+                Effect::Exit(value) => Some(Stop::Exited(value)),
             },
             Exit::In { port } => {
                 let value = self.devices.read(port, now);
                 self.vm.answer_read(value)?;
                 None
             }
-            Exit::Mmio { write, .. } => {
-                if !write {
-                    self.vm.answer_read(u64::MAX)?;
-                }
-                None
-            }
-            Exit::Interrupted => None,
+            Exit::Mmio { addr, write, value } => self.access(addr, write.then_some(value))?,
+            Exit::Interrupted | Exit::InterruptWindow | Exit::TaskPriority => None,
             Exit::Shutdown => Some(Stop::Shutdown),
             Exit::InternalError { suberror: 1, bytes } if self.assist_emulation(bytes) => None,
             Exit::InternalError { suberror, bytes } => {

@@ -4,8 +4,10 @@
 //! One vCPU, RAM from 0 up, a serial line, a timer and interrupt controllers, all in
 //! the VMM. Snapshots are copies: RAM by KVM's log of dirty pages, the rest by value.
 
+pub mod apic;
 mod assist;
 mod assists;
+mod board;
 mod boot;
 mod clock;
 mod come_up;
@@ -16,9 +18,11 @@ mod error;
 mod fault;
 mod hooked;
 mod hooks;
+mod interrupts;
 mod layout;
 mod machine;
 mod memory;
+mod multiboot;
 mod pic;
 mod pit;
 mod program;
@@ -31,12 +35,14 @@ mod symbols;
 mod time;
 
 pub use assists::Assists;
+pub use board::Board;
 pub use come_up::Progress;
 pub use cpu_time::Limit;
 pub use error::Error;
 pub use fault::PageFault;
 pub use hooks::{Hooks, Skip};
 pub use machine::{CLOCK_PACE, Pc};
+pub use multiboot::{Module, load as load_multiboot};
 pub use program::Program;
 pub use saved::{About, Header, Saved};
 pub use snapshot::{Change, Snapshot};

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::assists::{Assists, Native};
 use super::devices::DeviceState;
 use super::pit::Nanos;
-use super::{Error, Hooks, KernelSymbols, Pc, Program, Snapshot};
+use super::{Board, Error, Hooks, KernelSymbols, Pc, Program, Snapshot};
 use crate::cpu::{Events, Regs, Sregs, msr};
 use crate::kvm::{DeepState, DeepValues, Host, VcpuState};
 
@@ -39,7 +39,8 @@ pub struct Header {
     pub host: String,
     /// The host's fingerprint, without which nothing is resumed.
     pub fingerprint: String,
-    ram_bytes: u64,
+    #[serde(flatten)]
+    board: Board,
     tsc_khz: Option<u32>,
     /// The kernel's symbols.
     pub symbols: KernelSymbols,
@@ -94,7 +95,7 @@ impl Pc {
             cmdline: about.cmdline,
             host: host.id().to_string(),
             fingerprint: host.id().fingerprint.clone(),
-            ram_bytes: at.ram().len() as u64,
+            board: self.board,
             tsc_khz: self.tsc_khz(),
             symbols: self.symbols.clone(),
             program: self.program,
@@ -133,7 +134,7 @@ impl Pc {
     /// A machine as a file has it, on the same host.
     pub fn resume(host: &Host, saved: Saved) -> Result<Self, Error> {
         let Saved { header, ram } = saved;
-        let mut pc = Self::new(host, header.ram_bytes, header.symbols, header.program, None)?;
+        let mut pc = Self::new(host, header.board, header.symbols, header.program, None)?;
         if header.fingerprint != host.id().fingerprint {
             let why = format!("it is of another host, {}; this one is {}", header.host, host.id());
             return Err(Error::Saved(why));
@@ -186,7 +187,8 @@ impl Saved {
     pub fn read(bytes: &[u8]) -> Result<Self, Error> {
         let (header, mut rest) = parts(bytes)?;
         let damaged = || Error::Saved("it is damaged: its pages do not unpack".into());
-        let bytes = Some(header.ram_bytes).filter(|bytes| *bytes <= MOST_RAM).and_then(|b| usize::try_from(b).ok());
+        let bytes =
+            Some(header.board.ram_bytes).filter(|bytes| *bytes <= MOST_RAM).and_then(|b| usize::try_from(b).ok());
         let mut ram = vec![0; bytes.ok_or_else(damaged)?];
         while !rest.is_empty() {
             let raw = take(&mut rest).ok_or_else(damaged)?;

@@ -17,6 +17,8 @@ pub enum Stop {
     Shutdown,
     /// The kernel asked for a reset.
     Reset,
+    /// It wrote this to the exit port, which ends a virtual machine.
+    Exited(u32),
     /// HLT with interrupts off: nothing but an NMI could wake the CPU.
     Dead,
     /// The CPU time was used up.

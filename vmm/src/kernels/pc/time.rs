@@ -18,6 +18,9 @@ impl Pc {
     /// Device time stands still from here on.
     pub(super) fn freeze(&mut self) {
         self.frozen = Some(self.now());
+        if let Some(apic) = &mut self.devices.apic {
+            apic.freeze();
+        }
     }
 
     /// The kernel's own HLT.
@@ -36,7 +39,8 @@ impl Pc {
     /// Time goes on to the next interrupt, which the idle CPU takes.
     fn wake(&mut self) {
         let now = self.now();
-        if let Some(due) = self.devices.pit.due().filter(|due| *due > now) {
+        let timers = [self.devices.pit.due(), self.devices.apic.as_ref().and_then(|apic| apic.due())];
+        if let Some(due) = timers.into_iter().flatten().min().filter(|due| *due > now) {
             match &mut self.frozen {
                 Some(frozen) => {
                     *frozen = due;
@@ -48,26 +52,15 @@ impl Pc {
         self.tick();
     }
 
-    /// Lets the timer fire, and the CPU take an interrupt where it can.
+    /// Lets the timers fire, and the CPU take an interrupt where it can.
     pub(super) fn tick(&mut self) {
         let now = self.now();
         if self.devices.pit.fire(now) {
             self.devices.pics.raise(0);
         }
-        let state = self.vm.state();
-        let events = &state.events;
-        let busy = events.interrupt.injected != 0
-            || events.interrupt.shadow != 0
-            || events.exception.injected != 0
-            || events.exception.pending != 0
-            || events.nmi.injected != 0
-            || events.nmi.pending != 0;
-        if busy || state.regs.rflags & rflags::IF == 0 || !self.devices.pics.ready() {
-            return;
+        if let Some(apic) = &mut self.devices.apic {
+            apic.fire(now);
         }
-        if let Some(vector) = self.devices.pics.acknowledge() {
-            let interrupt = &mut self.vm.state_mut().events.interrupt;
-            (interrupt.injected, interrupt.nr, interrupt.soft) = (1, vector, 0);
-        }
+        self.offer(false);
     }
 }

@@ -260,3 +260,32 @@ fn two_page_tables_and_two_gs_bases() {
         breaks(&built, ("right", "tss"), "I18");
     }
 }
+
+/// What the CPU delivers by may be moved by an entry, if it is moved back: the TSS is memory (I7),
+/// and where the IDT lies is a register (I6).
+#[test]
+fn tables_that_an_entry_moves() {
+    if !gcc::is_there() {
+        return;
+    }
+    let built = Built::guest("tables", &[]);
+    for (scheme, rule) in [("leaves-ist", "I7"), ("clears-ist", "I7"), ("leaves-idt", "I6")] {
+        breaks(&built, (scheme, "add"), rule);
+    }
+    passes(&built, "moves-ist", "add");
+    passes(&built, "moves-idt", "add");
+}
+
+/// Each process has a page table for the kernel and one for its user code. An NMI loads the
+/// kernel's of the process that it interrupted, and gives back what it found.
+#[test]
+fn page_tables_of_two_processes() {
+    if !gcc::is_there() {
+        return;
+    }
+    let built = Built::guest("processes", &[]);
+    passes(&built, "right", "switch");
+    for (scheme, rule) in [("stale", "I11"), ("current", "I11"), ("users", "I6")] {
+        breaks(&built, (scheme, "switch"), rule);
+    }
+}

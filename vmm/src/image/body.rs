@@ -24,28 +24,29 @@ impl Body {
     }
 }
 
-/// The roots of an image's page tables, where those of the kernel and of user code are
+/// The roots of one process's page tables, where those of the kernel and of user code are
 /// apart (I11). Physical addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageTables {
-    /// Those that a body may run on.
+    /// Those that a body may run on that interrupts the process.
     pub kernel: Vec<u64>,
-    /// Those that user code runs on, and that lack what is the kernel's.
+    /// Those that its user code runs on, and that lack what is the kernel's.
     pub user: Vec<u64>,
 }
 
 impl PageTables {
-    /// Adds those of another line.
-    pub(super) fn read(&mut self, line: &Resolver) -> Result<(), Error> {
+    /// Reads one line.
+    pub(super) fn read(line: &Resolver) -> Result<Self, Error> {
         line.known(&["kernel", "user"])?;
-        for (key, list) in [("kernel", &mut self.kernel), ("user", &mut self.user)] {
+        let mut out = Self::default();
+        for (key, list) in [("kernel", &mut out.kernel), ("user", &mut out.user)] {
             for value in line.list(key) {
                 let root = if value.starts_with("0x") { number(value) } else { Some(line.addr(value)?) };
                 let root = root.filter(|r| r % 4096 == 0).ok_or_else(|| line.bad(value, "is no page's address"))?;
                 list.push(root);
             }
         }
-        Ok(())
+        Ok(out)
     }
 }
 

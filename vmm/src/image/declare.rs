@@ -227,8 +227,8 @@ pub struct Declarations {
     pub hypercalls: Option<u64>,
     /// What the image's NMI body relies on besides what every body does.
     pub body: Body,
-    /// The page tables of an image that keeps the kernel's apart from the user's.
-    pub page_tables: PageTables,
+    /// The page tables of an image that keeps the kernel's apart from the user's, by process.
+    pub page_tables: Vec<PageTables>,
 }
 
 impl Declarations {
@@ -245,7 +245,7 @@ impl Declarations {
             slots: vec![],
             hypercalls: None,
             body: Body::default(),
-            page_tables: PageTables::default(),
+            page_tables: vec![],
         };
         let mut version = "none".to_owned();
         for line in lines {
@@ -272,7 +272,7 @@ impl Declarations {
                     }
                 }
                 "body" => out.body = Body::read(&r)?,
-                "pagetables" => out.page_tables.read(&r)?,
+                "pagetables" => out.page_tables.push(PageTables::read(&r)?),
                 other => return Err(Error::UnknownKeyword(other.to_owned())),
             }
         }

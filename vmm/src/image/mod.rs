@@ -22,6 +22,7 @@ pub mod symbols;
 pub mod target;
 pub mod vectors;
 
+pub use body::PageTables;
 pub use code::{Code, Decoded, Flow};
 pub use elf::Segment;
 pub use file::Image;

@@ -99,6 +99,12 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
         ("inverted-test-and-set", "xen-flag", "quiet", nested, "I1"),
         ("failed-iret-leaves-blocked", "mainline", "user-segment", "nmi@user_code.start#1", "I19"),
         ("nmi-window-sets-tf", "mainline", "db-fault", "nmi@work.flags+0x3#1", "I16"),
+        ("nmi-redelivered", "mainline", "quiet", "nmi@work.fold#1", "I1"),
+        ("mask-too-late", "mainline", "quiet", "nmi@work.fold#1", "I2"),
+        ("lost-in-delivery", "mainline", "quiet", "nmi@work.fold#1", "I3"),
+        ("delivered-twice", "naive", "quiet", "nmi@work.fold#1", "I14"),
+        ("event-blocks-nmis", "mainline", "quiet", "mce@work.fold#1", "I2"),
+        ("pending-lost-at-exit", "mainline", "quiet", "nmi@work.fold#1 nmi@body#1", "I1"),
     ];
     for (fault, scheme, scenario, schedule, invariant) in cases {
         let args = [

@@ -162,7 +162,8 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
         ("nmi@nmi_restor", "nmi_restore"),
         ("nmi@asm_exc_nmi+0x1", "asm_exc_nmi+0x3"),
         ("nmi@jiffies", "text"),
-        ("nmj@asm_exc_nmi", "nmi or unmask"),
+        ("nmj@asm_exc_nmi", "expected nmi, unmask"),
+        ("mce@asm_exc_nmi", "a real kernel gets nmi, unmask and fault"),
     ] {
         let told = lab.schedule(text).unwrap_err().to_string();
         assert!(told.contains(says), "{text}: {told}");

@@ -54,6 +54,8 @@ pub const IST_NMI: u8 = 1;
 pub const IST_DOUBLE_FAULT: u8 = 2;
 /// The IST entry of #DB, in schemes that give it one.
 pub const IST_DEBUG: u8 = 3;
+/// The IST entry of machine checks.
+pub const IST_CHECK: u8 = 4;
 
 // The segment comes and goes, as a body or a fault will.
 lab_note!("scratch low=GDT+0x38 high=GDT+0x40");
@@ -129,6 +131,7 @@ pub fn init() {
     stack(ist(IST_NMI), high);
     stack(ist(IST_DOUBLE_FAULT), stacks::double_fault_sp());
     stack(ist(IST_DEBUG), stacks::debug_sp());
+    stack(ist(IST_CHECK), stacks::check_sp());
     // SAFETY: within the fresh page. The size: there are no I/O permissions.
     unsafe { (tss as *mut u16).wrapping_byte_add(offset_of!(Tss, io_map)).write(size_of::<Tss>() as u16) };
 

@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod descriptor;
 mod enter;
 pub mod espfix;
+pub mod external;
 pub mod fault;
 pub mod fred_user;
 pub mod gdt;

@@ -29,6 +29,9 @@ pub struct PerCpu {
     pub espfix_waddr: AtomicU64,
     /// Where it reads it: the same memory, at an address whose bits 31:16 may be any.
     pub espfix_stack: AtomicU64,
+    /// A machine check or an interrupt was handled: a flag and not a counter, so that states
+    /// repeat.
+    pub external_seen: AtomicU64,
 }
 
 /// Offset of [`PerCpu::nmi_nesting`].
@@ -49,8 +52,12 @@ pub const USER_RETURN: usize = offset_of!(PerCpu, user_return);
 pub const ESPFIX_WADDR: usize = offset_of!(PerCpu, espfix_waddr);
 /// Offset of [`PerCpu::espfix_stack`].
 pub const ESPFIX_STACK: usize = offset_of!(PerCpu, espfix_stack);
+/// Offset of [`PerCpu::external_seen`].
+pub const EXTERNAL_SEEN: usize = offset_of!(PerCpu, external_seen);
 
 // The manifest names these words by their offsets.
+lab_note!("scratch low=PERCPU+0x48 high=PERCPU+0x50");
+const _: () = assert!(EXTERNAL_SEEN == 0x48);
 const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16 && DEFERRED == 24);
 
 /// The data of the only CPU.
@@ -65,6 +72,7 @@ static PERCPU: PerCpu = PerCpu {
     user_return: AtomicU64::new(0),
     espfix_waddr: AtomicU64::new(0),
     espfix_stack: AtomicU64::new(0),
+    external_seen: AtomicU64::new(0),
 };
 
 /// Calls what an NMI left to be called, once.

@@ -6,7 +6,9 @@ lab_note!("stack main low=main_stack_low high=main_stack_high");
 lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
 lab_note!("stack df low=df_stack_low high=df_stack_high");
 lab_note!("stack debug low=debug_stack_low high=debug_stack_high");
+lab_note!("stack check low=check_stack_low high=check_stack_high");
 lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
+lab_note!("scratch low=check_stack_low high=check_stack_high");
 
 /// Bytes of the NMI stack: a page, below which a page is not mapped.
 pub const NMI_STACK_SIZE: usize = PAGE as usize;
@@ -26,6 +28,7 @@ unsafe extern "C" {
     static df_stack_high: u8;
     static debug_stack_low: u8;
     static debug_stack_high: u8;
+    static check_stack_high: u8;
 }
 
 /// The NMI stack's lowest byte and its top.
@@ -41,6 +44,11 @@ pub fn double_fault_sp() -> u64 {
 /// The top of the stack of #DB, in schemes that give it one.
 pub fn debug_sp() -> u64 {
     &raw const debug_stack_high as u64
+}
+
+/// The top of the stack of machine checks.
+pub fn check_sp() -> u64 {
+    &raw const check_stack_high as u64
 }
 
 /// Whether `rsp` points into the stack of #DB.

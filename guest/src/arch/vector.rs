@@ -16,6 +16,10 @@ pub const SEGMENT_NOT_PRESENT: u8 = 11;
 pub const GENERAL_PROTECTION: u8 = 13;
 /// #PF: a page that is not mapped, or not so. With an error code; the address is in CR2.
 pub const PAGE_FAULT: u8 = 14;
+/// #MC: a machine check. It comes at any boundary, whatever is masked.
+pub const MACHINE_CHECK: u8 = 18;
+/// The maskable interrupt of the only device that there could be.
+pub const INTERRUPT: u8 = 32;
 
 /// Number of vectors that the CPU keeps for its own events: 0 to 31.
 pub const EXCEPTIONS: usize = 32;

@@ -2,7 +2,7 @@
 
 use super::{Scheme, custom};
 use crate::arch::idt::Gate;
-use crate::arch::{gdt, vector};
+use crate::arch::{external, gdt, vector};
 use crate::asm::Handler;
 
 /// Where `vector` leads with `scheme`. What it does not handle has a HLT of its own.
@@ -11,6 +11,9 @@ pub fn gate(scheme: &Scheme, vector: u8) -> Gate {
     let (handler, ist): (Option<Handler>, u8) = match vector {
         // In mode pv the CPU never delivers an NMI: the hypervisor calls.
         vector::NMI if scheme.pv.is_none() => (Some(scheme.entry), scheme.ist),
+        // Nor does it deliver these, which are the hypervisor's.
+        vector::MACHINE_CHECK if scheme.pv.is_none() => (Some(scheme.machine_check), scheme.machine_check_ist),
+        vector::INTERRUPT if scheme.pv.is_none() => (Some(external::INTERRUPT), 0),
         vector::DEBUG => (Some(faults.debug), scheme.debug_ist),
         vector::BREAKPOINT => (Some(faults.breakpoint), 0),
         vector::INVALID_OPCODE => (Some(faults.invalid_opcode), 0),

@@ -4,7 +4,7 @@
 use guest::abi;
 
 use crate::arch::fault::{self, Handlers};
-use crate::arch::{gdt, pv_user};
+use crate::arch::{external, gdt, pv_user};
 use crate::asm::Handler;
 use crate::mm::vmalloc::Policy;
 use crate::{hyper, scenario};
@@ -56,6 +56,10 @@ pub struct Scheme {
     pub ist: u8,
     /// The stack of the #DB's gate; 0: the interrupted one.
     pub debug_ist: u8,
+    /// The handler of machine checks.
+    pub machine_check: Handler,
+    /// The stack of its gate.
+    pub machine_check_ist: u8,
 }
 
 impl Scheme {
@@ -71,6 +75,8 @@ impl Scheme {
             setup: || (),
             ist: gdt::IST_NMI,
             debug_ist: 0,
+            machine_check: external::MACHINE_CHECK,
+            machine_check_ist: gdt::IST_CHECK,
         }
     }
 

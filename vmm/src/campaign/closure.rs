@@ -6,7 +6,7 @@ use super::error::Error;
 use super::generate::Closure;
 use super::plan::{Cell, Plan};
 use super::tally::{Disagreement, Rank, Tally};
-use crate::explore::{self, Bound, Config, Report};
+use crate::explore::{self, Bound, Config, Reductions, Report};
 use crate::image::Names;
 use crate::kvm::Host;
 use crate::machine;
@@ -19,14 +19,15 @@ const MEMORY: usize = 2 << 30;
 pub fn search(
     plan: &Plan,
     cell: &Cell,
-    bounds: Closure,
+    bounds: &Closure,
     host: &Host,
     stop: &AtomicBool,
 ) -> Result<(Tally, bool), Error> {
     let (scheme, scenario) = (&cell.target.scheme, &cell.target.scenario);
     let knobs = plan.campaign.knobs;
     // Cells are searched side by side, one on each thread.
-    let config = Config { max_memory: MEMORY, max_states: bounds.max_states, ..Config::default() };
+    let reductions = Reductions { events: bounds.events.iter().copied().collect(), ..Reductions::default() };
+    let config = Config { max_memory: MEMORY, max_states: bounds.max_states, reductions, ..Config::default() };
     let found = explore::explore(host, &plan.guest, (scheme, scenario), knobs, config, stop, &mut |_| {});
     let report = found.map_err(|e| Error::Machine {
         scheme: scheme.name.clone(),

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::inject::Kind;
 use toml::Value;
 
 /// How schedules are generated.
@@ -20,16 +22,39 @@ pub enum Generate {
 }
 
 /// How far the explorer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Closure {
     /// A search that finds more states gives up.
     pub max_states: usize,
+    /// What may arrive, by the names that schedules write.
+    #[serde(skip_serializing_if = "only_nmis")]
+    pub events: Vec<Kind>,
 }
 
 impl Default for Closure {
     fn default() -> Self {
-        Self { max_states: 20_000_000 }
+        Self { max_states: 20_000_000, events: vec![Kind::Nmi] }
+    }
+}
+
+fn only_nmis(events: &Vec<Kind>) -> bool {
+    *events == [Kind::Nmi]
+}
+
+impl Closure {
+    /// Refuses a search in which nothing could be found.
+    fn check(&self) -> Result<(), String> {
+        if self.max_states == 0 {
+            return Err("closure: max_states is 0".into());
+        }
+        if !self.events.contains(&Kind::Nmi) {
+            return Err("closure: events has no nmi; without NMIs there is nothing to explore".into());
+        }
+        match self.events.iter().find(|kind| !Kind::IN_SCENARIOS.contains(kind)) {
+            Some(kind) => Err(format!("closure: events has {kind}, which only a real kernel can be given")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -128,8 +153,7 @@ impl Generate {
                 _ => Err("schedules is a list of strings, as [\"nmi@exit_iret#1\"]".into()),
             },
             "closure" => match Closure::deserialize(value.clone()) {
-                Ok(closure) if closure.max_states > 0 => Ok(Generate::Closure(closure)),
-                Ok(_) => Err("closure: max_states is 0".into()),
+                Ok(closure) => closure.check().map(|()| Generate::Closure(closure)),
                 Err(e) => Err(format!("closure: {}", e.message().trim())),
             },
             "random" => match Random::deserialize(value.clone()) {
@@ -155,7 +179,11 @@ impl fmt::Display for Generate {
             Generate::Depth(1) => f.write_str("one NMI at every boundary"),
             Generate::Depth(2) => f.write_str("one NMI at every boundary, a second at every boundary that follows"),
             Generate::Depth(n) => write!(f, "up to {n} NMIs, each at every boundary that follows the last"),
-            Generate::Closure(_) => f.write_str("every pattern of NMIs, until nothing new appears; a case is a state"),
+            Generate::Closure(closure) => {
+                let more = closure.events.iter().filter(|kind| **kind != Kind::Nmi).map(|kind| format!(" and {kind}"));
+                let more: String = more.collect();
+                write!(f, "every pattern of NMIs{more}, until nothing new appears; a case is a state")
+            }
             Generate::Schedules(list) if list.len() == 1 => f.write_str("one schedule"),
             Generate::Schedules(list) => write!(f, "{} schedules", list.len()),
             Generate::Random(r) => {

@@ -299,7 +299,7 @@ impl<'a> Resolve<'a> {
                 every: window.first_every,
                 later: Arc::new(self.restricted(&target.scheme, &window.around, window.within)),
             },
-            Generate::Closure(closure) => Work::Closure(*closure),
+            Generate::Closure(closure) => Work::Closure(closure.clone()),
             Generate::Random(random) => Work::Random(draw(random, cell, golden)),
             Generate::Schedules(list) => {
                 let names = Labels::new(self.guest, &target.scheme.prefix);

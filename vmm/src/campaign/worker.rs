@@ -42,7 +42,7 @@ impl Pool<'_> {
     fn cell(&self, first: u64, queue: &Queue<'_, Tally, Error>) -> Result<Option<u64>, Error> {
         let cell = &self.plan.cells[self.plan.cell_of(first)];
         let knobs = self.plan.campaign.knobs;
-        if let Work::Closure(bounds) = cell.work {
+        if let Work::Closure(bounds) = &cell.work {
             let begin = Instant::now();
             let (tally, whole) = closure::search(self.plan, cell, bounds, self.host, queue.stop())?;
             queue.ended(Ended { unit: first, result: tally, took: begin.elapsed(), whole });

@@ -146,7 +146,7 @@ impl Ending {
 fn debug_code(e: &crate::debug::Error) -> u8 {
     match e {
         crate::debug::Error::Machine(e) => machine_code(e),
-        crate::debug::Error::Lab(_) | crate::debug::Error::Diverged { .. } => 65,
+        crate::debug::Error::Lab(_) | crate::debug::Error::NotHere(_) | crate::debug::Error::Diverged { .. } => 65,
         crate::debug::Error::Spent => 70,
         crate::debug::Error::Listen { .. } | crate::debug::Error::Connection(_) => 74,
     }

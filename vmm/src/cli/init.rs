@@ -56,7 +56,7 @@ const CARRIED: &[Carried] = carried! {
     "scripts/examples/c-kernel" / "Makefile", "README.md", "entry.S", "kernel.c", "kernel.ld" => "c-kernel";
     "scripts/examples/ci" / "github.yml" => "ci";
     "scripts/cluster" / "kubernetes.yaml", "slurm.sh" => "cluster";
-    "scripts/campaigns" / "agreement.toml", "closure.toml", "faulting-iret.toml", "history-debug.toml",
+    "scripts/campaigns" / "agreement.toml", "closure.toml", "external.toml", "faulting-iret.toml", "history-debug.toml",
         "history-espfix.toml", "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
         "quick.toml", "traps.toml", "unmask.toml" => "campaigns";

@@ -1,5 +1,6 @@
 //! What can go wrong while a run is debugged.
 
+use crate::inject::Kind;
 use crate::kernels::LabError;
 use crate::machine;
 
@@ -28,6 +29,9 @@ pub enum Error {
         /// Where it stands now.
         is: String,
     },
+    /// An event that a debugged run cannot have.
+    #[error("{0}@…: gdb goes through NMIs and unmasked NMIs only; `vmm run --trace` shows this run")]
+    NotHere(Kind),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {why}")]
     Listen {

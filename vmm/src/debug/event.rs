@@ -86,5 +86,5 @@ fn returns_to(m: &Machine) -> Option<(u64, u64)> {
 /// What an arrival at the boundary of `session` does there.
 pub fn arrival(session: &Session, kind: Kind) -> String {
     let place = session.rules().names().show(session.machine().rip());
-    format!("{} (at {place})", kind.told(Boundary::of(session.machine())))
+    format!("{} (at {place})", kind.told(Boundary::of(session)))
 }

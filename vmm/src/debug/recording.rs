@@ -45,6 +45,9 @@ pub struct Recording {
 impl Recording {
     /// Runs `schedule` to its end, and goes back to *ready*.
     pub fn new(session: Session, schedule: Schedule, line: Replay) -> Result<Self, Error> {
+        if let Some(event) = schedule.0.iter().find(|e| e.kind.vector().is_some()) {
+            return Err(Error::NotHere(event.kind));
+        }
         let course = Course::new(&schedule);
         let mut new = Self {
             session,
@@ -60,7 +63,7 @@ impl Recording {
         new.session.reset();
         new.log.places.push(new.session.machine().rip());
         new.keep();
-        new.arrivals();
+        new.arrivals()?;
         new.record()?;
         new.go(0)?;
         Ok(new)
@@ -89,13 +92,13 @@ impl Recording {
     }
 
     /// Lets arrive what arrives at this boundary.
-    fn arrivals(&mut self) -> Vec<String> {
+    fn arrivals(&mut self) -> Result<Vec<String>, Error> {
         let mut told = Vec::new();
         for kind in self.course.stand(self.session.machine().rip()) {
             told.push(arrival(&self.session, kind));
-            self.session.event(kind);
+            self.session.event(kind)?;
         }
-        told
+        Ok(told)
     }
 
     /// Makes one move. Returns whether it was an instruction.
@@ -143,7 +146,7 @@ impl Recording {
             if (by + 1).is_multiple_of(self.every) {
                 self.keep();
             }
-            let told = self.arrivals();
+            let told = self.arrivals()?;
             if !told.is_empty() {
                 rounds.begin_anew();
                 waiting = self.course.to_come();
@@ -194,7 +197,7 @@ impl Run for Recording {
             for place in &self.log.places[..self.log.now] {
                 self.course.stand(*place);
             }
-            self.arrivals();
+            self.arrivals()?;
         }
         while self.log.now < to {
             self.advance()?;
@@ -208,7 +211,7 @@ impl Run for Recording {
                 return Err(Error::Diverged { after: now, was, is });
             }
             if now != self.log.end() {
-                self.arrivals();
+                self.arrivals()?;
             }
         }
         Ok(())
@@ -219,6 +222,9 @@ impl Run for Recording {
         if now == self.log.end() {
             return Ok(None);
         }
+        if kind.vector().is_some() {
+            return Err(Error::NotHere(kind)); // its delivery is a move that the log has no place for
+        }
         self.schedule.0.push(Arrival { kind, at: self.log.boundary() });
         self.log.forget();
         self.checkpoints.truncate(self.checkpoints.partition_point(|c| c.at <= now));
@@ -227,7 +233,7 @@ impl Run for Recording {
             self.course.stand(*place);
         }
         let told = arrival(&self.session, kind);
-        self.session.event(kind);
+        self.session.event(kind)?;
         self.log.tell(now, [told.clone()]);
         self.record()?;
         self.go(now)?;

@@ -7,7 +7,7 @@ use super::search::{Broken, Search};
 use super::states::{Id, Next};
 use super::threads::in_order;
 use super::worker::Worker;
-use crate::inject::{Gear, RunError, Schedule, Session, Settled, Visitor, run, settle, stop};
+use crate::inject::{Gear, Kind, RunError, Schedule, Session, Settled, Visitor, run, settle, stop};
 use crate::machine;
 
 impl Search {
@@ -141,7 +141,7 @@ fn nested(session: &mut Session, schedule: &Schedule) -> Result<Option<Vec<Level
 struct Levels(Vec<Level>);
 
 impl Visitor for Levels {
-    fn delivered(&mut self, session: &Session) {
+    fn delivered(&mut self, session: &Session, _: Kind) {
         let frames = &session.oracle().ghost.frames;
         self.0.extend(frames.nested().map(|words| Level { at: words.rip, nmis: frames.nmis(), rsp: words.rsp }));
     }

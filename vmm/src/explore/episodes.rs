@@ -180,7 +180,7 @@ impl ByEpisodes {
             && let Some((at, wave)) = self.search.waves.pop_first()
         {
             for (id, state) in wave {
-                let delivers = state.pending(mode) && !state.blocked(mode) && !state.in_shadow();
+                let delivers = state.pending(mode) && !state.blocked(mode) && state.vcpu().events.interrupt.shadow == 0;
                 if !delivers && let Some(ended) = self.step(worker, at, (id, &state))? {
                     return Ok((contexts, Some(ended)));
                 }

@@ -81,14 +81,14 @@ impl Packed {
         }
     }
 
-    /// Whether the boundary lies in a one-instruction shadow.
-    pub fn in_shadow(&self) -> bool {
-        self.fixed.vcpu.events.interrupt.shadow != 0
+    /// The CPU's registers and events.
+    pub fn vcpu(&self) -> &VcpuState {
+        &self.fixed.vcpu
     }
 
-    /// Whether no NMI is live.
-    pub fn outermost(&self) -> bool {
-        self.fixed.ghost.outer.is_none()
+    /// What the oracle remembers.
+    pub fn ghost(&self) -> &Ghost {
+        &self.fixed.ghost
     }
 
     /// Whether two states are the same in everything that a hash is taken of.

@@ -6,6 +6,7 @@ use super::live::{Chain, Liveness, Point};
 use super::packed::Packed;
 use super::states::Edge;
 use crate::cpu::Kind::Fetch;
+use crate::cpu::rflags;
 use crate::image::Mode;
 use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Rounds, Schedule, Session};
 use crate::machine::{Engine, Error, Raise};
@@ -70,7 +71,13 @@ pub struct Lookout {
 /// Whether a state has this edge.
 pub fn exists(state: &Packed, mode: Mode, edge: Edge, reductions: Reductions) -> bool {
     let Some(kind) = edge.event() else { return true };
-    let at = Boundary { blocked: state.blocked(mode), pending: state.pending(mode), shadow: state.in_shadow() };
+    let at = Boundary {
+        blocked: state.blocked(mode),
+        pending: state.pending(mode),
+        shadow: state.vcpu().events.interrupt.shadow != 0,
+        takes_external: mode == Mode::Native && state.ghost().external.is_none(),
+        interrupts: state.vcpu().regs.rflags & rflags::IF != 0,
+    };
     let later = reductions.reduce && !kind.matters_while_blocked() && (at.blocked || at.shadow);
     reductions.events.has(kind) && kind.changes(at) && !later
 }
@@ -160,7 +167,10 @@ fn tracked(
 /// The edge's first move. `false` where an event only waits: the session stands where it was.
 fn begin(session: &mut Session, edge: Edge) -> Result<bool, Error> {
     if let Edge::Event(kind) = edge {
-        session.event(kind);
+        session.event(kind)?;
+        if kind.vector().is_some() {
+            return Ok(true); // it was delivered
+        }
     }
     match (session.deliverable(), edge) {
         (true, _) => session.deliver(Raise::Events)?,

@@ -191,7 +191,7 @@ impl Worker {
         if !path::exists(state, self.session.machine().mode(), edge, reductions) {
             return Ok(None);
         }
-        if edge.event().is_some() && state.outermost() && !id.is_multiple_of(self.sample) {
+        if edge.event().is_some() && state.ghost().outer.is_none() && !id.is_multiple_of(self.sample) {
             return Ok(None); // this round only learns
         }
         self.packer.unpack(state, &mut self.session);
@@ -260,7 +260,7 @@ impl Worker {
         if self.session.machine().engine() != Engine::Model {
             return Ok(());
         }
-        let chain = self.look.chain.number(u64::from(edge.event().is_some()));
+        let chain = self.look.chain.number(edge.event().map_or(0, |kind| 1 + kind as u64));
         let values = self.look.chain.values() ^ state.registers();
         if !self.confirmed.entry(chain).or_default().wants(values) {
             return Ok(());

@@ -5,16 +5,23 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::session::Session;
-use crate::machine::Machine;
+use crate::cpu::rflags;
+use crate::image::Mode;
+use crate::machine::Error;
 
 /// What arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A non-maskable interrupt.
     Nmi,
     /// NMIs are unblocked from outside the handler (an SMI or machine check whose
     /// handler executed IRET).
     Unmask,
+    /// A machine check (#MC), which nothing masks. The iretq of its handler unblocks NMIs.
+    Mce,
+    /// A maskable interrupt, where RFLAGS.IF lets it in. Its handler's iretq unblocks NMIs.
+    Irq,
     /// The instruction there faults, as any may in a handler's C code: a real exception, whose
     /// handler's iretq unblocks NMIs.
     Fault,
@@ -29,28 +36,55 @@ pub struct Boundary {
     pub pending: bool,
     /// The boundary lies in the one-instruction shadow of a `mov ss` or `sti`.
     pub shadow: bool,
+    /// The CPU can take a machine check or an interrupt: it delivers them itself (mode native),
+    /// and none is being handled.
+    pub takes_external: bool,
+    /// Maskable interrupts are on (RFLAGS.IF).
+    pub interrupts: bool,
 }
 
 impl Boundary {
-    /// That of a machine.
-    pub fn of(machine: &Machine) -> Self {
-        Self { blocked: machine.blocked(), pending: machine.pending(), shadow: machine.in_shadow() }
+    /// The one that a session stands at.
+    pub fn of(session: &Session) -> Self {
+        let m = session.machine();
+        Self {
+            blocked: m.blocked(),
+            pending: m.pending(),
+            shadow: m.in_shadow(),
+            takes_external: m.mode() == Mode::Native && session.oracle().ghost.external.is_none(),
+            interrupts: m.state().regs.rflags & rflags::IF != 0,
+        }
     }
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nmi, Self::Unmask, Self::Fault];
+    pub const ALL: [Self; 5] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Fault];
     /// Those that can arrive in the lab's own scenarios, which raise faults of their own. The
     /// others need a kernel that resolves them.
-    pub const IN_SCENARIOS: [Self; 2] = [Self::Nmi, Self::Unmask];
+    pub const IN_SCENARIOS: [Self; 4] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq];
+    /// Those that can arrive in a real kernel's handler.
+    pub const IN_KERNELS: [Self; 3] = [Self::Nmi, Self::Unmask, Self::Fault];
 
     /// As schedules and `--events` write it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Nmi => "nmi",
             Kind::Unmask => "unmask",
+            Kind::Mce => "mce",
+            Kind::Irq => "irq",
             Kind::Fault => "fault",
+        }
+    }
+
+    /// The vector of one that is delivered at the very boundary where it arrives. NMIs are
+    /// latched, and delivered where nothing blocks them.
+    pub fn vector(self) -> Option<u8> {
+        match self {
+            Kind::Mce => Some(18),
+            // Where the built-in kernel expects it, and no exception is (SDM vol. 3, 6.2).
+            Kind::Irq => Some(32),
+            Kind::Nmi | Kind::Unmask | Kind::Fault => None,
         }
     }
 
@@ -59,6 +93,8 @@ impl Kind {
         match self {
             Kind::Nmi => "NMIs",
             Kind::Unmask => "NMIs are unblocked from outside, as by an SMI whose handler executes IRET",
+            Kind::Mce => "machine checks, whose handler's iretq unblocks NMIs (mode native)",
+            Kind::Irq => "a maskable interrupt on vector 32, where RFLAGS.IF is set (mode native)",
             Kind::Fault => "the instruction raises a page fault, which the kernel resolves",
         }
     }
@@ -70,7 +106,20 @@ impl Kind {
             Kind::Nmi if at.shadow => "an NMI arrives, and waits: this boundary is in a shadow",
             Kind::Nmi => "an NMI arrives",
             Kind::Unmask => "NMIs are unmasked from outside",
+            Kind::Mce => "a machine check arrives",
+            Kind::Irq => "an interrupt arrives",
             Kind::Fault => "the instruction faults",
+        }
+    }
+
+    /// What it is called where it is delivered, in the middle of a sentence.
+    pub fn the(self) -> &'static str {
+        match self {
+            Kind::Nmi => "the NMI",
+            Kind::Unmask => "the end of the NMI mask",
+            Kind::Mce => "the machine check",
+            Kind::Irq => "the interrupt",
+            Kind::Fault => "the fault",
         }
     }
 
@@ -79,6 +128,9 @@ impl Kind {
         match self {
             Kind::Nmi => !at.pending,
             Kind::Unmask => at.blocked,
+            // A second machine check would shut the CPU down, whatever the entry code does.
+            Kind::Mce => at.takes_external,
+            Kind::Irq => at.takes_external && at.interrupts && !at.shadow,
             Kind::Fault => true,
         }
     }
@@ -88,17 +140,20 @@ impl Kind {
     pub fn matters_while_blocked(self) -> bool {
         match self {
             Kind::Nmi => false,
-            Kind::Unmask | Kind::Fault => true,
+            Kind::Unmask | Kind::Mce | Kind::Irq | Kind::Fault => true,
         }
     }
 
-    /// What it does to the machine and to the model. The machine stays at the boundary.
-    fn happens(self, session: &mut Session) {
+    /// What it does to the machine and to the model. The machine stays at the boundary, unless
+    /// what arrives is delivered at once.
+    fn happens(self, session: &mut Session) -> Result<(), Error> {
         match self {
             Kind::Nmi => session.arrive(),
             Kind::Unmask => session.unmask(),
+            Kind::Mce | Kind::Irq => return session.external(self),
             Kind::Fault => session.cannot_fault(),
         }
+        Ok(())
     }
 }
 
@@ -122,10 +177,58 @@ impl Session {
         self.oracle.limited("a fault can be raised in a real kernel's handler only (vmm linux)");
     }
 
-    /// Something arrives at this boundary.
-    pub fn event(&mut self, kind: Kind) {
-        kind.happens(self);
+    /// A machine check or an interrupt arrives at this boundary, and is delivered there.
+    fn external(&mut self, kind: Kind) -> Result<(), Error> {
+        let at = Boundary::of(self);
+        let Some(vector) = kind.vector() else { return Ok(()) };
+        if self.machine.mode() == Mode::Pv {
+            self.oracle
+                .limited("in mode pv machine checks and interrupts are the hypervisor's, and the lab plays none");
+        } else if kind == Kind::Mce && !at.takes_external {
+            self.oracle.shut_down("a machine check arrives while the last event from outside is being handled");
+        } else if !kind.changes(at) {
+            let place = self.rules().names().show(self.machine.rip());
+            let why = "an interrupt is delivered only where RFLAGS.IF is set, no shadow holds it back and none is live";
+            self.oracle.limited(format!("irq@{place}: {why}"));
+        } else {
+            return self.deliver_external(vector);
+        }
+        Ok(())
     }
+
+    /// Something arrives at this boundary.
+    pub fn event(&mut self, kind: Kind) -> Result<(), Error> {
+        kind.happens(self)
+    }
+
+    /// What arrives at this boundary, one after the other; `seen` is told of each. Whether the
+    /// machine stands at another boundary then, or the run has ended: a handler begins.
+    pub(super) fn events(&mut self, kinds: &[Kind], seen: &mut dyn FnMut(&Self, Seen)) -> Result<bool, Error> {
+        let mut moved = false;
+        for kind in kinds {
+            // What is delivered at once arrives where it is; of the others it is seen afterwards
+            // what became of them.
+            if kind.vector().is_some() {
+                seen(self, Seen::Arrived(*kind));
+                self.event(*kind)?;
+                seen(self, Seen::Delivered(*kind));
+                moved = true;
+            } else {
+                self.event(*kind)?;
+                seen(self, Seen::Arrived(*kind));
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// What is seen of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seen {
+    /// It arrived at the boundary at hand.
+    Arrived(Kind),
+    /// It was delivered: its handler begins, or the run has ended.
+    Delivered(Kind),
 }
 
 impl fmt::Display for Kind {
@@ -136,7 +239,7 @@ impl fmt::Display for Kind {
 
 /// A text that names no kind of event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown event {0:?}; expected {names}, or, in a real kernel, fault", names = Kind::IN_SCENARIOS.map(Kind::name).join(" or "))]
+#[error("unknown event {0:?}; expected {names}, or, in a real kernel, fault", names = Kind::IN_SCENARIOS.map(Kind::name).join(", "))]
 pub struct UnknownEvent(pub String);
 
 impl FromStr for Kind {
@@ -184,7 +287,7 @@ mod tests {
         let unknown = "nmx".parse::<Kind>().map_err(|e| e.to_string());
         assert_eq!(
             unknown,
-            Err("unknown event \"nmx\"; expected nmi or unmask, or, in a real kernel, fault".to_owned())
+            Err("unknown event \"nmx\"; expected nmi, unmask, mce, irq, or, in a real kernel, fault".to_owned())
         );
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::course::Course;
-use super::event::Kind;
+use super::event::{Kind, Seen};
 use super::moves::Advance;
 use super::rounds::{Laps, Rounds};
 use super::schedule::Schedule;
@@ -90,8 +90,8 @@ pub trait Visitor {
     fn boundary(&mut self, _: &Session) {}
     /// An event arrived at this boundary.
     fn arrived(&mut self, _: &Session, _: Kind) {}
-    /// The latched NMI was delivered.
-    fn delivered(&mut self, _: &Session) {}
+    /// The latched NMI was delivered, or another event at the boundary where it arrived.
+    fn delivered(&mut self, _: &Session, _: Kind) {}
 }
 
 impl Visitor for () {}
@@ -178,7 +178,8 @@ fn carry_out(
             return Err(Error::Interrupted.into());
         }
         visitor.boundary(session);
-        for kind in course.stand(session.machine().rip()) {
+        let now = course.stand(session.machine().rip());
+        if !now.is_empty() {
             if gear == Gear::Jump && raise == Raise::Ioctl {
                 // From here on everything starts from a state that was put there.
                 let here = session.saved();
@@ -186,20 +187,24 @@ fn carry_out(
                 session.restore(&here);
                 raise = Raise::Events;
             }
-            session.event(kind);
             (legs, waiting) = (0, course.to_come());
             rounds.begin_anew();
             laps = Laps::default();
-            visitor.arrived(session, kind);
         }
-        if waiting.contains(&session.machine().rip()) {
+        let moved = session.events(&now, &mut |session, seen| match seen {
+            Seen::Arrived(kind) => visitor.arrived(session, kind),
+            Seen::Delivered(kind) => visitor.delivered(session, kind),
+        })?;
+        if !moved && waiting.contains(&session.machine().rip()) {
             rounds.awaits();
             let (visits, next) = course.laps();
             laps.pass(session, visits, next);
         }
-        if session.deliverable() {
+        if moved {
+            // The handler's first instruction is a boundary, too.
+        } else if session.deliverable() {
             session.deliver(raise)?;
-            visitor.delivered(session);
+            visitor.delivered(session, Kind::Nmi);
         } else {
             let shadowed = session.machine().pending() && session.machine().in_shadow();
             session.advance(if gear == Gear::Step || shadowed { Advance::Step } else { Advance::To(&waiting) })?;

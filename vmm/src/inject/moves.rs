@@ -58,6 +58,24 @@ impl Session {
         Ok(())
     }
 
+    /// Delivers an event from outside that is no NMI, at this boundary.
+    pub(super) fn deliver_external(&mut self, vector: u8) -> Result<(), Error> {
+        self.machine.settle_in();
+        let before = Context::of(self.machine.state());
+        let stop = self.machine.deliver_external(vector)?;
+        match stop {
+            Stop::Boundary if self.machine.idt().vector_of(self.machine.rip()) == Some(vector) => {
+                self.oracle.external(&self.machine, &before, vector);
+                self.oracle.boundary(&self.machine);
+            }
+            // The delivery itself faulted, or there is no handler.
+            other => {
+                self.observe(&other, None);
+            }
+        }
+        Ok(())
+    }
+
     /// Times an NMI at this boundary, in a free run that nothing watches. The session
     /// must be restored afterwards.
     pub fn time_nmi(&mut self) -> Result<Option<std::time::Duration>, Error> {
@@ -72,6 +90,9 @@ impl Session {
     /// return; what lies between, only a run that stops there can show.
     pub fn nest_at_once(&mut self) -> Result<bool, Error> {
         let NestedFrame::Always(frame_at) = self.nested_frame else { return Ok(false) };
+        if self.machine.knobs().hv_bug.is_some() {
+            return Ok(false); // played at each delivery
+        }
         let before = Context::of(self.machine.state());
         if self.oracle.ghost.outer.is_none() || !self.machine.deliver_and_return()? {
             return Ok(false);
@@ -92,7 +113,8 @@ impl Session {
                 self.stops.extend_from_slice(places);
                 // With an NMI live, every return and every fault is looked at; without
                 // one, only the traps that I16 compares.
-                let live = self.oracle.ghost.outer.is_some() || self.machine.pending();
+                let ghost = &self.oracle.ghost;
+                let live = ghost.outer.is_some() || ghost.external.is_some() || self.machine.pending();
                 let idt = self.machine.idt();
                 if live {
                     self.stops.extend_from_slice(&self.live_stops);

@@ -31,7 +31,7 @@ pub struct Schedule(pub Vec<Event>);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ScheduleError {
     /// An event without a place.
-    #[error("{0:?}: an event is written nmi@PLACE or unmask@PLACE, as in nmi@exit_iret#1")]
+    #[error("{0:?}: an event is written nmi@PLACE, unmask@PLACE, mce@PLACE or irq@PLACE, as in nmi@exit_iret#1")]
     Form(String),
     /// An unknown event.
     #[error(transparent)]
@@ -41,6 +41,11 @@ pub enum ScheduleError {
         "{0}@…: the lab's scenarios raise faults of their own; only a real kernel's handler can be made to fault (vmm linux)"
     )]
     OnlyInKernels(Kind),
+    /// An event that only the lab's scenarios can be given.
+    #[error(
+        "{0}@…: machine checks and interrupts are played in the lab's own scenarios only; a real kernel gets nmi, unmask and fault"
+    )]
+    OnlyInScenarios(Kind),
     /// A bad occurrence.
     #[error("{0:?}: what follows # must be a number from 1 on")]
     Occurrence(String),
@@ -58,15 +63,26 @@ impl Schedule {
     /// Reads `nmi@first+0x10#1 unmask@copy_frame` (without `#n`, the first visit).
     /// Events are separated by spaces or commas.
     pub fn parse(text: &str, names: Names) -> Result<Self, ScheduleError> {
-        let schedule = Self::parse_with(text, |place| names.resolve(place))?;
+        let schedule = Self::read(text, |place| names.resolve(place))?;
         match schedule.0.iter().find(|e| !Kind::IN_SCENARIOS.contains(&e.kind)) {
             Some(event) => Err(ScheduleError::OnlyInKernels(event.kind)),
             None => Ok(schedule),
         }
     }
 
-    /// The same, where `resolve` knows what the places are.
-    pub fn parse_with(text: &str, resolve: impl Fn(&str) -> Result<u64, PlaceError>) -> Result<Self, ScheduleError> {
+    /// The same for a real kernel, where `resolve` knows what the places are.
+    pub fn parse_for_kernel(
+        text: &str,
+        resolve: impl Fn(&str) -> Result<u64, PlaceError>,
+    ) -> Result<Self, ScheduleError> {
+        let schedule = Self::read(text, resolve)?;
+        match schedule.0.iter().find(|e| !Kind::IN_KERNELS.contains(&e.kind)) {
+            Some(event) => Err(ScheduleError::OnlyInScenarios(event.kind)),
+            None => Ok(schedule),
+        }
+    }
+
+    fn read(text: &str, resolve: impl Fn(&str) -> Result<u64, PlaceError>) -> Result<Self, ScheduleError> {
         let words = text.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty());
         words.map(|word| parse_event(word, &resolve)).collect::<Result<_, _>>().map(Self)
     }

@@ -7,7 +7,7 @@ use super::fault_by::Away;
 use super::lab::Lab;
 use super::pc::{Change, Limit, Stop};
 use super::site::Site;
-use crate::inject::{At, Event, Gear, Kind};
+use crate::inject::{At, Event, Gear, Kind, ScheduleError};
 use crate::machine::Raise;
 use crate::oracle::Verdict;
 
@@ -189,6 +189,7 @@ impl<'a> Run<'a> {
                 }
                 Kind::Unmask => self.lab.pc.state_mut().events.nmi.masked = 0,
                 Kind::Fault => self.faults = true,
+                kind @ (Kind::Mce | Kind::Irq) => return Err(ScheduleError::OnlyInScenarios(kind).into()),
             }
         }
         if self.faults && self.deliverable() {

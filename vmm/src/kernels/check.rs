@@ -25,7 +25,7 @@ pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
             in_text(place, at, symbols).map(|()| at)
         }
     };
-    let schedule = Schedule::parse_with(text, place)?;
+    let schedule = Schedule::parse_for_kernel(text, place)?;
     match schedule.0.first() {
         Some(Event { kind: Kind::Fault, .. }) => Err(LabError::FaultFirst(text.to_owned())),
         _ => Ok(()),

@@ -126,7 +126,7 @@ impl Lab {
     /// NMI's own code has an NMI at the site before it.
     pub fn schedule(&self, text: &str) -> Result<Schedule, LabError> {
         let start = self.start().addr;
-        let mut schedule = Schedule::parse_with(text, |place| match place {
+        let mut schedule = Schedule::parse_for_kernel(text, |place| match place {
             "user" | "idle" => Ok(start),
             place => boundary(place, &self.pc),
         })?;

@@ -24,17 +24,36 @@ pub enum HvBug {
     /// An NMI that arrives at CPL0 while NMIs are open waits for one instruction, which runs
     /// with the hypervisor's TF where the guest can see it.
     NmiWindowSetsTf,
+    /// A delivered NMI stays pending, and is delivered again.
+    NmiRedelivered,
+    /// NMIs are still open at the handler's first instruction.
+    MaskTooLate,
+    /// An exit in the middle of a delivery loses the NMI.
+    LostInDelivery,
+    /// An exit in the middle of a delivery has it made twice: the second frame says that the
+    /// handler's first instruction was interrupted.
+    DeliveredTwice,
+    /// The injection of another event blocks NMIs.
+    EventBlocksNmis,
+    /// An NMI that is pending at an exit to user space is forgotten, as where a vCPU is saved.
+    PendingLostAtExit,
 }
 
 impl HvBug {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
         Self::IretKeepsBlocked,
         Self::IretUnblocksEarly,
         Self::SecondNmiLost,
         Self::InvertedTestAndSet,
         Self::FailedIretLeavesBlocked,
         Self::NmiWindowSetsTf,
+        Self::NmiRedelivered,
+        Self::MaskTooLate,
+        Self::LostInDelivery,
+        Self::DeliveredTwice,
+        Self::EventBlocksNmis,
+        Self::PendingLostAtExit,
     ];
 
     /// Its name on the command line, in campaigns and in replay lines.
@@ -46,6 +65,12 @@ impl HvBug {
             HvBug::InvertedTestAndSet => "inverted-test-and-set",
             HvBug::FailedIretLeavesBlocked => "failed-iret-leaves-blocked",
             HvBug::NmiWindowSetsTf => "nmi-window-sets-tf",
+            HvBug::NmiRedelivered => "nmi-redelivered",
+            HvBug::MaskTooLate => "mask-too-late",
+            HvBug::LostInDelivery => "lost-in-delivery",
+            HvBug::DeliveredTwice => "delivered-twice",
+            HvBug::EventBlocksNmis => "event-blocks-nmis",
+            HvBug::PendingLostAtExit => "pending-lost-at-exit",
         }
     }
 
@@ -66,6 +91,17 @@ impl HvBug {
             HvBug::NmiWindowSetsTf => {
                 "An NMI that arrives at CPL0 while NMIs are open waits for one instruction, which runs with the \
                  hypervisor's TF where the guest can see it (KVM f86368493ec0: pending between two tests)"
+            }
+            HvBug::NmiRedelivered => "A delivered NMI stays pending, and is delivered again",
+            HvBug::MaskTooLate => "NMIs are still open at the handler's first instruction (Bochs issue 211)",
+            HvBug::LostInDelivery => "An exit in the middle of a delivery loses the NMI",
+            HvBug::DeliveredTwice => {
+                "An exit in the middle of a delivery has it made twice: the second frame says that the handler's first \
+                 instruction was interrupted"
+            }
+            HvBug::EventBlocksNmis => "The injection of another event (mce@, irq@) blocks NMIs",
+            HvBug::PendingLostAtExit => {
+                "An NMI that is pending at an exit to user space is forgotten, as where a vCPU is saved (Linux ab2ee212a57b)"
             }
         }
     }

@@ -197,7 +197,10 @@ impl Machine {
                 Ok(port @ (abi::PORT_PV | abi::PORT_ERETS | abi::PORT_ERETU)) => {
                     return self.pv_hypercall(port, OUT_BYTES);
                 }
-                Ok(port) => Stop::Hypercall(port),
+                Ok(port) => {
+                    self.latched &= self.knobs.hv_bug != Some(HvBug::PendingLostAtExit);
+                    Stop::Hypercall(port)
+                }
                 Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
             },
             Exit::Shutdown => Stop::Shutdown,

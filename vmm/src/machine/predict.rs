@@ -246,12 +246,19 @@ impl Machine {
 
     /// Delivers an NMI by the model. `None` where it does not understand the state.
     pub(super) fn predict_nmi(&mut self) -> Result<Option<Stop>, Error> {
+        self.predict_external(NMI)
+    }
+
+    /// The same of any event from outside.
+    pub(super) fn predict_external(&mut self, vector: u8) -> Result<Option<Stop>, Error> {
         let mut cpu = self.cpu();
         let p = &mut self.predictor;
         let mut ram = Ram::new(self.vm.ram_mut(), &mut p.accesses.list).with_read_only(&p.read_only);
-        let end = match &mut p.trace {
-            Some(trace) => p.model.deliver_nmi(&mut cpu, &mut ram, &mut **trace),
-            None => p.model.deliver_nmi(&mut cpu, &mut ram, &mut Untraced),
+        let end = match (&mut p.trace, vector) {
+            (Some(trace), NMI) => p.model.deliver_nmi(&mut cpu, &mut ram, &mut **trace),
+            (None, NMI) => p.model.deliver_nmi(&mut cpu, &mut ram, &mut Untraced),
+            (Some(trace), _) => p.model.deliver_interrupt(&mut cpu, &mut ram, &mut **trace, vector),
+            (None, _) => p.model.deliver_interrupt(&mut cpu, &mut ram, &mut Untraced, vector),
         };
         if let End::NotUnderstood(_) = end {
             self.predictor.accesses.all = true;

@@ -18,6 +18,14 @@ pub struct Live {
     pub vector: u8,
 }
 
+impl Live {
+    /// Whether it was pushed for what comes from outside, and so is a context that goes on as it
+    /// was: an NMI, a machine check, an interrupt.
+    fn is_external(&self) -> bool {
+        matches!(self.vector, 2 | 18 | 32..)
+    }
+}
+
 /// The live frames, oldest first; what lies behind them is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
@@ -58,6 +66,11 @@ impl Frames {
         nmis.next().map(|_| &last.words)
     }
 
+    /// The frame of a machine check or an interrupt, where one is live.
+    pub fn external(&self) -> Option<&Live> {
+        self.live().iter().rev().find(|f| f.is_external() && f.vector != 2)
+    }
+
     /// Whether what was pushed last and is still live is an NMI's.
     pub fn innermost_is_an_nmis(&self) -> bool {
         self.live().last().is_some_and(|f| f.vector == 2)
@@ -95,7 +108,7 @@ impl Frames {
         let rsp = new.words.rsp;
         let overwritten = |old: &Live| old.addr < new.addr + 40 && new.addr < old.addr + 40;
         let left = |old: &Live| old.addr >> 12 == rsp >> 12 && old.addr < rsp;
-        self.retain(|i, old| i < base || old.vector == 2 || !(overwritten(old) || left(old)));
+        self.retain(|i, old| i < base || old.is_external() || !(overwritten(old) || left(old)));
         if self.live().contains(&new) {
             return; // the same context interrupted again at the same place
         }
@@ -129,6 +142,7 @@ impl Frames {
     pub fn consume(&mut self, addr: u64, words: &Frame, moved: impl Fn(u64) -> bool) -> bool {
         let same = |old: &Live| match old.vector {
             2 => old.words == *words || Frame { rip: words.rip, ..old.words } == *words && moved(old.words.rip),
+            _ if old.is_external() => old.words == *words,
             _ => {
                 let w = &old.words;
                 old.addr == addr && (w.cs, w.rsp, w.ss) == (words.cs, words.rsp, words.ss)

@@ -25,6 +25,8 @@ pub struct Ghost {
     pub body_traps: u8,
     /// The context that the outermost live NMI interrupted.
     pub outer: Option<Context>,
+    /// The context that a machine check or an interrupt came to, whose handler has not returned.
+    pub external: Option<Context>,
     /// A body has begun in this episode, which began in user code (I15).
     pub served: bool,
     /// Frames not yet returned from (I8).
@@ -55,11 +57,17 @@ impl Ghost {
         true
     }
 
+    /// The context that an event from outside came to, once its frame is no longer live.
+    pub fn external_is_over(&mut self) -> Option<Context> {
+        if self.frames.external().is_none() { self.external.take() } else { None }
+    }
+
     /// The outermost NMI was returned from.
     pub fn end_episode(&mut self) {
         self.outer = None;
         self.slack = 0;
         self.served = false;
         self.frames.end_episode();
+        self.external_is_over();
     }
 }

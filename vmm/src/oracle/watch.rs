@@ -45,6 +45,15 @@ impl Oracle {
         }
     }
 
+    /// A machine check or an interrupt was delivered: `before` is the context it came to, the
+    /// machine stands at the handler's first instruction.
+    pub fn external(&mut self, machine: &Machine, before: &Context, vector: u8) {
+        self.ghost.external = Some(*before);
+        let addr = machine.state().regs.rsp;
+        let Some(words) = frame_at(machine, addr) else { return self.frame_is_unmapped(vector, addr) };
+        self.ghost.frames.push(Live { addr, words, vector });
+    }
+
     /// A nested NMI came and went: its frame was pushed at `addr` and returned from.
     /// `false` where such a return would not be of a live frame.
     pub fn nested(&mut self, addr: u64, words: &Frame) -> bool {
@@ -105,7 +114,15 @@ impl Oracle {
         }
         // What makes user code the kernel's is worse than where the frame came from.
         self.check_privilege(machine);
+        let external = self.ghost.frames.external().copied();
         self.check_provenance(addr, words, from);
+        // Where an older frame was returned from, its handler was left, as `ret` leaves one.
+        if let Some(event) = external
+            && let Some(context) = self.ghost.external_is_over()
+            && event.words == *words
+        {
+            self.check_context(&context, &Context::of(machine.state()));
+        }
         let Some(outer) = self.ghost.outer else { return };
         let (rip, rsp) = (machine.rip(), machine.state().regs.rsp);
         let cpl = machine.state().sregs.cs.selector as u8 & 3;

@@ -81,23 +81,23 @@ impl Visitor for Tracer<'_> {
     fn arrived(&mut self, session: &Session, kind: Kind) {
         let m = session.machine();
         let at = session.rules().names().show(m.rip());
-        self.event(format!("{} (at {at})", kind.told(Boundary::of(m))));
+        self.event(format!("{} (at {at})", kind.told(Boundary::of(session))));
     }
 
-    fn delivered(&mut self, session: &Session) {
+    fn delivered(&mut self, session: &Session, kind: Kind) {
         // The instruction at this boundary has not run: it is shown when it does.
         if self.under_way.take().is_some() {
             self.number -= 1;
         }
         if session.verdict().is_some() {
-            return self.event("the NMI's delivery fails".to_owned());
+            return self.event(format!("{} is not delivered", kind.the()));
         }
         let m = session.machine();
         let (place, rsp) = (session.rules().names().show(m.rip()), m.state().regs.rsp);
         // FRED's frame has more words than five; the oracle knows which of them they are.
         let pushed = session.oracle().ghost.frames.live().last();
         let frame = pushed.map_or("not followed".into(), |live| words(session, &live.words));
-        self.event(format!("the NMI is delivered: {place} begins; its frame is {frame}; RSP is {rsp:#x}"));
+        self.event(format!("{} is delivered: {place} begins; its frame is {frame}; RSP is {rsp:#x}", kind.the()));
     }
 }
 

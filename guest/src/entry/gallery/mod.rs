@@ -8,5 +8,6 @@
 mod debug_stack;
 mod gdt_switch;
 mod ist_index;
+mod machine_check;
 mod ring3;
 mod rostedt;

@@ -37,7 +37,10 @@ impl Oracle {
             self.breaks(Invariant::Provenance, |r| {
                 let (at, to) = (r.names().show(from), r.names().show(words.rip));
                 // A place in the handler's own code is where a scheme repeats, if anything.
-                let own = words.cs & 3 == 0 && r.guest.image.is_code(words.rip) && !r.interruptible(words.rip);
+                let own = words.cs & 3 == 0
+                    && r.guest.image.is_code(words.rip)
+                    && !r.interruptible(words.rip)
+                    && r.scheme.entry != Some(words.rip);
                 let hint = match r.guest.image.symbols.nearest_code(words.rip, &r.scheme.prefix) {
                     Some(label) if own && label.addr == words.rip => {
                         format!("; if the scheme means to go on there, its note says repeat={}", label.name)

@@ -366,7 +366,7 @@ impl Visitor for Recorder {
             self.arrivals += 1;
         }
         let number = if event == Event::Nmi { format!(" (number {})", self.arrivals) } else { String::new() };
-        let text = format!("At {at} {}{number}.", event.told(Boundary::of(m)));
+        let text = format!("At {at} {}{number}.", event.told(Boundary::of(session)));
         let note = Note { kind: Kind::Arrival, text };
         match &mut self.under_way {
             Some((raw, _)) => raw.step.notes.push(note),
@@ -374,7 +374,7 @@ impl Visitor for Recorder {
         }
     }
 
-    fn delivered(&mut self, session: &Session) {
+    fn delivered(&mut self, session: &Session, event: Event) {
         // The instruction at this boundary has not run: it is recorded when it does. What was
         // said at it stands before the handler's first.
         if let Some((raw, _)) = self.under_way.take() {
@@ -383,10 +383,14 @@ impl Visitor for Recorder {
             self.writes.splice(0..0, raw.writes);
         }
         if session.verdict().is_some() {
-            return self.note(Kind::Delivery, "The NMI's delivery fails.".to_owned());
+            return self.note(Kind::Delivery, format!("No handler begins: {} is not delivered.", event.the()));
+        }
+        let m = session.machine();
+        if event.vector().is_some() {
+            let entry = session.rules().names().show(m.rip());
+            return self.note(Kind::Delivery, format!("There {} is delivered, and {entry} begins.", event.the()));
         }
         self.delivered += 1;
-        let m = session.machine();
         let rsp = m.state().regs.rsp;
         let name = |at: u64| self.slot_name(at).map_or_else(|| format!("{at:#x}"), |(name, _)| name);
         let (from, to) = (name(rsp), name(rsp + 32));

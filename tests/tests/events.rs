@@ -1,0 +1,126 @@
+//! What comes from outside besides NMIs: machine checks (`mce@`) and a maskable interrupt
+//! (`irq@`), alone, in an NMI's handler, and with an NMI in theirs.
+
+mod common;
+use common::{campaign, vmm};
+
+/// A schedule in every gear.
+#[track_caller]
+fn comes_to(scheme: &str, scenario: &str, schedule: &str, verdict: &str) {
+    let args = ["run", "--scheme", scheme, "--scenario", scenario, "--schedule", schedule, "--gear", "all"];
+    let done = vmm(&args);
+    assert_eq!(
+        done.code,
+        i32::from(verdict != "pass"),
+        "{scheme}/{scenario} {schedule}: {}{}",
+        done.stdout,
+        done.stderr
+    );
+    assert!(done.stdout.contains(verdict), "{scheme}/{scenario} {schedule}: {}", done.stdout);
+}
+
+#[test]
+fn a_machine_check_alone_is_survived_wherever_it_comes() {
+    for (scenario, places) in [
+        ("quiet", &["work.fold", "work.shadow+0x2", "work.shadow+0x4"][..]),
+        ("user", &["user_code.start", "syscall.entry", "syscall.kernel_gs", "syscall.user_stack", "syscall.sysretq"]),
+        ("user-gs", &["user_gs.start", "syscall.entry", "syscall.sysretq"]),
+    ] {
+        for place in places {
+            comes_to("naive", scenario, &format!("mce@{place}#1"), "pass");
+            comes_to("naive", scenario, &format!("nmi@{place}#1 mce@naive.exit_iret#1"), "pass");
+        }
+    }
+}
+
+/// Each handler is wrong in one thing, and `naive` has none of them.
+#[test]
+fn wrong_handlers_of_machine_checks_are_found() {
+    let cases = [
+        ("bug-mce-rbx", "quiet", "mce@work.fold#1", "violation(I6"),
+        ("bug-mce-rbx", "quiet", "nmi@work.fold#1 mce@naive.entry#1", "violation(I6"),
+        ("bug-mce-gs", "user", "mce@syscall.entry#1", "violation(I7"),
+        ("bug-mce-stack", "quiet", "nmi@work.fold#1 mce@naive.body#1", "violation(I14"),
+    ];
+    for (scheme, scenario, schedule, verdict) in cases {
+        comes_to(scheme, scenario, schedule, verdict);
+        comes_to("naive", scenario, schedule, "pass");
+    }
+}
+
+/// Its iretq unblocks NMIs: before the frame is copied no scheme with an IST survives the next
+/// one, and in the body those do that are made for nested NMIs.
+#[test]
+fn the_iretq_of_a_machine_check_unblocks_nmis() {
+    let in_body = "nmi@work.fold#1 mce@body#1 nmi@body#2";
+    let before = "nmi@work.fold#1 mce@entry#1 nmi@entry#2";
+    for scheme in ["mainline", "linus-2010-fixed"] {
+        comes_to(scheme, "quiet", in_body, "pass");
+        comes_to(scheme, "quiet", before, "violation(I14");
+    }
+    // A frame that is rewritten where the body is shown it (28696f434fef), and no nesting at all.
+    for scheme in ["rostedt-2012", "naive"] {
+        comes_to(scheme, "quiet", in_body, "violation(I14");
+    }
+    comes_to("latch", "quiet", before, "pass");
+    // An NMI in the machine check's handler, which came while NMIs were open, and while blocked.
+    comes_to("mainline", "quiet", "mce@work.fold#1 nmi@mce.entry#1", "pass");
+    comes_to("mainline", "quiet", "mce@work.fold#1 nmi@mce.exit_iret#1", "pass");
+    comes_to("mainline", "quiet", "nmi@work.fold#1 mce@body#1 nmi@mce.body#1", "pass");
+}
+
+#[test]
+fn an_interrupt_in_a_body_that_opened_them_unblocks_nmis() {
+    comes_to("mainline", "irq-body", "irq@irq_body.open#1", "pass");
+    comes_to("mainline", "irq-body", "nmi@short.work#1 irq@irq_body.open#2", "pass");
+    comes_to("mainline", "irq-body", "nmi@short.work#1 irq@irq_body.open#2 nmi@irq_body.close#2", "pass");
+    comes_to("naive", "irq-body", "nmi@short.work#1 irq@irq_body.open#2 nmi@irq_body.close#2", "violation(I5");
+}
+
+#[test]
+fn what_no_cpu_delivers_is_no_pass() {
+    let second = "mce@work.fold#1 mce@mce.entry#1";
+    comes_to("naive", "quiet", second, "shutdown");
+    for (scheme, schedule, why) in
+        [("naive", "irq@work.fold#1", "RFLAGS.IF"), ("xen-flag", "mce@work.fold#1", "the hypervisor's")]
+    {
+        let args = ["run", "--scheme", scheme, "--scenario", "quiet", "--schedule", schedule, "--gear", "all"];
+        vmm(&args).exits(1).prints(&["host-limit", why]);
+    }
+}
+
+/// The search finds by itself what the schedules above show, and closes where nothing is wrong.
+#[test]
+fn the_search_has_machine_checks_arrive_everywhere() {
+    let explore = |scheme: &str, scenario: &str, events: &str| {
+        let args = ["explore", "--scheme", scheme, "--scenario", scenario, "--events", events, "--json"];
+        vmm(&args).json()
+    };
+    let found = explore("mainline", "irq-body", "nmi,mce");
+    assert_eq!(found["verdict"], "violation", "{found}");
+    let schedule = found["violations"][0]["schedule"].as_str().unwrap();
+    assert!(schedule.contains("mce@") && schedule.matches("nmi@").count() == 2, "{schedule}");
+    assert_eq!(found["deviations"].as_array().map(Vec::len), Some(0), "{found}");
+    let found = explore("bug-mce-rbx", "irq-body", "nmi,mce");
+    assert_eq!((found["violations"][0]["invariant"].as_str()), Some("I6"), "{found}");
+    let found = explore("mainline", "irq-body", "nmi,irq");
+    assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
+}
+
+#[test]
+fn a_campaign_may_have_events_and_closed_searches_of_them() {
+    let text = "name = \"c\"\nschemes = [\"naive\"]\nscenarios = [\"irq-body\"]\ngenerate = { closure = { events = [\"nmi\", \"irq\"] } }\n";
+    let json = campaign(text, &["--json"]).json();
+    assert_eq!(json["rows"][0]["failures"][0]["invariant"], "I5", "{json:#}");
+    let text = "name = \"c\"\nschemes = [\"naive\"]\nscenarios = [\"quiet\"]\ngenerate = { closure = { events = [\"mce\"] } }\n";
+    campaign(text, &[]).exits(65).says(&["without NMIs there is nothing to explore"]);
+}
+
+#[test]
+fn a_trace_and_a_picture_tell_of_a_machine_check() {
+    let schedule = "nmi@work.fold#1 mce@body#1";
+    let args = ["run", "--scheme", "mainline", "--scenario", "quiet", "--schedule", schedule, "--trace"];
+    vmm(&args)
+        .exits(0)
+        .prints(&["a machine check arrives (at body", "the machine check is delivered: mce.entry begins"]);
+}

@@ -202,7 +202,7 @@ fn a_sequence_that_is_begun_again_passes_where_that_is_declared() {
     if !gcc::is_there() {
         return;
     }
-    breaks(&Built::guest("restart", &[]), ("again", "add"), "I6");
+    breaks(&Built::guest("restart", &[]), ("again", "add"), "I8");
     for declared in ["RESUMES", "REPEAT"] {
         passes(&Built::guest("restart", &[declared]), "again", "add");
         let wrong = Built::guest("restart", &[declared, "WRONG"]).explore("again", "add");

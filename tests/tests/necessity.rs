@@ -46,6 +46,38 @@ fn threads_change_nothing_and_shards_make_up_the_whole() {
 }
 
 #[test]
+fn folders_are_resumed_and_put_together_to_the_bytes_of_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = vmm(NAIVE).exits(0).stdout;
+    let folders = ["0/2", "1/2"].map(|shard| dir.path().join(&shard[..1]).to_str().unwrap().to_owned());
+    let run = |shard: &str, folder: &str| vmm(&[NAIVE, &["--shard", shard, "--out", folder]].concat());
+    run("0/2", &folders[0]).exits(0);
+    run("1/2", &folders[1]).exits(0);
+    let merged = |folders: &[String], more: &[&str]| {
+        let names: Vec<&str> = folders.iter().map(String::as_str).collect();
+        vmm(&[&["merge"], &names[..], &["--json"], more].concat())
+    };
+    let reversed = [folders[1].clone(), folders[0].clone()];
+    let all = dir.path().join("all").to_str().unwrap().to_owned();
+    assert_eq!(merged(&folders, &["--out", &all]).exits(0).stdout, whole);
+    assert_eq!(merged(&reversed, &[]).exits(0).stdout, whole);
+    assert_eq!(vmm(&["report", &all, "--json"]).exits(0).stdout, whole);
+    // A part is none of the whole, unless it is asked for.
+    merged(&folders[..1], &[]).exits(1).says(&["changes are missing"]);
+    assert_eq!(merged(&folders[..1], &["--partial"]).exits(0).json()["complete"], false);
+    // What a kill has left is gone on from, to the same end.
+    let units = dir.path().join("0/units.jsonl");
+    let before = std::fs::read_to_string(&units).unwrap();
+    let lines: Vec<&str> = before.lines().collect();
+    std::fs::write(&units, lines[..lines.len() / 2].join("\n") + "\n{\"cut off").unwrap();
+    run("0/2", &folders[0]).exits(0).says(&["units were run before", "damaged"]);
+    assert_eq!(std::fs::read_to_string(&units).unwrap(), before);
+    // Of something else it is not.
+    let other = ["necessity", "--scheme", "naive", "--scenario", "quiet", "--what", "inverted", "--out", &folders[0]];
+    vmm(&[&other[..], &["--shard", "0/2"]].concat()).exits(65).says(&["other changes", "--fresh"]);
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused() {
     let scheme = ["necessity", "--scheme"];
     vmm(&[&scheme[..], &["naive", "--scenario", "ud-fault"]].concat())

@@ -9,6 +9,7 @@ use super::args::{GuestArgs, UnitArgs};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::linux;
+use super::necessity;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::{OutputArgs, Outputs};
@@ -18,6 +19,7 @@ use crate::campaign::{self, Results};
 use crate::folder::{self, Subject};
 use crate::image::Guest;
 use crate::kernels;
+use crate::necessity::Header as Answer;
 use crate::report::{Document, Kind};
 
 /// `vmm campaign`.
@@ -105,8 +107,11 @@ pub fn campaign(args: &Campaign, guest: &Arc<Guest>, opened: Opened, out: &mut O
 /// Carries out `vmm merge`.
 pub fn merge(args: &Merge, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    if is_kernel(&args.dirs)? {
-        return linux::merge(&args.dirs, args.out.as_deref(), args.partial, outputs, out);
+    let to = args.out.as_deref();
+    match kind(&args.dirs)?.as_deref() {
+        Some(kernels::Header::KIND) => return linux::merge(&args.dirs, to, args.partial, outputs, out),
+        Some(Answer::KIND) => return necessity::merge(&args.dirs, to, args.partial, &outputs, out),
+        _ => {}
     }
     let (results, damaged) = campaign::merge(&args.dirs)?;
     damaged.iter().for_each(say);
@@ -120,18 +125,19 @@ pub fn merge(args: &Merge, out: &mut Out) -> Result<Ending, Failure> {
 pub fn report(args: &Shown, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let dirs = std::slice::from_ref(&args.dir);
-    if is_kernel(dirs)? {
-        return linux::merge(dirs, None, args.partial, outputs, out);
+    match kind(dirs)?.as_deref() {
+        Some(kernels::Header::KIND) => return linux::merge(dirs, None, args.partial, outputs, out),
+        Some(Answer::KIND) => return necessity::merge(dirs, None, args.partial, &outputs, out),
+        _ => {}
     }
     let (results, damaged) = campaign::merge(dirs)?;
     damaged.iter().for_each(say);
     kept(&results, args.partial, &outputs, out)
 }
 
-/// Whether folders hold results of a kernel: as the first of them does.
-fn is_kernel(dirs: &[PathBuf]) -> Result<bool, Failure> {
-    let first = dirs.first().map(|dir| folder::kind(dir)).transpose()?;
-    Ok(first.is_some_and(|kind| kind == kernels::Header::KIND))
+/// What sort of results folders hold: that of the first.
+fn kind(dirs: &[PathBuf]) -> Result<Option<String>, Failure> {
+    Ok(dirs.first().map(|dir| folder::kind(dir)).transpose()?)
 }
 
 /// Shows results that were kept.

@@ -109,7 +109,7 @@ impl Needs {
                 needs.guest(&args.guest).output(&args.output).kernel(&args.kernel).reads([kernel_cache()])
             }
             Command::Explore(args) => needs.guest(&args.guest).output(&args.output).writes(args.graph.clone()),
-            Command::Necessity(args) => needs.guest(&args.guest).output(&args.output),
+            Command::Necessity(args) => needs.guest(&args.guest).output(&args.output).folder(args.units.out.as_ref()),
             Command::Compare(args) => needs.guest(&args.guest).output(&args.output),
             Command::Merge(args) => needs.output(&args.output).reads(&args.dirs).folder(args.out.as_ref()),
             Command::Report(args) => needs.output(&args.output).reads([&args.dir]),

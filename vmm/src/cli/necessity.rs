@@ -1,23 +1,24 @@
 //! `vmm necessity`: which instruction of an entry path is needed, and for what.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::GuestArgs;
+use indicatif::ProgressBar;
+
+use super::args::{GuestArgs, UnitArgs};
 use super::failure::{Ending, Failure};
-use super::host::cpus;
 use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
-use super::output::OutputArgs;
-use super::progress::{AMOUNT, bar};
-use super::values;
-use crate::folder::Shard;
+use super::output::{OutputArgs, Outputs};
+use super::progress::{Bar, UNKNOWN, bar};
+use crate::folder::{self, Watcher};
 use crate::image::Guest;
 use crate::image::changes::Alteration;
 use crate::image::declare::Scenario;
 use crate::image::target::{find_scenario, find_scheme, fit};
 use crate::machine::Knobs;
-use crate::necessity::{self, Finding, Options, Subject};
+use crate::necessity::{self, Finding, Header, Necessity, Options, Subject};
 use crate::report::Kind;
 
 /// What `vmm necessity --help` ends with.
@@ -55,12 +56,9 @@ pub struct Args {
     /// Give a search up beyond so many states
     #[arg(long, value_name = "N", default_value = "200000")]
     max_states: usize,
-    /// Threads, each with machines of its own [default: one per CPU]
-    #[arg(long, short, value_name = "N", value_parser = values::jobs())]
-    jobs: Option<u16>,
-    /// Try only every N-th change, beginning with number I (from 0)
-    #[arg(long, value_name = "I/N")]
-    shard: Option<Shard>,
+    /// How its units are run: each change is one.
+    #[command(flatten)]
+    pub units: UnitArgs,
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
@@ -85,31 +83,77 @@ pub fn run(args: &Args, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Re
         alterations: alterations(&args.what)?,
         knobs: Knobs { transport: args.guest.transport, ..Knobs::default() },
         max_states: args.max_states,
-        jobs: args.jobs.map_or_else(cpus, usize::from),
         every_scenario: args.every_scenario,
-        shard: args.shard.map_or((0, 1), |shard| (shard.index(), shard.of())),
     };
     let host = opened.host()?;
     let stop = on_interrupt();
-    let bar = bar(AMOUNT);
-    let subject = Subject { host: &host, guest, scheme, scenarios: &scenarios, stop: &stop };
-    let found = necessity::necessity(subject, &options, &|done, of, what| match of {
-        0 => bar.set_message(format!("{what}, as it is")),
-        _ => {
-            bar.set_length(of as u64);
-            bar.set_position(done as u64);
-            bar.set_message(what.to_owned());
-        }
-    });
+    let bar = bar(UNKNOWN);
+    let subject = Subject { host: &host, guest, scheme, scenarios: &scenarios };
+    let mut on_scenario = |name: &str| bar.set_message(format!("{name}, as it is"));
+    let mut watcher = Begun { searching: &bar, then: Bar::new() };
+    let found = necessity::necessity(subject, &options, &args.units.options(&stop), &mut on_scenario, &mut watcher);
     bar.finish_and_clear();
-    let found = found?;
+    let (found, finished) = found?;
     outputs.write(&found, out)?;
-    if !found.complete {
-        say(format_args!("interrupted; {} of {} changes were tried", found.findings.len(), found.of));
+    if !finished {
+        say(args.units.interrupted());
         return Ok(Ending::Interrupted);
     }
+    Ok(ending(&found))
+}
+
+/// A change's bar takes the place of that for the path as it is.
+struct Begun<'a> {
+    searching: &'a ProgressBar,
+    then: Bar,
+}
+
+impl Watcher for Begun<'_> {
+    fn begin(&mut self, units: u64, done: u64) {
+        self.searching.finish_and_clear();
+        self.then.begin(units, done);
+    }
+
+    fn unit(&mut self, first: &str, second: &str, cases: u64) {
+        self.then.unit(first, second, cases);
+    }
+
+    fn damaged(&mut self, what: &str) {
+        self.then.damaged(what);
+    }
+
+    fn end(&mut self) {
+        self.then.end();
+    }
+}
+
+/// How a command ends that has this to report, and all that it was asked for.
+fn ending(found: &Necessity) -> Ending {
     let known = |f: &Finding| f.is_needed() || f.is_not_shown();
-    Ok(if found.findings.iter().all(known) { Ending::Expected } else { Ending::Unexpected })
+    if found.findings.iter().all(known) { Ending::Expected } else { Ending::Unexpected }
+}
+
+/// Puts result folders together, for `vmm merge` and `vmm report`.
+pub fn merge(
+    dirs: &[PathBuf],
+    to: Option<&Path>,
+    partial: bool,
+    outputs: &Outputs,
+    out: &mut Out,
+) -> Result<Ending, Failure> {
+    let merged = folder::merge::<Header, Finding>(dirs)?;
+    merged.damaged.iter().for_each(say);
+    if let Some(dir) = to {
+        folder::write(dir, &merged.header, &merged.units, &folder::Real)?;
+    }
+    let found = necessity::answer(&merged);
+    outputs.write(&found, out)?;
+    let missing = found.of - found.findings.len();
+    if missing > 0 {
+        let hint = if partial { "" } else { " (--partial takes what is there)" };
+        say(format_args!("{missing} of {} changes are missing{hint}", found.of));
+    }
+    Ok(if found.complete || partial { ending(&found) } else { Ending::Unexpected })
 }
 
 fn alterations(names: &[String]) -> Result<Vec<Alteration>, Failure> {
@@ -129,9 +173,8 @@ impl From<necessity::Error> for Failure {
         match e {
             necessity::Error::Explore(e) => e.into(),
             necessity::Error::Nothing { .. } => Failure::Usage(e.to_string()),
-            necessity::Error::Thread { number, jobs, why } => {
-                Failure::Scarce { name: format!("thread {number} of {jobs}"), why }
-            }
+            necessity::Error::Folder(e) => e.into(),
+            necessity::Error::Interrupted => crate::machine::Error::Interrupted.into(),
         }
     }
 }

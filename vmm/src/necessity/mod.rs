@@ -1,12 +1,12 @@
 //! Which instruction of an entry path is needed, and for what: each is changed in turn, and every
 //! scenario that the path survives as it is is searched again.
 
+mod header;
 mod work;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host_id::HostId;
 use crate::image::changes::Alteration;
@@ -15,6 +15,7 @@ use crate::image::{Guest, Mode};
 use crate::kvm::Host;
 use crate::machine::Knobs;
 
+pub use header::{Header, answer};
 pub use work::necessity;
 
 /// What to ask.
@@ -26,12 +27,8 @@ pub struct Options {
     pub knobs: Knobs,
     /// States that each search may visit.
     pub max_states: usize,
-    /// Threads.
-    pub jobs: usize,
     /// Ask every scenario, and not only until one breaks.
     pub every_scenario: bool,
-    /// Only the changes whose number is the first modulo the second.
-    pub shard: (u64, u64),
 }
 
 /// Which path, of which image, in which scenarios.
@@ -45,12 +42,11 @@ pub struct Subject<'a> {
     pub scheme: &'a Scheme,
     /// The scenarios; those that it does not survive as it is say nothing.
     pub scenarios: &'a [Scenario],
-    /// Set to stop.
-    pub stop: &'a AtomicBool,
 }
 
 /// A scenario, and whether it can say anything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Asked {
     /// Its name.
     pub scenario: String,
@@ -61,7 +57,8 @@ pub struct Asked {
 }
 
 /// A way in which a changed path breaks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Need {
     /// The scenario.
     pub scenario: String,
@@ -77,7 +74,8 @@ pub struct Need {
 }
 
 /// A change, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Finding {
     /// Address of the instruction.
     pub address: u64,
@@ -142,14 +140,10 @@ pub enum Error {
         /// Each scenario's reason.
         why: String,
     },
-    /// No thread could be started.
-    #[error("thread {number} of {jobs} cannot be started: {why}; lower --jobs")]
-    Thread {
-        /// Which.
-        number: usize,
-        /// Of how many.
-        jobs: usize,
-        /// What the host says.
-        why: std::io::Error,
-    },
+    /// It was stopped before there was anything to ask.
+    #[error("interrupted before the path as it is was searched; nothing is kept of that")]
+    Interrupted,
+    /// The result folder, or a thread.
+    #[error(transparent)]
+    Folder(#[from] crate::folder::Error),
 }

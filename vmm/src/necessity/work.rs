@@ -1,10 +1,11 @@
 //! The searches: of the path as it is, and with each change.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
-use super::{Asked, Error, Finding, Necessity, Need, Options, Subject};
+use super::{Asked, Error, Finding, Header, Necessity, Need, Options, Subject};
 use crate::explore::{self, Bound, Config, Report, explore};
+use crate::folder::{self, Ended, Filled, Queue, Step, Watcher};
 use crate::image::changes::{Change, changes};
 use crate::image::declare::Scenario;
 use crate::image::{Guest, Names};
@@ -24,14 +25,17 @@ enum Answer {
     Stopped,
 }
 
-/// Asks, for each change of the path. `on_finding` is called with how many are done, and of how
-/// many.
+/// Asks, for each change of the path, on all threads; the answer does not depend on which takes
+/// which. `on_scenario` is called before the path as it is is searched in one. Returns whether
+/// everything asked for was done, too.
 pub fn necessity(
     subject: Subject,
     options: &Options,
-    on_finding: &(dyn Fn(usize, usize, &str) + Sync),
-) -> Result<Necessity, Error> {
-    let asked = as_it_is(&subject, options, on_finding)?;
+    folder: &folder::Options,
+    on_scenario: &mut dyn FnMut(&str),
+    watcher: &mut dyn Watcher,
+) -> Result<(Necessity, bool), Error> {
+    let asked = as_it_is(&subject, options, folder.stop, on_scenario)?;
     let searched: Vec<&Scenario> = asked
         .iter()
         .filter(|a| a.left_out.is_none())
@@ -39,40 +43,40 @@ pub fn necessity(
         .collect();
     let mut list = changes(&subject.guest.image, subject.scheme);
     list.retain(|change| options.alterations.contains(&change.what));
-    let (shard, shards) = options.shard;
-    let mut number = 0;
-    list.retain(|_| {
-        number += 1;
-        (number - 1) % shards == shard
-    });
-    let findings = all(&subject, options, &searched, &list, on_finding)?;
-    Ok(Necessity {
-        host: subject.host.id().clone(),
-        image: subject.guest.image.hash.clone(),
-        scheme: subject.scheme.name.clone(),
-        mode: subject.scheme.mode,
-        scenarios: asked,
-        complete: findings.len() == list.len(),
-        findings,
-        of: list.len(),
-    })
+    let names = list.iter().map(Change::to_string).collect();
+    let header = Header::new(&subject, options, asked, names, folder.shard);
+    let work = |queue: &Queue<Finding, Error>| {
+        while let Some(unit) = queue.take() {
+            let (start, Some(change)) = (Instant::now(), list.get(unit as usize)) else { return Ok(()) };
+            let Some(result) = one(&subject, options, &searched, change, queue.stop())? else { return Ok(()) };
+            queue.ended(Ended { unit, result, took: start.elapsed(), whole: true });
+        }
+        Ok(())
+    };
+    let mut on_unit = |step: &Step<Finding>, watcher: &mut dyn Watcher| {
+        watcher.unit(&subject.scheme.name, &step.result.place, 1);
+        Ok(())
+    };
+    let Filled { units, finished, .. } = folder::fill(&header, folder, watcher, &work, &mut on_unit)?;
+    Ok((header.answer(units.into_values().collect()), finished))
 }
 
 /// Searches the path as it is. Only what it is proved in can show that a change breaks something.
 fn as_it_is(
     subject: &Subject,
     options: &Options,
-    on_finding: &(dyn Fn(usize, usize, &str) + Sync),
+    stop: &AtomicBool,
+    on_scenario: &mut dyn FnMut(&str),
 ) -> Result<Vec<Asked>, Error> {
     let mut asked = Vec::new();
     for scenario in subject.scenarios {
-        on_finding(0, 0, &scenario.name);
-        let answer = search(subject, options, subject.guest, scenario, None)?;
+        on_scenario(&scenario.name);
+        let answer = search(subject, options, subject.guest, (scenario, None), stop)?;
         let (states, left_out) = match answer {
             Answer::Proved(states) => (states, None),
             Answer::Broken(need) => (0, Some(format!("it breaks as it is: {}", need.detail))),
             Answer::Unknown(why) => (0, Some(why)),
-            Answer::Stopped => (0, Some("interrupted".to_owned())),
+            Answer::Stopped => return Err(Error::Interrupted),
         };
         asked.push(Asked { scenario: scenario.name.clone(), states, left_out });
     }
@@ -84,50 +88,13 @@ fn as_it_is(
     Ok(asked)
 }
 
-/// Tries every change, on all threads; the result does not depend on which takes which.
-fn all(
-    subject: &Subject,
-    options: &Options,
-    scenarios: &[&Scenario],
-    list: &[Change],
-    on_finding: &(dyn Fn(usize, usize, &str) + Sync),
-) -> Result<Vec<Finding>, Error> {
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let found: Mutex<Vec<(usize, Result<Finding, Error>)>> = Mutex::new(Vec::new());
-    let work = || {
-        while let Some((i, change)) = Some(next.fetch_add(1, Relaxed)).and_then(|i| Some((i, list.get(i)?))) {
-            let finding = match one(subject, options, scenarios, change) {
-                Ok(Some(finding)) => Ok(finding),
-                Ok(None) => return,
-                Err(e) => Err(e),
-            };
-            if let Ok(finding) = &finding {
-                on_finding(done.fetch_add(1, Relaxed) + 1, list.len(), &finding.place);
-            } else {
-                next.store(list.len(), Relaxed);
-            }
-            found.lock().unwrap_or_else(|e| e.into_inner()).push((i, finding));
-        }
-    };
-    let jobs = options.jobs.min(list.len()).max(1);
-    std::thread::scope(|scope| {
-        for number in 1..=jobs {
-            let started = std::thread::Builder::new().spawn_scoped(scope, work);
-            started.map_err(|why| Error::Thread { number, jobs, why })?;
-        }
-        Ok::<(), Error>(())
-    })?;
-    let mut found = found.into_inner().unwrap_or_else(|e| e.into_inner());
-    found.sort_by_key(|(i, _)| *i);
-    found.into_iter().map(|(_, finding)| finding).collect()
-}
-
 /// One change in every scenario; `None` where it was stopped.
 fn one(
     subject: &Subject,
     options: &Options,
     scenarios: &[&Scenario],
     change: &Change,
+    stop: &AtomicBool,
 ) -> Result<Option<Finding>, Error> {
     let names = Names::new(subject.guest, &subject.scheme.prefix);
     let decoded = subject.guest.code.at(change.at);
@@ -148,7 +115,7 @@ fn one(
         }
     };
     for scenario in scenarios {
-        match search(subject, options, &guest, scenario, Some(change))? {
+        match search(subject, options, &guest, (scenario, Some(change)), stop)? {
             Answer::Proved(_) => {}
             Answer::Broken(need) => {
                 finding.needs.push(need);
@@ -167,15 +134,15 @@ fn search(
     subject: &Subject,
     options: &Options,
     guest: &std::sync::Arc<Guest>,
-    scenario: &Scenario,
-    change: Option<&Change>,
+    (scenario, change): (&Scenario, Option<&Change>),
+    stop: &AtomicBool,
 ) -> Result<Answer, Error> {
-    if subject.stop.load(Relaxed) {
+    if stop.load(Relaxed) {
         return Ok(Answer::Stopped);
     }
     let config = Config { max_states: options.max_states, jobs: 1, cross_check: 2, ..Config::default() };
     let target = (subject.scheme, scenario);
-    let report = match explore(subject.host, guest, target, options.knobs, config, subject.stop, &mut |_| {}) {
+    let report = match explore(subject.host, guest, target, options.knobs, config, stop, &mut |_| {}) {
         Ok(report) => report,
         Err(e) => return refused(subject, scenario, change, e),
     };

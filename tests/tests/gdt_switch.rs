@@ -30,7 +30,7 @@ fn the_window_is_that_of_a_gdt_that_the_new_address_space_lacks() {
     let lines: Vec<_> = bug.lines().collect();
     let arrival = lines.iter().position(|l| l.contains("an NMI arrives")).unwrap_or_else(|| panic!("{bug}"));
     assert!(lines[arrival - 1].contains("cr3="), "the last instruction: {}", lines[arrival - 1]);
-    assert!(bug.contains("the NMI's delivery fails") && bug.contains("shutdown(triple fault)"), "{bug}");
+    assert!(bug.contains("the delivery of the NMI fails") && bug.contains("shutdown(triple fault)"), "{bug}");
     // The repaired switch loads GDTR before CR3, and again behind it.
     let twin = trace("naive", "");
     let switch: Vec<_> = twin.lines().filter(|l| l.contains(" gdt_switch.to")).collect();

@@ -90,7 +90,7 @@ impl Visitor for Tracer<'_> {
             self.number -= 1;
         }
         if session.verdict().is_some() {
-            return self.event(format!("{} is not delivered", kind.the()));
+            return self.event(format!("the delivery of {} fails", kind.the()));
         }
         let m = session.machine();
         let (place, rsp) = (session.rules().names().show(m.rip()), m.state().regs.rsp);

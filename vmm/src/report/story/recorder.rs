@@ -383,7 +383,7 @@ impl Visitor for Recorder {
             self.writes.splice(0..0, raw.writes);
         }
         if session.verdict().is_some() {
-            return self.note(Kind::Delivery, format!("No handler begins: {} is not delivered.", event.the()));
+            return self.note(Kind::Delivery, format!("The delivery of {} fails.", event.the()));
         }
         let m = session.machine();
         if event.vector().is_some() {

@@ -4,14 +4,14 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::lines::{EVERY, Lines};
 use super::out::say;
 use crate::folder::Watcher;
 
 /// Work whose amount is known; its message is last.
-pub const AMOUNT: &str = "{bar:24} {percent:>3}% {elapsed} · {eta} left · {wide_msg}";
+pub const AMOUNT: &str = "{bar:24} {percent:>3}% {elapsed} · {left} left · {wide_msg}";
 /// Work of which nobody knows how much there is.
 pub const UNKNOWN: &str = "{spinner} {elapsed} · {msg}";
 
@@ -34,9 +34,20 @@ fn still(template: &str) -> ProgressBar {
     };
     let bar = ProgressBar::with_draw_target(None, target);
     if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("left", left));
     }
     bar
+}
+
+/// How long it will take, if what is left goes as what was done. An estimate by the last few seconds
+/// goes astray where one unit takes minutes.
+fn left(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    let (done, of) = (state.pos(), state.len().unwrap_or(0));
+    let left = state.elapsed().as_secs_f64() * of.saturating_sub(done) as f64 / done.max(1) as f64;
+    let _ = match (done, Duration::try_from_secs_f64(left)) {
+        (1.., Ok(left)) => write!(to, "{:#}", HumanDuration(left)),
+        _ => to.write_str("?"),
+    };
 }
 
 /// Has a bar drawn by a thread, though nothing happens: several times a second where somebody looks.
@@ -60,9 +71,8 @@ impl Bar {
 
 impl Watcher for Bar {
     fn begin(&mut self, units: u64, done: u64) {
-        self.bar.set_length(units);
-        self.bar.set_position(done);
-        self.bar.reset_eta();
+        // What was run before says nothing of how long the rest takes.
+        self.bar.set_length(units - done.min(units));
         tick(&self.bar);
         if done > 0 {
             let line = format!("{done} of {units} units were run before; going on from there");

@@ -42,11 +42,16 @@ fn still(template: &str) -> ProgressBar {
 /// How long it will take, if what is left goes as what was done. An estimate by the last few seconds
 /// goes astray where one unit takes minutes.
 fn left(state: &ProgressState, to: &mut dyn std::fmt::Write) {
-    let (done, of) = (state.pos(), state.len().unwrap_or(0));
-    let left = state.elapsed().as_secs_f64() * of.saturating_sub(done) as f64 / done.max(1) as f64;
-    let _ = match (done, Duration::try_from_secs_f64(left)) {
-        (1.., Ok(left)) => write!(to, "{:#}", HumanDuration(left)),
-        _ => to.write_str("?"),
+    let left = match (state.pos(), state.len()) {
+        (done @ 1.., Some(of)) => {
+            let share = of.saturating_sub(done) as f64 / done as f64;
+            Duration::try_from_secs_f64(state.elapsed().as_secs_f64() * share).ok()
+        }
+        _ => None,
+    };
+    let _ = match left {
+        Some(left) => write!(to, "{:#}", HumanDuration(left)),
+        None => to.write_str("?"),
     };
 }
 

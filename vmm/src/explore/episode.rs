@@ -134,7 +134,9 @@ impl Context {
             }
         }
         worker.packer.unpack(&self.state, &mut worker.session);
-        let fetched = worker.look.fetched.take().unwrap_or_default();
+        let Some(fetched) = worker.look.fetched.take() else {
+            return Ok(Err(Ended::Open("it is not known which instructions an episode executes".into())));
+        };
         Ok(Ok(episode.finish(worker, fetched)))
     }
 

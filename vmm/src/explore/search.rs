@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::Builder;
 
 use super::config::{Bound, Config, Error, Report};
 use super::memory;
 use super::packed::Packed;
 use super::progress::Progress;
 use super::states::{Edge, Id, Next, States};
+use super::threads::in_order;
 use super::worker::{Reached, To, Worker};
 use crate::inject::coverage::{Coverage, Stand};
 use crate::machine::Engine;
@@ -16,6 +16,9 @@ use crate::oracle::{Invariant, Verdict};
 
 /// While liveness is learned, one in so many interrupted contexts is.
 pub(super) const LEARN_FROM: u32 = 61;
+
+/// States that a thread takes at once.
+const PIECE: usize = 64;
 
 /// A violation, and the path to it.
 pub(super) struct Broken {
@@ -161,38 +164,20 @@ impl Search {
         }
     }
 
-    /// Follows all edges of a wave's states. The order of the results does not depend
-    /// on the number of threads.
+    /// Follows all edges of a wave's states.
     fn expand(&self, workers: &mut [Worker], wave: &[(Id, Packed)]) -> Result<Vec<Reached>, Error> {
         let (reductions, states) = (self.config.reductions, &self.states);
-        let work = |worker: &mut Worker, part: &[(Id, Packed)]| {
-            let mut out = Vec::with_capacity(part.len() * 2);
-            for (id, state) in part {
+        let pieces: Vec<&[(Id, Packed)]> = wave.chunks(PIECE).collect();
+        let work = |worker: &mut Worker, i: usize| {
+            let mut out = Vec::with_capacity(pieces[i].len() * 2);
+            for (id, state) in pieces[i] {
                 for edge in reductions.edges() {
                     out.extend(worker.follow(*id, state, edge, reductions, states)?);
                 }
             }
             Ok(out)
         };
-        let share = wave.len().div_ceil(workers.len());
-        if workers.len() == 1 || wave.len() < 16 {
-            return work(&mut workers[0], wave);
-        }
-        std::thread::scope(|scope| {
-            let parts = wave.chunks(share).zip(workers);
-            let start = |(part, worker)| Builder::new().spawn_scoped(scope, move || work(worker, part));
-            let threads: Vec<_> = parts.map(start).collect();
-            let mut out = Vec::with_capacity(wave.len() * 2);
-            for thread in threads {
-                let thread = thread
-                    .map_err(|why| crate::machine::Error::Host(format!("a thread could not be started: {why}")))?;
-                match thread.join() {
-                    Ok(part) => out.extend(part?),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            Ok(out)
-        })
+        Ok(in_order(workers, pieces.len(), work, |_| false)?.into_iter().flatten().collect())
     }
 
     /// Notes what an edge shows besides where it leads.

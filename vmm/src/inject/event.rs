@@ -201,8 +201,8 @@ impl Session {
         kind.happens(self)
     }
 
-    /// What arrives at this boundary, one after the other; `seen` is told of each. Whether the
-    /// machine stands at another boundary then, or the run has ended: a handler begins.
+    /// What arrives at this boundary, one after the other; `seen` is called with each. Returns whether
+    /// the machine stands at another boundary then, or the run has ended: a handler begins.
     pub(super) fn events(&mut self, kinds: &[Kind], seen: &mut dyn FnMut(&Self, Seen)) -> Result<bool, Error> {
         let mut moved = false;
         for kind in kinds {

@@ -1,8 +1,8 @@
 //! Runs planned sweeps: on several threads, each with a kernel of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::arrival::Start;
@@ -58,7 +58,7 @@ pub fn run(
         watcher.unit(&group.site, cell.part.word(), step.result.rows.len() as u64);
         times[number].0 += 1;
         times[number].1 += step.took.as_secs_f64();
-        // What is over, and was not told of yet.
+        // What is over, and was not reported yet.
         while let Some(cell) = header.cells.get(told) {
             if !units(cell).filter(|u| options.shard.has(*u)).all(|u| step.units.contains_key(&u)) {
                 break;
@@ -77,7 +77,7 @@ pub fn run(
     let filled = fill(&header, options, watcher, &|queue| workers.work(queue), &mut on_unit);
     let Filled { units, partial, finished } = filled?;
     (results.units, results.partial) = (units, partial);
-    results.failed = failed.into_inner().unwrap_or_default();
+    results.failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     for cell in told..cells {
         let info = SweepInfo::of(&results, cell);
         if !info.rows.is_empty() {
@@ -95,7 +95,7 @@ struct Workers<'a> {
     failed: &'a Mutex<BTreeMap<usize, String>>,
 }
 
-/// A thread's kernel, and what it was told to do.
+/// A thread's kernel, and what it is at.
 struct Worker {
     lab: Lab,
     group: Option<usize>,
@@ -131,7 +131,7 @@ impl Workers<'_> {
     /// Whether a group was given up; it is from now on where there is a reason.
     fn gave_up(&self, group: usize, why: Option<String>) -> bool {
         // A thread that panicked with the lock has left the map whole.
-        let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = why {
             failed.entry(group).or_insert(why);
         }

@@ -1,9 +1,8 @@
 //! The kernel that a command line names, and its boot.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressDrawTarget;
@@ -57,9 +56,6 @@ pub struct KernelArgs {
     #[arg(long)]
     pub no_cache: bool,
 }
-
-/// How often a boot says how it goes on, where no terminal shows it.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// A kernel that has come up, its file's name, its image's hash, and the words that the user gave it.
 type Up = (Running, String, String, String);
@@ -235,18 +231,12 @@ impl KernelArgs {
     fn wait_for(&self, host: &Host, kernel: Linux, stop: &AtomicBool) -> Result<Running, Failure> {
         let bar = bar("{spinner} {elapsed} · boot: waiting for {wide_msg}");
         let echo = self.console.then(|| Box::new(std::io::stderr()) as Box<dyn std::io::Write + Send>);
-        let quiet = self.console || std::io::stderr().is_terminal();
-        if self.console || !quiet {
+        if self.console {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         let limit = Duration::from_secs(self.boot_limit.unwrap_or(1800));
-        let (start, mut told) = (Instant::now(), Duration::ZERO);
         let mut progress = |waits: &str, line: &str| {
             let message = if line.is_empty() { waits.to_owned() } else { format!("{waits} · {}", plain(line)) };
-            if !quiet && start.elapsed() >= told + LINE_EVERY {
-                told = start.elapsed();
-                crate::cli::out::say(format_args!("boot, {} s: waiting for {message}", told.as_secs()));
-            }
             bar.set_message(message);
             !stop.load(Relaxed)
         };

@@ -1,6 +1,6 @@
 //! Multiboot, version 1 (www.gnu.org/software/grub/manual/multiboot/multiboot.html): a kernel is
-//! loaded where it says, and started in flat 32-bit protected mode, with a structure that tells it
-//! of RAM, its command line and its modules.
+//! loaded where it says, and started in flat 32-bit protected mode, with a structure that
+//! describes RAM, its command line and its modules.
 
 use object::elf::{EM_386, EM_X86_64, FileHeader32, FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -92,14 +92,12 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 /// What of the image goes where, and where it starts.
 fn parts(image: &[u8]) -> Result<(Vec<Part<'_>>, u64), Error> {
     let bad = |why: &str| Error::Image(why.to_owned());
-    let is_header = |at: &usize| {
-        let words = [0, 4, 8].map(|i| word(image, at + i));
-        matches!(words, [Some(MAGIC), Some(flags), Some(sum)]
-            if MAGIC.wrapping_add(flags).wrapping_add(sum) == 0)
+    let header_at = |at: usize| match [0, 4, 8].map(|i| word(image, at + i)) {
+        [Some(MAGIC), Some(flags), Some(sum)] if MAGIC.wrapping_add(flags).wrapping_add(sum) == 0 => Some((at, flags)),
+        _ => None,
     };
-    let header = (0..SEARCHED.min(image.len())).step_by(4).find(is_header);
-    let header = header.ok_or_else(|| bad("it has no multiboot 1 header in its first 8 KiB"))?;
-    let flags = word(image, header + 4).unwrap_or(0);
+    let found = (0..SEARCHED.min(image.len())).step_by(4).find_map(header_at);
+    let (header, flags) = found.ok_or_else(|| bad("it has no multiboot 1 header in its first 8 KiB"))?;
     if flags & 0xffff & !KNOWN != 0 {
         return Err(Error::Image(format!("its multiboot header asks for what is not known here (flags {flags:#x})")));
     }

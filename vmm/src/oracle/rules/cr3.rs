@@ -3,7 +3,8 @@
 //! An NMI that interrupts the kernel leaves the page table as it found it, with one exception:
 //! where a kernel keeps a page table apart for user code, what interrupts user code, or the
 //! kernel's last and first instructions around it, finds that table and must load the
-//! kernel's; that of the same process, where each is declared to have one. That the very CR3 found is given back is I6.
+//! kernel's; that of the same process, where each is declared to have one. That the very CR3 found
+//! is given back is I6.
 
 use crate::machine::Machine;
 use crate::oracle::{Context, Invariant, Oracle};

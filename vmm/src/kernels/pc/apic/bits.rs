@@ -21,7 +21,7 @@ impl Bits {
         Some((32 * word as u32 + self.0[word].ilog2()) as u8)
     }
 
-    /// The register `offset` bytes behind the first: 32 vectors every 16 bytes.
+    /// The register `offset` bytes after the first: 32 vectors every 16 bytes; 0 where there is none.
     pub fn word(&self, offset: u64) -> u32 {
         if !offset.is_multiple_of(16) {
             return 0;

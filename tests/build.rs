@@ -1,4 +1,4 @@
-//! Whether there is a kernel for the Linux tests: where there is none, they are shown as
+//! Whether there is a kernel for the Linux tests, and a Xen for its tests: where there is none, they are shown as
 //! ignored, with the reason, and never as passed.
 #![allow(clippy::print_stdout)] // what cargo reads
 
@@ -11,7 +11,17 @@ fn main() {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let kernel = cache.unwrap_or_default().join("nmi-lab/linux/vmlinux");
+    let cache = cache.unwrap_or_default();
+    let xen = cache.join("nmi-lab/xen/debian");
+    println!("cargo::rustc-check-cfg=cfg(debian_xen)");
+    println!("cargo::rerun-if-changed={}", xen.display());
+    println!("cargo::rustc-env=DEBIAN_XEN={}", xen.display());
+    if xen.join("xen.gz").exists() && xen.join("xen-syms").exists() {
+        println!("cargo::rustc-cfg=debian_xen");
+    } else {
+        println!("cargo::warning=the Xen tests will NOT RUN: no {} (scripts/xen/fetch-debian-xen)", xen.display());
+    }
+    let kernel = cache.join("nmi-lab/linux/vmlinux");
     println!("cargo::rerun-if-changed={}", kernel.display());
     println!("cargo::rustc-env=LINUX_TEST_KERNEL={}", kernel.display());
     if kernel.exists() {

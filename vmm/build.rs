@@ -25,8 +25,6 @@ const FLAGS: &[&str] = &[
     // The toolchain's own linker: the image must not depend on the host's.
     "-Clinker=rust-lld",
     "-Clinker-flavor=ld.lld",
-    // Relative to the workspace, which is where cargo runs rustc.
-    "-Clink-arg=-Tguest/kernel.ld",
     "-Clink-arg=--build-id=none",
     "-Clink-arg=-no-pie",
     "-Clink-arg=-static",
@@ -49,6 +47,23 @@ const PROFILE: &[(&str, &str)] = &[
     ("OVERFLOW_CHECKS", "false"),
 ];
 
+/// A guest that the library embeds.
+struct Guest {
+    /// The binary in the package `guest`, and the feature that it needs.
+    name: &'static str,
+    /// Where it is linked to, relative to the workspace, which is where cargo runs rustc.
+    script: &'static str,
+    /// Its target folder.
+    folder: &'static str,
+    /// The variable that names the file.
+    variable: &'static str,
+}
+
+const GUESTS: [Guest; 2] = [
+    Guest { name: "kernel", script: "guest/kernel.ld", folder: "guest", variable: "GUEST_ELF" },
+    Guest { name: "xen-pv", script: "guest/xen-pv/pv.ld", folder: "xen-pv", variable: "XEN_PV_ELF" },
+];
+
 fn main() {
     let manifest_dir = PathBuf::from(var("CARGO_MANIFEST_DIR"));
     let workspace = manifest_dir.parent().expect("the vmm package lies in the workspace").to_owned();
@@ -56,23 +71,27 @@ fn main() {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
-    let elf = build_kernel(&workspace, &PathBuf::from(var("OUT_DIR")).join("guest"));
-    println!("cargo::rustc-env=GUEST_ELF={}", elf.display());
+    let out = PathBuf::from(var("OUT_DIR"));
+    for guest in &GUESTS {
+        let elf = build(guest, &workspace, &out.join(guest.folder));
+        println!("cargo::rustc-env={}={}", guest.variable, elf.display());
+    }
 }
 
 fn var(name: &str) -> String {
     env::var(name).unwrap_or_else(|e| panic!("cargo sets {name} for build scripts: {e}"))
 }
 
-/// Runs the nested build and returns the path of the kernel's ELF.
-fn build_kernel(workspace: &Path, target_dir: &Path) -> PathBuf {
+/// Runs the nested build and returns the path of the guest's ELF.
+fn build(guest: &Guest, workspace: &Path, target_dir: &Path) -> PathBuf {
     let mut flags: Vec<String> = FLAGS.iter().map(|f| f.to_string()).collect();
+    flags.push(format!("-Clink-arg=-T{}", guest.script));
     flags.push(format!("--remap-path-prefix={}=", workspace.display()));
 
     let mut cargo = Command::new(var("CARGO"));
     cargo
         .current_dir(workspace)
-        .args(["build", "--release", "-p", "guest", "--bin", "kernel", "--features", "kernel"])
+        .args(["build", "--release", "-p", "guest", "--bin", guest.name, "--features", guest.name])
         .args(["--locked", "--quiet", "--target", TARGET, "--target-dir"])
         .arg(target_dir);
     for (name, _) in env::vars_os() {
@@ -84,9 +103,9 @@ fn build_kernel(workspace: &Path, target_dir: &Path) -> PathBuf {
     for (key, value) in PROFILE {
         cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
-    let status = cargo.status().unwrap_or_else(|e| panic!("cannot run cargo for the guest kernel: {e}"));
-    assert!(status.success(), "the guest kernel does not build (cargo: {status})");
-    target_dir.join(TARGET).join("release").join("kernel")
+    let status = cargo.status().unwrap_or_else(|e| panic!("cannot run cargo for the guest {}: {e}", guest.name));
+    assert!(status.success(), "the guest {} does not build (cargo: {status})", guest.name);
+    target_dir.join(TARGET).join("release").join(guest.name)
 }
 
 /// Whether a variable of the outer build would change the nested one: flags,

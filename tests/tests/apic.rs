@@ -115,7 +115,7 @@ fn on_kvm(host: &Host, operations: &[(u32, u32)]) -> Vec<u32> {
 /// The same on the lab's.
 fn on_the_labs(host: &Host, operations: &[(u32, u32)]) -> Vec<u32> {
     let board = Board { ram_bytes: RAM, apic: true, plain: true };
-    let mut pc = Pc::new(host, board, KernelSymbols::default(), Program { checksum: 0 }, None).unwrap();
+    let mut pc = Pc::new(host, board, KernelSymbols::default(), Program::at_port(0), None).unwrap();
     pc.load_multiboot(&image(operations), "", &[]).unwrap();
     for _ in 0..2 {
         let stop = pc.run(&[], Duration::from_secs(20)).unwrap();

@@ -20,6 +20,8 @@ fn help_texts() {
         &["explore"],
         &["bench"],
         &["linux"],
+        &["kernel"],
+        &["xen"],
         &["compare"],
         &["doctor"],
         &["init"],

@@ -68,7 +68,7 @@ fn linux(args: &Bench, opened: Opened, out: &mut Out) -> Result<Ending, Failure>
         }
         kernel.kernel = Some(file);
     }
-    let mut booted = kernel.boot(&super::linux::Plan::default(), opened, &AtomicBool::new(false))?;
+    let mut booted = kernel.boot(&super::boot::Plan::default(), opened, &AtomicBool::new(false))?;
     let measured = crate::kernels::bench(&mut booted.lab, booted.info)?;
     args.output.outputs(Kind::TELLS)?.write(&measured, out)?;
     Ok(Ending::Expected)

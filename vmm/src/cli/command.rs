@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    agree, bench, campaign, compare, debug, doctor, explain, explore, help, init, linux, list, necessity, probe, run,
-    shell,
+    agree, bench, campaign, compare, debug, doctor, explain, explore, help, init, kernel, linux, list, necessity,
+    probe, run, shell, xen,
 };
 
 /// A laboratory for x86-64 NMI entry code, on KVM
@@ -89,6 +89,12 @@ pub enum Command {
     /// Inject NMIs into a real Linux kernel
     #[command(after_help = linux::HELP)]
     Linux(Box<linux::Linux>),
+    /// Inject NMIs into any kernel that boots by multiboot
+    #[command(after_help = kernel::HELP)]
+    Kernel(Box<kernel::Kernel>),
+    /// Inject NMIs into the real Xen, with a paravirtual guest on it
+    #[command(after_help = xen::HELP)]
+    Xen(Box<xen::XenArgs>),
     /// Say what this machine can and cannot do for the lab, and how to cure it
     #[command(after_help = doctor::HELP)]
     Doctor(doctor::Doctor),

@@ -119,6 +119,18 @@ impl Needs {
             Command::Probe(args) if args.model => needs.on(Kvm::Measured).output(&args.output),
             Command::Probe(_) | Command::Doctor(_) => return None,
             Command::Init(_) | Command::Completions(_) | Command::Man(_) => return None,
+            Command::Kernel(args) => needs
+                .on(Kvm::Measured)
+                .reads(args.reads())
+                .writes(args.what.files())
+                .folder(args.what.units.out.as_ref())
+                .cache(args.no_cache),
+            Command::Xen(args) => needs
+                .on(Kvm::Measured)
+                .reads([&args.hypervisor, &args.symbols])
+                .writes(args.what.files())
+                .folder(args.what.units.out.as_ref())
+                .cache(args.no_cache),
             Command::Linux(args) if args.command.is_some() => match &args.command {
                 Some(linux::Command::Explore(args)) => {
                     needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel)
@@ -183,9 +195,15 @@ impl Needs {
         self.on(Kvm::Measured).image(&guest.image)
     }
 
-    fn kernel(&mut self, kernel: &KernelArgs) -> &mut Self {
-        let cache = Some(machine_cache()).filter(|_| !kernel.no_cache);
+    /// The machines that are kept.
+    fn cache(&mut self, without: bool) -> &mut Self {
+        let cache = Some(machine_cache()).filter(|_| !without);
         self.files.folders.extend(cache.filter(|dir| std::fs::create_dir_all(dir).is_ok()));
+        self
+    }
+
+    fn kernel(&mut self, kernel: &KernelArgs) -> &mut Self {
+        self.cache(kernel.no_cache);
         let files = [&kernel.kernel, &kernel.initrd, &kernel.symbols, &kernel.from];
         self.reads(files.into_iter().flatten()).writes(kernel.save.clone())
     }

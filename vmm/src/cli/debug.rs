@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::GuestArgs;
+use super::boot::Plan;
 use super::failure::{Ending, Failure};
-use super::linux::{KernelArgs, Plan};
+use super::linux::KernelArgs;
 use super::opened::Opened;
 use super::out::say;
 use super::run::bare;

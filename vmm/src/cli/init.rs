@@ -56,12 +56,13 @@ const CARRIED: &[Carried] = carried! {
     "scripts/examples/c-kernel" / "Makefile", "README.md", "entry.S", "kernel.c", "kernel.ld" => "c-kernel";
     "scripts/examples/ci" / "github.yml" => "ci";
     "scripts/cluster" / "kubernetes.yaml", "slurm.sh" => "cluster";
+    "scripts/examples/os" / "Makefile", "README.md", "os.S", "os.ld" => "os";
     "scripts/campaigns" / "agreement.toml", "closure.toml", "external.toml", "faulting-iret.toml", "history-debug.toml",
         "history-espfix.toml", "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
         "quick.toml", "traps.toml", "unmask.toml" => "campaigns";
     "docs/schemas" / "agree.json", "bench.json", "boundaries.json", "compare.json", "doctor.json", "explain.json",
-        "explore.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux-explore.json", "linux.json", "necessity.json",
+        "explore.json", "kernel-costs.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux-explore.json", "linux.json", "necessity.json",
         "probe-compare.json", "probe-model.json", "probe.json", "run.json", "scenarios.json", "schemes.json"
         => "schemas";
 };

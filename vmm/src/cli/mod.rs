@@ -3,6 +3,7 @@
 mod agree;
 mod args;
 mod bench;
+mod boot;
 mod campaign;
 mod command;
 mod compare;
@@ -16,12 +17,15 @@ mod guest;
 mod help;
 mod host;
 mod init;
+mod inject;
 mod input;
 mod interrupt;
+mod kernel;
 mod lines;
 mod linux;
 mod list;
 mod necessity;
+mod one;
 mod opened;
 mod out;
 mod output;
@@ -31,6 +35,7 @@ mod progress;
 mod run;
 mod shell;
 mod values;
+mod xen;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -103,6 +108,8 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
         Command::Report(args) => campaign::report(args, out),
         Command::Probe(args) => probe::probe(args, opened, out),
         Command::Agree(args) => agree::agree(args, out),
+        Command::Kernel(args) => kernel::run(args, opened, out),
+        Command::Xen(args) => xen::run(args, opened, out),
         Command::Linux(args) => linux::run(args, opened, out),
         Command::Doctor(args) => doctor::doctor(args, opened.bare, out),
         Command::Init(args) => init::init(args, out),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{self, Mutation};
 use super::entry::EntryPath;
 use super::error::LabError;
-use super::fault_by::FaultBy;
+use super::fault_by::{Fault, FaultBy};
 use super::footprint::Footprint;
 use super::kernel::Kernel;
 use super::lab::Lab;
@@ -16,7 +16,7 @@ use super::reference::Reference;
 use super::running::Running;
 use super::site::Site;
 use crate::cpu::vector;
-use crate::image::PlaceError;
+use crate::image::{Decoded, Flow, PlaceError};
 use crate::inject::{Event, Kind};
 use crate::kvm::Host;
 
@@ -55,7 +55,8 @@ impl Lab {
     /// [`Lab::go`].
     pub fn new(running: Running) -> Result<Self, LabError> {
         let Running { host, kernel, mut pc, mut home } = running;
-        let arrival = Arrival::new(&mut pc, &*kernel, &mut home, &[], Start::Site("user"), Vec::new())?;
+        let first = Start::Site(kernel.first_site());
+        let arrival = Arrival::new(&mut pc, &*kernel, &mut home, &[], first, Vec::new())?;
         Ok(Self {
             host,
             kernel,
@@ -115,7 +116,10 @@ impl Lab {
             schedules.push([&one[..], &nested[1..]].concat());
             schedules.push([&one[..], &nested].concat());
         }
-        schedules.extend(path.may_fault().next().map(|at| [&one[..], &[Event { kind: Kind::Fault, at }]].concat()));
+        if self.kernel.resolvable_fault(&self.path).is_some() {
+            let fault = |at| [&one[..], &[Event { kind: Kind::Fault, at }]].concat();
+            schedules.extend(path.may_fault().next().map(fault));
+        }
         for (i, schedule) in schedules.iter().enumerate() {
             match self.written_by(schedule) {
                 Ok(changes) => footprint.add(&changes),
@@ -167,13 +171,13 @@ impl Arrival {
             }
             (site, _) => site,
         };
-        let irets = entry_irets(pc, &path);
+        let irets = entry_irets(pc, kernel, &path);
         stand_at(&site, pc, kernel, &path)?;
         let mut snapshot = pc.snapshot(room)?;
         // As every case finds it.
         pc.restore(&mut snapshot)?;
         let reference = Reference::of(pc, kernel)?;
-        pc.set_silent(true);
+        pc.set_silent(kernel.is_silent());
         Ok(Self { path, irets, site, snapshot, reference })
     }
 }
@@ -182,14 +186,18 @@ impl Arrival {
 /// the lab can raise, it is raised at the default site.
 fn stand_at(site: &Site, pc: &mut Pc, kernel: &dyn Kernel, path: &EntryPath) -> Result<(), LabError> {
     let handler = |nr: u8| matches!(site, Site::Kernel(addr) if pc.handler(nr) == Some(*addr));
-    let (breakpoint, page_fault) = (handler(vector::BP), handler(vector::PF));
-    if !breakpoint && !page_fault {
-        return Ok(site.reach(pc, SITE_LIMIT)?);
+    let fault = match (handler(vector::BP), handler(vector::PF)) {
+        (true, _) => kernel.fault(pc, path, FaultBy::Breakpoint)?,
+        (_, true) => kernel.fault(pc, path, FaultBy::Spurious)?,
+        _ => None,
+    };
+    if fault.is_some() {
+        Site::Kernel(kernel.default_site()?).reach(pc, SITE_LIMIT)?;
     }
-    Site::Kernel(kernel.default_site()?).reach(pc, SITE_LIMIT)?;
-    let stop = match breakpoint {
-        true => pc.breakpoint(SITE_LIMIT)?,
-        false => pc.page_fault(kernel.resolvable_fault(path), SITE_LIMIT)?,
+    let stop = match fault {
+        Some(Fault::Breakpoint) => pc.breakpoint(SITE_LIMIT)?,
+        Some(Fault::Page(fault)) => pc.page_fault(fault, SITE_LIMIT)?,
+        Some(Fault::Detour(_)) | None => return Ok(site.reach(pc, SITE_LIMIT)?),
     };
     match stop {
         Stop::At(_) => Ok(()),
@@ -200,27 +208,13 @@ fn stand_at(site: &Site, pc: &mut Pc, kernel: &dyn Kernel, path: &EntryPath) -> 
     }
 }
 
-/// Every iretq between the entry code's symbols, and those of the NMI's path.
-fn entry_irets(pc: &Pc, path: &EntryPath) -> Vec<u64> {
-    let mut out = path.irets.clone();
-    let (start, end) = match (pc.symbols.get("__entry_text_start"), pc.symbols.get("__entry_text_end")) {
-        (Some(start), Some(end)) if end - start < 0x10_0000 => (start, end),
-        _ => return out,
-    };
-    let mut addr = start;
-    while addr < end {
-        // Where data lies between functions, decoding begins anew at the next name.
-        let next = pc.symbols.next_after(addr).unwrap_or(end);
-        match pc.instruction(addr) {
-            Some(d) if d.insn.next_ip() <= next => {
-                if d.flow == crate::image::Flow::Iret {
-                    out.push(addr);
-                }
-                addr = d.insn.next_ip();
-            }
-            _ => addr = next,
-        }
-    }
+/// Every iretq of the kernel's entry code, and those of the NMI's path.
+fn entry_irets(pc: &Pc, kernel: &dyn Kernel, path: &EntryPath) -> Vec<u64> {
+    const IRETQ: [u8; 2] = [0x48, 0xcf];
+    let is_iret = |d: &Decoded| d.flow == Flow::Iret;
+    let code = kernel.entry_code(&pc.symbols).into_iter();
+    let mut out: Vec<u64> = code.flat_map(|range| pc.find_code(range, &[&IRETQ], is_iret)).collect();
+    out.extend(&path.irets);
     out.sort_unstable();
     out.dedup();
     out

@@ -22,7 +22,8 @@ pub struct Outcome {
     pub coalesced: u32,
     /// How many the CPU delivered.
     pub delivered: u32,
-    /// How many the kernel counted; in a livelock at most as many as were delivered.
+    /// How many the kernel counted, in a livelock at most as many as were delivered; as many as were
+    /// delivered where it does not count.
     pub handled: u32,
     /// Events whose boundary was never reached.
     pub unreached: u32,
@@ -46,9 +47,12 @@ pub struct Run<'a> {
     pub(super) arrived: u32,
     coalesced: u32,
     pub(super) delivered: u32,
-    pub(super) count_before: u32,
+    pub(super) count_before: Option<u32>,
     /// The kernel's count when the last NMI arrived.
-    pub(super) count_at_arrival: u32,
+    pub(super) count_at_arrival: Option<u32>,
+    /// How many NMIs the kernel had passed on, at first and when the last arrived.
+    pub(super) passed_before: Option<u32>,
+    pub(super) passed_at_arrival: Option<u32>,
     limit: Limit,
     /// Whether the user program has gone on.
     pub(super) beaten: bool,
@@ -103,6 +107,7 @@ impl<'a> Run<'a> {
     pub fn new(lab: &'a mut Lab, events: &[Event], gear: Gear) -> Result<Self, LabError> {
         lab.pc.restore(&mut lab.snapshot)?;
         let count = lab.path.count(&lab.pc)?;
+        let passed = lab.kernel.passed_on(&lab.pc)?;
         let mut run = Self {
             raise: if gear == Gear::Arm { Raise::Ioctl } else { Raise::Events },
             events: events.to_vec(),
@@ -115,6 +120,8 @@ impl<'a> Run<'a> {
             delivered: 0,
             count_before: count,
             count_at_arrival: count,
+            passed_before: passed,
+            passed_at_arrival: passed,
             limit: Limit::new(lab.limit)?,
             beaten: false,
             stepping: gear == Gear::Step,
@@ -126,7 +133,7 @@ impl<'a> Run<'a> {
     }
 
     fn outcome(&self, verdict: Verdict) -> Result<Outcome, LabError> {
-        let handled = self.lab.path.count(&self.lab.pc)?.wrapping_sub(self.count_before);
+        let handled = self.handled()?.unwrap_or(self.delivered);
         // A livelock may count for as long as it is let.
         let endless = matches!(verdict, Verdict::Livelock { .. });
         Ok(Outcome {
@@ -137,6 +144,12 @@ impl<'a> Run<'a> {
             handled: if endless { handled.min(self.delivered) } else { handled },
             unreached: self.events.len() as u32,
         })
+    }
+
+    /// How many NMIs the kernel has counted since the case began.
+    pub(super) fn handled(&self) -> Result<Option<u32>, LabError> {
+        let count = self.lab.path.count(&self.lab.pc)?;
+        Ok(count.zip(self.count_before).map(|(now, before)| now.wrapping_sub(before)))
     }
 
     /// The kernel, as the case has it now.
@@ -186,6 +199,7 @@ impl<'a> Run<'a> {
                     self.coalesced += u32::from(self.latched);
                     self.latched = true;
                     self.count_at_arrival = self.lab.path.count(&self.lab.pc)?;
+                    self.passed_at_arrival = self.lab.kernel.passed_on(&self.lab.pc)?;
                 }
                 Kind::Unmask => self.lab.pc.state_mut().events.nmi.masked = 0,
                 Kind::Fault => self.faults = true,

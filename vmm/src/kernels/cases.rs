@@ -71,7 +71,9 @@ impl Sweep<'_> {
         let gs = self.lab.kernel.handler_gs(&self.lab.pc)?;
         let wrong_gs = || gs.and_then(|(code, gs)| path.wrong_gs(code, gs));
         match path.wrong_flags(self.lab.path()).or_else(wrong_gs) {
-            None if path.in_handler(self.lab.path()).is_none() => Err(LabError::Single(name, NO_C_CODE.into())),
+            None if self.lab.kernel.has_c_code() && path.in_handler(self.lab.path()).is_none() => {
+                Err(LabError::Single(name, NO_C_CODE.into()))
+            }
             None => Ok(path),
             Some(why) => {
                 let verdict = Verdict::breaks(Invariant::View, why);
@@ -152,7 +154,11 @@ fn each(prefix: &[Event], visits: &[Visit], kind: Kind) -> Vec<Case> {
             events.push(Event { kind: EventKind::Unmask, at: visit.at });
         }
         events.push(Event { kind: EventKind::Nmi, at: visit.at });
-        Case { at: visit.at, kind, events, expected: Expected::of(visit, kind == Kind::Unmasked) }
+        let expected = match events.iter().all(|e| e.kind == EventKind::Nmi) {
+            true => Expected::alone(visit),
+            false => Expected::of(visit, kind == Kind::Unmasked),
+        };
+        Case { at: visit.at, kind, events, expected }
     };
     visits.iter().map(case).collect()
 }

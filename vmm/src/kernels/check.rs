@@ -10,7 +10,8 @@ use crate::inject::{Event, Kind, Schedule};
 /// Whether there can be a site of this name.
 pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<(), LabError> {
     match text {
-        "user" | "idle" => Ok(()),
+        "user" if kernel.first_site() == "user" => Ok(()),
+        "idle" => Ok(()),
         "" => Ok(kernel.default_site().map(|_| ())?),
         place => resolve(place, symbols).and_then(|at| in_text(place, at, symbols)).map_err(LabError::Site),
     }

@@ -11,7 +11,7 @@ impl Run<'_> {
     pub(super) fn fault(&mut self) -> Result<Step, LabError> {
         self.faults = false;
         let lab = &mut *self.lab;
-        let fault = lab.kernel.fault(&lab.pc, &lab.path, lab.fault_by)?;
+        let fault = lab.kernel.fault(&lab.pc, &lab.path, lab.fault_by)?.ok_or(LabError::NoFault)?;
         let stop = match fault {
             Fault::Page(fault) => lab.pc.page_fault(fault, lab.limit)?,
             Fault::Breakpoint => lab.pc.breakpoint(lab.limit)?,

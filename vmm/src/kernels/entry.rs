@@ -28,14 +28,14 @@ pub struct EntryPath {
     pub boundaries: Vec<Boundary>,
     /// The iretqs among them.
     pub irets: Vec<u64>,
-    /// Address of the word that counts handled NMIs.
-    pub counter: u64,
+    /// Address of the 32-bit word that counts handled NMIs, where the kernel has one.
+    pub counter: Option<u64>,
 }
 
 impl EntryPath {
     /// Reads the path out of a kernel that has booted. Its first label is one of `names`; it
     /// reaches as far as the last of `labels`.
-    pub fn read(pc: &Pc, names: &[&str], labels: &[&str], counter: u64) -> Result<Self, Error> {
+    pub fn read(pc: &Pc, names: &[&str], labels: &[&str], counter: Option<u64>) -> Result<Self, Error> {
         let symbols = &pc.symbols;
         let entry = pc.handler(2).ok_or_else(|| Error::Symbols("the IDT has no handler for NMIs".into()))?;
         let named = symbols.any(names);
@@ -47,6 +47,17 @@ impl EntryPath {
         }
         let last = labels.iter().filter_map(|l| symbols.get(l)).filter(|a| *a >= entry && a - entry < LONGEST).max();
         let end = symbols.next_after(last.unwrap_or(entry)).unwrap_or(entry + 0x400).min(entry + LONGEST);
+        Ok(Self::between(pc, entry, end, counter))
+    }
+
+    /// The path of a kernel whose labels are not known: from the IDT's handler to the next symbol.
+    pub fn live(pc: &Pc, counter: Option<u64>) -> Result<Self, Error> {
+        let entry = pc.handler(2).ok_or_else(|| Error::Symbols("the IDT has no handler for NMIs".into()))?;
+        let end = pc.symbols.next_after(entry).unwrap_or(u64::MAX).min(entry + LONGEST);
+        Ok(Self::between(pc, entry, end, counter))
+    }
+
+    fn between(pc: &Pc, entry: u64, end: u64, counter: Option<u64>) -> Self {
         let mut boundaries = Vec::new();
         let mut irets = Vec::new();
         let mut addr = entry;
@@ -55,10 +66,10 @@ impl EntryPath {
             if d.flow == crate::image::Flow::Iret {
                 irets.push(addr);
             }
-            boundaries.push(Boundary { addr, place: symbols.show(addr), text: d.text() });
+            boundaries.push(Boundary { addr, place: pc.symbols.show(addr), text: d.text() });
             addr = d.insn.next_ip();
         }
-        Ok(Self { entry, end, boundaries, irets, counter })
+        Self { entry, end, boundaries, irets, counter }
     }
 
     /// Whether an address is one of the path's.
@@ -66,12 +77,13 @@ impl EntryPath {
         (self.entry..self.end).contains(&addr)
     }
 
-    /// How many NMIs the kernel has handled.
-    pub fn count(&self, pc: &Pc) -> Result<u32, Error> {
+    /// How many NMIs the kernel has handled; `None` where it does not count them.
+    pub fn count(&self, pc: &Pc) -> Result<Option<u32>, Error> {
+        let Some(addr) = self.counter else { return Ok(None) };
         let mut bytes = [0; 4];
-        match pc.read(self.counter, &mut bytes) {
-            true => Ok(u32::from_le_bytes(bytes)),
-            false => Err(Error::Unreadable { what: "the kernel's count of NMIs", addr: self.counter }),
+        match pc.read(addr, &mut bytes) {
+            true => Ok(Some(u32::from_le_bytes(bytes))),
+            false => Err(Error::Unreadable { what: "the kernel's count of NMIs", addr }),
         }
     }
 }

@@ -21,6 +21,9 @@ pub enum LabError {
     /// A fault at the interrupted place.
     #[error("schedule: fault@{0}: a fault comes in an NMI's handler, not where the first NMI interrupts")]
     FaultAtSite(String),
+    /// A fault in a kernel of which none is known that it resolves.
+    #[error("schedule: no fault is known that this kernel's handler resolves, so that there is no event fault")]
+    NoFault,
     /// The first NMI's site.
     #[error("site: {0}")]
     Site(PlaceError),
@@ -48,6 +51,7 @@ impl LabError {
             LabError::Schedule(_)
             | LabError::FaultFirst(_)
             | LabError::FaultAtSite(_)
+            | LabError::NoFault
             | LabError::Site(_)
             | LabError::Mutation(_) => 65,
             LabError::Single(..) | LabError::Unlike { .. } => 1,

@@ -16,6 +16,9 @@ pub enum Expected {
     /// It comes at once, after the hardware's frame was used up: anything but a pass is
     /// a defect of the entry code.
     Nested,
+    /// It comes at once, since the kernel's own code has unblocked NMIs: anything but a pass is a
+    /// defect.
+    Own,
     /// It comes at once, and the CPU writes its frame over the one that this NMI's code
     /// is still to read: no entry code can survive that (an IST always starts at its
     /// top). The address is that of the last reader.
@@ -42,6 +45,12 @@ impl Expected {
         }
     }
 
+    /// For an NMI that arrives at `visit` where nothing from outside has unblocked NMIs: where they
+    /// are not blocked, the kernel's own code has unblocked them, and must stand what then comes.
+    pub fn alone(visit: &Visit) -> Self {
+        if visit.blocked { Expected::Latched } else { Expected::Own }
+    }
+
     /// For a fault of the instruction at `visit`.
     pub fn of_fault(visit: &Visit) -> Self {
         match visit.saved_cr2 && visit.frame_read_at.is_none() {
@@ -55,6 +64,7 @@ impl Expected {
         match self {
             Expected::Latched => ("pass", "the CPU keeps it until the unblocking iretq"),
             Expected::Nested => ("pass", "the hardware frame is no longer needed"),
+            Expected::Own => ("pass", "the kernel's own code has unblocked NMIs"),
             Expected::Overwrites(_) => ("any", "it overwrites a frame still to be read"),
             Expected::OverwritesSave(_) => ("any", "it overwrites the entry's first save, still to be read"),
             Expected::Faults => ("pass", "CR2 is saved, and no frame is still to be read"),
@@ -64,7 +74,7 @@ impl Expected {
 
     /// Whether the kernel must survive.
     pub fn survives(self) -> bool {
-        matches!(self, Expected::Latched | Expected::Nested | Expected::Faults)
+        matches!(self, Expected::Latched | Expected::Nested | Expected::Own | Expected::Faults)
     }
 }
 
@@ -94,6 +104,7 @@ impl Lab {
             let Some(visit) = path.visits.iter().find(|v| v.at == event.at) else { return Ok(all) };
             all = match event.kind {
                 Kind::Fault => Expected::of_fault(visit),
+                _ if events[..i].iter().all(|e| e.kind == Kind::Nmi) => Expected::alone(visit),
                 _ => Expected::of(visit, unmasked),
             };
             if !all.survives() {

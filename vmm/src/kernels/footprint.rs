@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::pc::{Change, Error, KERNEL_MAP, Pc};
+use super::pc::{Change, Error, Pc};
 
 const PAGE: u64 = 4096;
 /// No stack of an exception is longer: 4 KiB, or 8 with KASAN.
@@ -17,12 +17,15 @@ pub struct Footprint {
     /// Guest-physical addresses of pages of stacks, on which nothing of the interrupted
     /// context lies.
     stacks: HashSet<u64>,
+    /// Guest-physical address of the interrupted stack's last word: from there to its page's end
+    /// nothing may change.
+    live: Option<u64>,
 }
 
 impl Footprint {
     /// One that holds the stack which the CPU switches to for an NMI.
     pub fn new(pc: &Pc) -> Result<Self, Error> {
-        let mut out = Self::default();
+        let mut out = Self { live: pc.physical(pc.state().regs.rsp), ..Self::default() };
         if let Some(top) = pc.interrupt_stack(2)? {
             let mut at = top - 8;
             // It ends at a guard page.
@@ -48,9 +51,17 @@ impl Footprint {
             .extend(changes.iter().map(|change| change.at).filter(|at| !self.stacks.contains(&(*at & !(PAGE - 1)))));
     }
 
+    /// Whether an address is on a stack that NMIs are handled on, and not in use by what they
+    /// interrupt.
+    fn is_free_stack(&self, at: u64) -> bool {
+        let page = at & !(PAGE - 1);
+        let in_use = self.live.is_some_and(|live| live & !(PAGE - 1) == page && at >= live & !7);
+        self.stacks.contains(&page) && !in_use
+    }
+
     /// Whether a change there is one that handling an NMI makes.
     pub fn allows(&self, at: u64) -> bool {
-        self.words.contains(&at) || self.stacks.contains(&(at & !(PAGE - 1)))
+        self.words.contains(&at) || self.is_free_stack(at)
     }
 
     /// The words outside stacks, by name.
@@ -63,7 +74,7 @@ impl Footprint {
 
 /// What lies at a guest-physical address: a name of the kernel's image, else the number.
 pub fn name(pc: &Pc, at: u64) -> String {
-    let shown = pc.symbols.show(KERNEL_MAP + at);
+    let shown = pc.symbols.show_physical(at);
     match shown.starts_with("0x") {
         true => format!("physical {at:#x}"),
         false => shown,

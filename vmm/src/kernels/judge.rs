@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::case::Run;
 use super::error::LabError;
 use super::footprint::name;
-use super::kernel::Vital;
+use super::kernel::{Alive, Holds, Vital};
 use super::pc::{Change, Stop};
 use super::reference::{comparable, whole};
 use super::site::Site;
@@ -52,7 +52,10 @@ impl Run<'_> {
         if let Some(verdict) = self.dead()? {
             return Ok(verdict);
         }
-        Ok(self.wrong_vitals()?.unwrap_or(Verdict::Pass))
+        if let Some(verdict) = self.wrong_vitals()? {
+            return Ok(verdict);
+        }
+        Ok(self.not_passed_on()?.unwrap_or(Verdict::Pass))
     }
 
     /// What is different in the interrupted context (I6).
@@ -90,18 +93,19 @@ impl Run<'_> {
 
     /// What the kernel itself knows to be wrong.
     fn wrong_vitals(&self) -> Result<Option<Verdict>, LabError> {
-        if let Some(line) = self.lab.pc.unfinished_line() {
+        if let Some(line) = self.lab.pc.unfinished_line().filter(|_| self.lab.kernel.is_silent()) {
             return Ok(Some(complaint(&line)));
         }
         // After the heartbeat execution stands in user mode, where counts of nesting differ.
         let now = self.lab.kernel.vitals(&self.lab.pc)?;
         let at_home = !self.beaten;
-        let pairs = self.lab.reference.vitals.iter().zip(&now).filter(|(was, _)| at_home || was.lasts);
+        let counts = |holds| holds == Holds::Always || (holds == Holds::AtHome) == at_home;
+        let pairs = self.lab.reference.vitals.iter().zip(&now).filter(|(was, _)| counts(was.holds));
         let changed = pairs.into_iter().find(|(was, is)| was != is);
         Ok(changed.map(|(was, is)| {
             let Vital { name, means, .. } = was;
             let detail = format!("the kernel {means}: {name} was {:#x}, and is {:#x}", was.value, is.value);
-            Verdict::breaks(if was.lasts { Invariant::NoFault } else { Invariant::AtRest }, detail)
+            Verdict::breaks(was.breaks, detail)
         }))
     }
 
@@ -123,17 +127,26 @@ impl Run<'_> {
     fn dead(&mut self) -> Result<Option<Verdict>, LabError> {
         let checksum = self.lab.pc.program().checksum;
         let limit = self.lab.limit.max(HEARTBEAT);
+        let place = match self.lab.kernel.alive() {
+            Alive::Heartbeat => None,
+            Alive::At(place) => Some(place),
+            Alive::Site => Some(self.lab.start().addr),
+        };
         loop {
-            let stop = self.lab.pc.run(&[], limit)?;
+            let stop = self.lab.pc.run(place.as_slice(), limit)?;
             self.beaten = true;
             let verdict = match stop {
                 // At CPL 3 NMIs are blocked only where the way out left them so.
                 Stop::Mark | Stop::Heartbeat(_) if self.blocked() && self.lab.site == Site::User => {
                     Verdict::breaks(Invariant::AtRest, "NMIs are left blocked in user mode")
                 }
+                Stop::At(at) if Some(at) == place => return Ok(None),
                 Stop::Mark => continue,
-                Stop::Heartbeat(sum) if sum == checksum => return Ok(None),
-                Stop::Heartbeat(sum) => wrong_checksum(sum.into(), checksum.into()),
+                Stop::Heartbeat(_) | Stop::Idle if place.is_some() => continue,
+                Stop::Heartbeat(sum) => match checksum.filter(|checksum| *checksum != sum) {
+                    None => return Ok(None),
+                    Some(checksum) => wrong_checksum(sum.into(), checksum.into()),
+                },
                 other => self.broken(other),
             };
             return Ok(Some(verdict));
@@ -143,7 +156,7 @@ impl Run<'_> {
     /// Whether as many NMIs were handled as had to be (I3, I4).
     fn wrong_count(&self) -> Result<Option<Verdict>, LabError> {
         let count = self.lab.path.count(&self.lab.pc)?;
-        let handled = count.wrapping_sub(self.count_before);
+        let Some(handled) = self.handled()? else { return Ok(None) };
         if self.arrived > 0 && count == self.count_at_arrival {
             let detail = format!("lost: {} arrived, {handled} were handled, none after the last came", self.arrived);
             return Ok(Some(Verdict::breaks(Invariant::Service, detail)));
@@ -155,12 +168,32 @@ impl Run<'_> {
         Ok(None)
     }
 
+    /// Whether what runs on the kernel was told of the NMIs: at least of the last. Those that arrive
+    /// while one is still to be told are told of as one (I3, I4).
+    fn not_passed_on(&self) -> Result<Option<Verdict>, LabError> {
+        let now = self.lab.kernel.passed_on(&self.lab.pc)?;
+        let Some((now, before)) = now.zip(self.passed_before) else { return Ok(None) };
+        let passed = now.wrapping_sub(before);
+        if self.arrived > 0 && Some(now) == self.passed_at_arrival {
+            let detail = format!("lost: {} arrived, {passed} were passed on, none after the last came", self.arrived);
+            return Ok(Some(Verdict::breaks(Invariant::Service, detail)));
+        }
+        if passed > self.delivered {
+            let detail = format!("{passed} were passed on, {} were delivered", self.delivered);
+            return Ok(Some(Verdict::breaks(Invariant::Bound, detail)));
+        }
+        Ok(None)
+    }
+
     /// What a run that ended otherwise breaks.
     pub(super) fn broken(&mut self, stop: Stop) -> Verdict {
         let at = self.lab.show(self.lab.pc.rip());
         let fault = |detail: String| Verdict::breaks(Invariant::NoFault, detail);
         match stop {
-            Stop::Oops(line) => complaint(&line),
+            Stop::Oops(line) => {
+                log::info!("at {at} < {}: {}", self.lab.pc.callers(4).join(" < "), self.lab.pc.console_tail(4));
+                complaint(&line)
+            }
             Stop::Shutdown => Verdict::Shutdown { detail: format!("triple fault at {at}") },
             Stop::Budget => self.hung(),
             Stop::Reset => fault("the kernel reset the machine".into()),

@@ -1,11 +1,13 @@
 //! What a kernel provides, so that the lab can run it and judge it.
 
 use std::io::Write;
+use std::ops::Range;
 
 use super::entry::EntryPath;
 use super::fault_by::{Fault, FaultBy};
-use super::pc::{Error, PageFault, Pc};
+use super::pc::{Error, KernelSymbols, PageFault, Pc};
 use crate::kvm::Host;
+use crate::oracle::Invariant;
 
 /// A kernel that the lab runs on its PC. All that differs between kernels is here.
 pub trait Kernel: Send + Sync {
@@ -23,6 +25,11 @@ pub trait Kernel: Send + Sync {
     /// depend on how fast the host is.
     fn settle(&self, pc: &mut Pc) -> Result<(), Error>;
 
+    /// The kernel has come up, or is resumed: what is chosen only now.
+    fn prepare(&self, _: &mut Pc) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The NMI entry code as it is in memory, and the word that counts handled NMIs.
     fn nmi_path(&self, pc: &Pc) -> Result<EntryPath, Error>;
 
@@ -36,27 +43,86 @@ pub trait Kernel: Send + Sync {
 
     /// A page fault that the kernel's handler resolves wherever it is raised, by doing nothing:
     /// the interrupted instruction is then executed as if there had been none.
-    fn resolvable_fault(&self, path: &EntryPath) -> PageFault;
+    /// `None` where none is known.
+    fn resolvable_fault(&self, path: &EntryPath) -> Option<PageFault>;
 
     /// Where its NMI handler's C code begins, and the GS base that it relies on, if it relies on one.
     fn handler_gs(&self, _: &Pc) -> Result<Option<(u64, u64)>, Error> {
         Ok(None)
     }
 
-    /// How the kernel's handler is made to take a fault.
-    fn fault(&self, _: &Pc, path: &EntryPath, by: FaultBy) -> Result<Fault, Error> {
-        match by {
-            FaultBy::Spurious => Ok(Fault::Page(self.resolvable_fault(path))),
-            _ => Err(Error::Symbols(format!("{} is not known to take a fault by {}", self.name(), by.word()))),
-        }
+    /// How the kernel's handler is made to take a fault; `None` where it is not known to return from
+    /// one.
+    fn fault(&self, _: &Pc, path: &EntryPath, by: FaultBy) -> Result<Option<Fault>, Error> {
+        Ok(self.resolvable_fault(path).filter(|_| by.is_usual()).map(Fault::Page))
     }
 
     /// A function that the user program runs through in every round: the first NMI's site
     /// where none is named.
     fn default_site(&self) -> Result<u64, Error>;
 
+    /// Where the lab goes as soon as the kernel has come up: `user`, amid the user program, or a
+    /// place; empty for the default site.
+    fn first_site(&self) -> &str {
+        "user"
+    }
+
+    /// Where execution comes to once the kernel is up; `None` where the program's heartbeat shows it.
+    fn comes_up_at(&self) -> Option<u64> {
+        None
+    }
+
+    /// What shows after a case that all lives.
+    fn alive(&self) -> Alive {
+        Alive::Heartbeat
+    }
+
+    /// Code in which the kernel's iretqs are.
+    fn entry_code(&self, symbols: &KernelSymbols) -> Vec<Range<u64>> {
+        symbols.text()
+    }
+
+    /// How many NMIs the kernel has passed on to what runs on it; `None` where it passes none on.
+    fn passed_on(&self, _: &Pc) -> Result<Option<u32>, Error> {
+        Ok(None)
+    }
+
+    /// Whether the kernel says nothing about NMIs that it survives, so that any line on its console
+    /// is a complaint.
+    fn is_silent(&self) -> bool {
+        true
+    }
+
+    /// Whether its handler has code besides the entry path, so that a path without any was not
+    /// looked at as a whole.
+    fn has_c_code(&self) -> bool {
+        true
+    }
+
     /// The version, as the kernel's console says it.
     fn version(&self, console: &str) -> Option<String>;
+}
+
+/// What shows after a case that all lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alive {
+    /// The program's heartbeat, with its checksum where it has one.
+    Heartbeat,
+    /// Execution comes to this address.
+    At(u64),
+    /// Execution comes to the first NMI's site again.
+    Site,
+}
+
+/// When a word must be as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// When execution is back where the first NMI arrived: elsewhere the word may be another.
+    AtHome,
+    /// Then, and after the sign of life.
+    Always,
+    /// After the sign of life: until then something may be left to do.
+    AtEnd,
 }
 
 /// A word of the kernel's that an NMI must leave as it was.
@@ -66,8 +132,10 @@ pub struct Vital {
     pub name: &'static str,
     /// Its value.
     pub value: u64,
-    /// Whether it is the same in user mode, too, and for ever.
-    pub lasts: bool,
+    /// When it must be as it was.
+    pub holds: Holds,
+    /// What a change breaks.
+    pub breaks: Invariant,
     /// What a change means, in words that follow "the kernel": "says that it is tainted".
     pub means: &'static str,
 }

@@ -4,6 +4,7 @@
 //! count of NMIs, the interrupted context, the console, and a user program that
 //! computes a checksum and lives.
 
+pub mod any;
 mod arrival;
 mod baseline;
 mod bench;
@@ -12,6 +13,7 @@ mod campaign;
 mod case;
 mod cases;
 pub mod check;
+mod costs;
 mod detour;
 mod entry;
 mod error;
@@ -37,6 +39,7 @@ mod site;
 mod sweep;
 mod sweeps;
 mod table;
+pub mod xen;
 
 pub use arrival::Start;
 pub use baseline::Baseline;
@@ -44,12 +47,13 @@ pub use bench::{Bench, bench};
 pub use cache::kernel_cache;
 pub use campaign::{Campaign, CampaignRun, Judged, Part};
 pub use case::{Outcome, Run as Walk, Step};
+pub use costs::{Costs, Stretch, costs};
 pub use entry::{Boundary, EntryPath};
 pub use error::LabError;
 pub use expect::Expected;
 pub use fault_by::FaultBy;
 pub use header::{CellHeader, Group, Header, Unit};
-pub use kernel::{Kernel, Vital};
+pub use kernel::{Alive, Holds, Kernel, Vital};
 pub use kind::{Case, Kind};
 pub use lab::Lab;
 pub use path::{Path, Visit};
@@ -58,7 +62,7 @@ pub use replay::{quoted, replay};
 pub use results::{BaselineInfo, Document, Results, RunJudgement, SiteError, SweepInfo};
 pub use row::{CaseRow, KernelInfo};
 pub use running::Running;
-pub use site::Site;
+pub use site::{Site, resolve};
 pub use sweep::{Row, Sweep, SweepStats};
 pub use sweeps::{Open, SweepError, run as sweep};
 pub use table::Table;

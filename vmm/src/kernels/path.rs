@@ -27,6 +27,8 @@ pub struct Visit {
     pub rflags: u64,
     /// GS's base here.
     pub gs: u64,
+    /// Whether this is CPL 3.
+    pub user: bool,
     /// The instruction that will read the hardware's frame last, if one still will.
     pub frame_read_at: Option<u64>,
     /// The same for the word beneath that frame, the first that entry code writes.
@@ -64,6 +66,8 @@ impl Lab {
         // Where a fault is to return to, while its handler runs.
         let mut faulted: Option<(u64, u64)> = None;
         let mut frame = 0;
+        // Without a stack of its own an NMI's frame is never overwritten by the next one's.
+        let on_ist = run.lab.pc.interrupt_stack(2)?.is_some();
         let mut factory = InstructionInfoFactory::new();
         loop {
             let step = if run.deliverable() {
@@ -99,6 +103,7 @@ impl Lab {
                 rsp,
                 rflags,
                 gs: run.lab.pc.state().sregs.gs.base,
+                user: run.lab.pc.state().sregs.cs.selector & 3 == 3,
                 frame_read_at: None,
                 save_read_at: None,
                 saved_cr2: false,
@@ -114,7 +119,7 @@ impl Lab {
                 look(&run.lab.pc, d);
             }
             let mut reads_from = |start: u64, len: u64| {
-                d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
+                on_ist && d.is_some_and(|d| reads_memory(&run.lab.pc, &d, start..start.wrapping_add(len), &mut factory))
             };
             reads.push((reads_from(frame, 40), reads_from(frame.wrapping_sub(8), 8)));
             run.restart_clock()?;

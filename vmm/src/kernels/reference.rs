@@ -33,7 +33,9 @@ impl Reference {
 pub(super) fn whole(pc: &Pc) -> Result<VcpuState, LabError> {
     let mut state = *pc.state();
     state.kernel_gs = pc.swapped_gs()?;
-    state.regs.rflags &= !rflags::RF;
+    // The upper half is reserved (SDM vol. 1, 3.4.3), and no CPU loads it. The emulator of kvm_pvm
+    // keeps what an iretq finds there.
+    state.regs.rflags &= u64::from(u32::MAX) & !rflags::RF;
     Ok(state)
 }
 

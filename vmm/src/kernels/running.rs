@@ -27,7 +27,7 @@ impl Running {
         progress: Progress,
     ) -> Result<Self, LabError> {
         let mut pc = kernel.load(host, echo)?;
-        pc.boot(limit, progress)?;
+        pc.boot(limit, kernel.comes_up_at(), progress)?;
         pc.end_echo();
         kernel.settle(&mut pc)?;
         Self::new(host, kernel, pc)
@@ -39,6 +39,7 @@ impl Running {
     }
 
     fn new(host: &Host, kernel: Box<dyn Kernel>, mut pc: Pc) -> Result<Self, LabError> {
+        kernel.prepare(&mut pc)?;
         let home = pc.snapshot(Vec::new())?;
         Ok(Self { host: host.id().clone(), kernel, pc, home })
     }

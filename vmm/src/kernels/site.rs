@@ -22,7 +22,7 @@ impl Site {
     /// Reads `user`, `idle`, or a place in the kernel; empty for the kernel's default.
     pub fn parse(text: &str, pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
         match text {
-            "user" => Ok(Site::User),
+            "user" if kernel.first_site() == "user" => Ok(Site::User),
             "idle" => Ok(Site::Idle),
             "" => Ok(Site::Kernel(kernel.default_site()?)),
             place => boundary(place, pc).map(Site::Kernel).map_err(LabError::Site),
@@ -31,6 +31,9 @@ impl Site {
 
     /// Runs until execution stands there.
     pub fn reach(&self, pc: &mut Pc, limit: Duration) -> Result<(), Error> {
+        if *self == Site::Kernel(pc.rip()) {
+            return Ok(());
+        }
         let all = Limit::new(limit)?;
         let stops: &[u64] = match self {
             Site::Kernel(addr) => &[*addr],
@@ -85,8 +88,7 @@ pub fn resolve(place: &str, symbols: &KernelSymbols) -> Result<u64, PlaceError> 
 
 /// Whether an address is in the kernel's text.
 pub fn in_text(place: &str, addr: u64, symbols: &KernelSymbols) -> Result<(), PlaceError> {
-    let text = symbols.get("_stext")..symbols.get("_etext");
-    match text.contains(&Some(addr)) {
+    match symbols.in_text(addr) {
         true => Ok(()),
         false => {
             let hint = "; it is not in the kernel's text".into();

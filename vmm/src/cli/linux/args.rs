@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::cache;
 use super::explore::Explore;
-use super::kernel::{KernelArgs, read};
+use super::kernel::KernelArgs;
 use crate::cli::args::UnitArgs;
+use crate::cli::boot::read;
 use crate::cli::failure::Failure;
 use crate::cli::output::OutputArgs;
 use crate::cli::values;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::header;
-use super::kernel::{KernelArgs, Plan};
+use super::kernel::KernelArgs;
+use crate::cli::boot::Plan;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::opened::Opened;

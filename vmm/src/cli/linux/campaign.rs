@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::args::Linux;
-use super::kernel::{Plan, read};
 use super::sweep::{Said, Sweeps, ending};
+use crate::cli::boot::{Plan, read};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::opened::Opened;
@@ -39,8 +39,8 @@ pub fn campaign(args: &Linux, file: &Path, mut opened: Opened, out: &mut Out) ->
         faults: runs.iter().filter_map(|run| run.fault.clone()).collect(),
     };
     let booted = kernel.boot(&plan, opened, &stop)?;
-    let (units, case_limit) = (&args.units, args.case_limit);
-    let sweeps = Sweeps { units, case_limit, kernel: &kernel, name: Some(campaign.name), runs: &runs, stop: &stop };
+    let (units, case_limit, command) = (&args.units, args.case_limit, kernel.command());
+    let sweeps = Sweeps { units, case_limit, command, name: Some(campaign.name), runs: &runs, stop: &stop };
     let (document, finished) = sweeps.make(booted, &mut said, out)?;
     said.write(&document, out)?;
     let as_expected = document.runs.iter().all(|run| run.as_expected != Some(false));

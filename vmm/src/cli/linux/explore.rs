@@ -1,16 +1,18 @@
 //! `vmm linux explore`: every pattern of NMIs over a real kernel, to closure.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::header;
-use super::kernel::{KernelArgs, Plan};
+use super::kernel::KernelArgs;
+use super::sweep::header;
+use crate::cli::boot::{Booted, Plan};
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::interrupt::on_interrupt;
 use crate::cli::opened::Opened;
 use crate::cli::out::Out;
-use crate::cli::output::OutputArgs;
+use crate::cli::output::{OutputArgs, Outputs};
 use crate::cli::progress::{UNKNOWN, bar};
 use crate::inject::{At, Event, Gear, Kind as EventKind};
 use crate::kernels::explore::{Config, explore};
@@ -90,9 +92,24 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
         max_states: args.max_states,
         cross_check: args.cross_check,
     };
+    let replay = |schedule: &str| args.kernel.replay(FaultBy::Spurious, Gear::Jump, args.case_limit, schedule);
+    search(booted, &config, &replay, &outputs, &stop, out)
+}
+
+/// Searches from where a kernel stands, and says what came of it.
+pub fn search(
+    booted: Booted,
+    config: &Config,
+    replay: &dyn Fn(&str) -> String,
+    outputs: &Outputs,
+    stop: &AtomicBool,
+    out: &mut Out,
+) -> Result<Ending, Failure> {
+    let Booted { mut lab, info, .. } = booted;
+    let lab = &mut lab;
     let bar = bar(UNKNOWN);
     let began = Instant::now();
-    let report = explore(lab, &config, &stop, &mut |p| {
+    let report = explore(lab, config, stop, &mut |p| {
         let rate = p.states as f64 / began.elapsed().as_secs_f64().max(0.001);
         bar.set_message(format!("{} states, {rate:.0}/s · {} not expanded", p.states, p.frontier));
     })?;
@@ -104,12 +121,12 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
     };
     let violation = report.violation.as_ref().map(|found| {
         let schedule = lab.show_schedule(&found.schedule);
-        let replay = args.kernel.replay(FaultBy::Spurious, Gear::Jump, args.case_limit, &schedule);
+        let replay = replay(&schedule);
         LinuxViolation::new(&found.verdict, schedule, replay)
     });
-    let document = Document::new(booted.info, lab);
+    let document = Document::new(info, lab);
     let events = ["nmi", "unmask", "fault"].into_iter();
-    let with = [true, args.unmask, report.fault.is_some()];
+    let with = [true, config.unmask, report.fault.is_some()];
     let search = LinuxSearch {
         header: header(&document),
         host: document.host,

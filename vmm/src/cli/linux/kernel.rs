@@ -1,22 +1,19 @@
 //! The kernel that a command line names, and its boot.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::ProgressDrawTarget;
 
+use crate::cli::boot::{Boot, Booted, Plan, bad, hash, look_in, read, saved, shown};
 use crate::cli::failure::Failure;
-use crate::cli::input;
 use crate::cli::opened::Opened;
-use crate::cli::progress::bar;
 use crate::inject::Gear;
 use crate::kernels::linux::{Linux, Options, symbols_of_image, vmlinux};
-use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
-use crate::kernels::{FaultBy, KernelInfo, Lab, LabError, Running, Start, cache, check, quoted, replay};
-use crate::kvm::{Host, interrupt_after};
-use crate::report::plain;
+use crate::kernels::pc::{About, KernelSymbols};
+use crate::kernels::{FaultBy, KernelInfo, Running, quoted, replay};
+use crate::kvm::Host;
 
 /// Which kernel, and how it is booted.
 #[derive(Clone, Debug, Args)]
@@ -60,65 +57,6 @@ pub struct KernelArgs {
 /// A kernel that has come up, its file's name, its image's hash, and the words that the user gave it.
 type Up = (Running, String, String, String);
 
-/// What is to be done with a kernel, as far as it can be checked before the kernel boots.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// Sites, in the order in which they are gone to.
-    pub sites: Vec<String>,
-    /// A schedule, instead of sites.
-    pub schedule: Option<String>,
-    /// Changes to the kernel's code, those of each run; the first run's first.
-    pub mutations: Vec<Vec<String>>,
-    /// Where handlers are to fault, or `auto`.
-    pub faults: Vec<String>,
-}
-
-impl Plan {
-    fn start(&self) -> Start<'_> {
-        match &self.schedule {
-            Some(text) => Start::Schedule(text),
-            None => Start::Site(self.sites.first().map_or("", String::as_str)),
-        }
-    }
-
-    /// Whether the symbols have what is named.
-    fn check(&self, kernel: &Linux) -> Result<(), LabError> {
-        // Where one of several sites is not there, the others are swept.
-        let sites = self.sites.iter().map(|site| check::site(site, kernel, &kernel.symbols));
-        let wrong: Vec<LabError> = sites.filter_map(Result::err).collect();
-        let all_wrong = wrong.len() == self.sites.len();
-        if let Some(why) = wrong.into_iter().next().filter(|_| all_wrong) {
-            return Err(why);
-        }
-        if let Some(text) = &self.schedule {
-            check::schedule(text, &kernel.symbols)?;
-        }
-        for place in self.faults.iter().filter(|place| *place != "auto") {
-            check::fault(place, &kernel.symbols)?;
-        }
-        self.mutations.iter().flatten().try_for_each(|m| check::mutation(m, &kernel.symbols).map(|_| ()))
-    }
-}
-
-/// Reads a saved machine.
-fn saved(path: &Path) -> Result<Saved, Failure> {
-    let saved = cache::read(path).and_then(|bytes| Saved::read(&bytes));
-    saved.map_err(|why| match why {
-        why @ Error::File { .. } => LabError::from(why).into(),
-        why => Failure::Input {
-            name: path.display().to_string(),
-            why: format!("{why} (`vmm linux cache clear` removes what is kept)"),
-        },
-    })
-}
-
-/// A kernel that has come up.
-pub struct Booted {
-    pub lab: Lab,
-    pub info: KernelInfo,
-    pub host: Host,
-}
-
 impl KernelArgs {
     /// The kernel's file, which the command line must name.
     pub fn file(&self) -> Result<&Path, Failure> {
@@ -144,21 +82,13 @@ impl KernelArgs {
     /// Has it come up, and goes to where a schedule starts, or to the default site where
     /// `plan` names none. Gives up when `stop` is set.
     pub fn boot(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
-        // While the kernel boots this is also how often a busy CPU gets its timer's
-        // interrupts.
-        interrupt_after(Duration::from_millis(20));
+        look_in();
         let host = opened.host()?;
         let (running, file, image, cmdline) = match &self.from {
             Some(from) => self.resume(&host, from, plan)?,
             None => self.up(&host, plan, stop)?,
         };
-        let help = running.assists();
-        let mut lab = Lab::new(running)?;
-        if plan.sites.is_empty() {
-            let mutations = plan.mutations.first().cloned().unwrap_or_default();
-            lab.go(&mutations, plan.start())?;
-        }
-        log::info!("help for this host: {help}");
+        let lab = plan.lab(running)?;
         let words = Options { cmdline, ..Options::default() }.chosen();
         let info = KernelInfo::of(file, image, words, &lab);
         Ok(Booted { lab, info, host })
@@ -177,7 +107,7 @@ impl KernelArgs {
         let (file, image) = (saved.header.file.clone(), saved.header.image.clone());
         let cmdline = saved.header.cmdline.clone();
         let kernel = Linux { elf: Vec::new(), symbols: saved.header.symbols.clone(), options: Options::default() };
-        plan.check(&kernel)?;
+        plan.check(&kernel, &kernel.symbols)?;
         Ok((Running::resume(host, Box::new(kernel), saved)?, file, image, cmdline))
     }
 
@@ -191,7 +121,7 @@ impl KernelArgs {
         };
         let symbols = symbols.map_err(|why| bad(of, why))?;
         log::info!("{} symbols, from {}", symbols.len(), symbols.source);
-        let image = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&elf));
+        let image = hash(&elf);
         Ok((Linux { elf, symbols, options: self.options()? }, image))
     }
 
@@ -199,51 +129,17 @@ impl KernelArgs {
     fn up(&self, host: &Host, plan: &Plan, stop: &AtomicBool) -> Result<Up, Failure> {
         let name = self.file()?.display().to_string();
         let (kernel, image) = self.linux()?;
-        plan.check(&kernel)?;
-        let key = kernel.key(host);
-        let kept = cache::cached(&key);
-        if !self.no_cache && self.save.is_none() && kept.exists() {
-            let saved = saved(&kept)?;
-            log::info!("{name} came up before: {}", kept.display());
-            return Ok((Running::resume(host, Box::new(kernel), saved)?, name, image, self.cmdline.clone()));
-        }
-        let about = About { key, file: name.clone(), image: image.clone(), cmdline: self.cmdline.clone() };
-        let running = self.wait_for(host, kernel, stop)?;
-        let to = self.save.clone().or_else(|| (!self.no_cache).then_some(kept));
-        if let Some(to) = to {
-            let bytes = running.save(host, about).map_err(LabError::from)?;
-            let written = match &self.save {
-                // The sandbox lets no file be made beside it.
-                Some(to) => cache::overwrite(to, &bytes),
-                None => cache::write(&to, &bytes),
-            };
-            match (written, &self.save) {
-                (Err(why), Some(_)) => return Err(LabError::from(why).into()),
-                // Without a cache it boots each time.
-                (Err(why), None) => log::warn!("the machine is not kept: {why}"),
-                (Ok(()), _) => log::info!("the machine is kept in {}", to.display()),
-            }
-        }
-        Ok((running, name, image, self.cmdline.clone()))
-    }
-
-    /// Boots it, and shows how that goes on: at a terminal always, else every ten seconds.
-    fn wait_for(&self, host: &Host, kernel: Linux, stop: &AtomicBool) -> Result<Running, Failure> {
-        let bar = bar("{spinner} {elapsed} · boot: waiting for {wide_msg}");
-        let echo = self.console.then(|| Box::new(std::io::stderr()) as Box<dyn std::io::Write + Send>);
-        if self.console {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-        let limit = Duration::from_secs(self.boot_limit.unwrap_or(1800));
-        let mut progress = |waits: &str, line: &str| {
-            let message = if line.is_empty() { waits.to_owned() } else { format!("{waits} · {}", plain(line)) };
-            bar.set_message(message);
-            !stop.load(Relaxed)
+        plan.check(&kernel, &kernel.symbols)?;
+        let (key, cmdline) = (kernel.key(host), self.cmdline.clone());
+        let about = About { key, file: name.clone(), image: image.clone(), cmdline: cmdline.clone() };
+        let boot = Boot {
+            limit: Duration::from_secs(self.boot_limit.unwrap_or(1800)),
+            console: self.console,
+            save: self.save.as_deref(),
+            no_cache: self.no_cache,
+            stop,
         };
-        let running = Running::boot(host, Box::new(kernel), limit, echo, &mut progress)?;
-        bar.finish_and_clear();
-        log::info!("booted in {:.1?}", bar.elapsed());
-        Ok(running)
+        Ok((boot.up(host, Box::new(kernel), about)?, name, image, cmdline))
     }
 
     /// The words that run the same kernel again, without any change of it.
@@ -252,11 +148,10 @@ impl KernelArgs {
         let mut option = |name: &str, value: Option<String>| {
             words.extend(value.map(|value| format!("--{name} {}", quoted(&value))));
         };
-        let shown = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        option("kernel", shown(&self.kernel));
-        option("from", shown(&self.from));
-        option("initrd", shown(&self.initrd));
-        option("symbols", shown(&self.symbols));
+        option("kernel", shown(self.kernel.as_ref()));
+        option("from", shown(self.from.as_ref()));
+        option("initrd", shown(self.initrd.as_ref()));
+        option("symbols", shown(self.symbols.as_ref()));
         option("cmdline", Some(self.cmdline.clone()).filter(|c| !c.is_empty()));
         option("ram", self.ram.map(|ram| ram.to_string()));
         option("boot-limit", self.boot_limit.map(|seconds| seconds.to_string()));
@@ -267,16 +162,6 @@ impl KernelArgs {
     pub fn replay(&self, by: FaultBy, gear: Gear, case_limit: u64, schedule: &str) -> String {
         replay(&self.command(), &self.mutate, by, gear.name(), case_limit, schedule)
     }
-}
-
-fn bad(file: &Path, why: Error) -> Failure {
-    Failure::Image { name: file.display().to_string(), why: why.to_string() }
-}
-
-/// A file's bytes.
-pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let read = input::bytes(path, input::MOST_KERNEL).map_err(|why| Error::File { path: path.to_owned(), why });
-    Ok(read.map_err(LabError::from)?)
 }
 
 #[cfg(test)]

@@ -4,26 +4,27 @@ mod args;
 mod boundaries;
 mod cache;
 mod campaign;
-mod explore;
+pub mod explore;
 mod kernel;
-mod sweep;
+pub mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
+use super::boot::Plan;
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
+use super::one::{NOT_FOR_ONE, One};
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::Outputs;
 use crate::folder::{self, Subject};
-use crate::kernels::{CampaignRun, CaseRow, Document, Results, Row, Start};
-use crate::report::{Kind, LinuxCase, Repeats};
+use crate::kernels::{CampaignRun, Document, Results, Start};
+use crate::report::Kind;
 pub use args::{Command, HELP, Linux, What};
 pub use boundaries::boundaries;
-pub use kernel::{KernelArgs, Plan};
+pub use kernel::KernelArgs;
 use sweep::{Said, Sweeps, ending, header, hold_to, shown};
 
 /// Carries out the command.
@@ -60,8 +61,8 @@ fn sweeps(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failure
         faults: run.fault.iter().cloned().collect(),
     };
     let booted = args.kernel.boot(&plan, opened, &stop)?;
-    let (units, case_limit) = (&args.units, args.case_limit);
-    let sweeps = Sweeps { units, case_limit, kernel: &args.kernel, name: None, runs: &[run], stop: &stop };
+    let (units, case_limit, command) = (&args.units, args.case_limit, args.kernel.command());
+    let sweeps = Sweeps { units, case_limit, command, name: None, runs: &[run], stop: &stop };
     let (mut document, finished) = sweeps.make(booted, &mut said, out)?;
     hold_to(baseline.as_ref(), &mut document, &mut said, out)?;
     said.write(&document, out)?;
@@ -103,44 +104,16 @@ pub fn merge(
 
 fn one(args: &Linux, text: &str, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     if let Some(option) = args.units.given() {
-        return Err(Failure::Usage(format!("{option} is for sweeps and campaigns, and not for one schedule")));
+        return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
     }
     let outputs = args.output.outputs(Kind::JUDGES)?;
     let plan = Plan { mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()), ..Plan::default() };
     let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
-    let lab = &mut booted.lab;
-    lab.set_limit(Duration::from_millis(args.case_limit));
     if !args.fault_by.is_usual() {
-        lab.set_fault_by(args.fault_by);
-        lab.go(&args.kernel.mutate, Start::Schedule(text))?;
+        booted.lab.set_fault_by(args.fault_by);
+        booted.lab.go(&args.kernel.mutate, Start::Schedule(text))?;
     }
-    let schedule = lab.schedule(text)?;
-    let row = Row::of(lab, &schedule.0, args.gear)?;
-    let number = lab.number()?;
-    let mut repeats = args.repeat.map(|of| Repeats { of, differing: 0 });
-    for _ in 1..args.repeat.unwrap_or(1) {
-        let outcome = lab.case(&schedule.0, args.gear)?;
-        let same = outcome == row.outcome && lab.number()? == number;
-        repeats.iter_mut().for_each(|r| r.differing += u32::from(!same));
-    }
-    let document = Document::new(booted.info, lab);
-    let mut case = CaseRow { because: "".into(), ..CaseRow::of(&row, lab) };
-    case.replay = (!row.outcome.verdict.is_pass())
-        .then(|| args.kernel.replay(args.fault_by, args.gear, args.case_limit, &case.schedule));
-    let case = LinuxCase {
-        host: &document.host,
-        kernel: &document.kernel,
-        assists: document.assists,
-        gear: args.gear.name(),
-        case,
-        verdict: row.outcome.verdict.to_string(),
-        expected: row.expected.to_string(),
-        repeats,
-        header: header(&document),
-    };
-    outputs.write(&case, out)?;
-    if repeats.is_some_and(|r| r.differing > 0) {
-        return Ok(Ending::Defect);
-    }
-    Ok(if row.is_defect() || row.is_silent() { Ending::Unexpected } else { Ending::Expected })
+    let replay = |schedule: &str| args.kernel.replay(args.fault_by, args.gear, args.case_limit, schedule);
+    let one = One { text, gear: args.gear, case_limit: args.case_limit, repeat: args.repeat, replay: &replay };
+    one.run(booted, &outputs, out)
 }

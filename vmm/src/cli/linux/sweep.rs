@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::kernel::{Booted, KernelArgs};
 use crate::cli::args::UnitArgs;
+use crate::cli::boot::Booted;
 use crate::cli::failure::{Ending, Failure};
 use crate::cli::out::Out;
 use crate::cli::output::Outputs;
@@ -23,7 +23,8 @@ pub struct Sweeps<'a> {
     pub units: &'a UnitArgs,
     /// CPU time for a case, in milliseconds.
     pub case_limit: u64,
-    pub kernel: &'a KernelArgs,
+    /// The words that run the kernel again.
+    pub command: String,
     /// The campaign's name, where there is one.
     pub name: Option<String>,
     pub runs: &'a [CampaignRun],
@@ -42,7 +43,7 @@ impl Sweeps<'_> {
             name,
             runs: self.runs,
             kernel: info,
-            command: self.kernel.command(),
+            command: self.command,
             case_limit: self.case_limit,
             shard: options.shard,
         };

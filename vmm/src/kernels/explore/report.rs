@@ -4,7 +4,7 @@ use crate::inject::{At, Event};
 use crate::oracle::Verdict;
 
 /// What is searched, and how far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Where the handler may fault each time that it comes there; `auto` for the first boundary
     /// where it may at all; none for no fault.

@@ -24,7 +24,7 @@ pub const HANDLERS: [&str; 3] = ["exc_nmi", "do_nmi", "exc_nmi_noist"];
 
 /// Reads the path out of a kernel that has booted.
 pub fn nmi_path(pc: &Pc) -> Result<EntryPath, Error> {
-    EntryPath::read(pc, &["asm_exc_nmi", "nmi"], &LABELS, counter(pc)?)
+    EntryPath::read(pc, &["asm_exc_nmi", "nmi"], &LABELS, Some(counter(pc)?))
 }
 
 /// The word that the handler's C code increments: `irq_stat.__nmi_count`, found as

@@ -19,6 +19,9 @@ pub fn hooks(symbols: &KernelSymbols) -> Hooks {
         general_protection: symbols.any(&["asm_exc_general_protection", "general_protection"]),
         syscall: symbols.get("entry_SYSCALL_64"),
         notifier: symbols.get("notify_die"),
+        panics: Vec::new(),
+        late: false,
+        user_stops: false,
         complaint: whole.or_else(inlined).filter(|s| s.callers.iter().all(|r| !r.is_empty())),
     }
 }

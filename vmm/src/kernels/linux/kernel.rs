@@ -1,13 +1,15 @@
 //! Linux, as the lab runs it.
 
 use std::io::Write;
+use std::ops::Range;
 
 use super::{Options, entry, hooks, initrd, user, warning};
 use crate::kernels::entry::EntryPath;
 use crate::kernels::fault_by::{Detour, Fault, FaultBy};
-use crate::kernels::kernel::{Kernel, Vital};
+use crate::kernels::kernel::{Holds, Kernel, Vital};
 use crate::kernels::pc::{Board, Error, KERNEL_MAP, KernelSymbols, PageFault, Pc, Program};
 use crate::kvm::{Host, Vm};
+use crate::oracle::Invariant;
 
 /// A Linux kernel, and how it is booted.
 pub struct Linux {
@@ -51,12 +53,18 @@ const GETPPID: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppi
 /// The kernel's own page table, which maps all of the kernel and nothing of a process.
 const PAGE_TABLE: [&str; 2] = ["init_top_pgt", "init_level4_pgt"];
 
-/// Words that an NMI leaves as they were: the kernel's names, its bytes, whether it lasts, how
+/// Words that an NMI leaves as they were: the kernel's names, its bytes, when they hold, how
 /// it is called, what a change means.
-const VITALS: [(&[&str], usize, bool, &str, &str); 3] = [
-    (&["tainted_mask"], 8, true, "tainted_mask", "has tainted itself, as it does at a warning, an oops and a report"),
-    (&["__preempt_count", "pcpu_hot+0x8"], 4, false, "preempt count", "has not left what it entered"),
-    (&["oops_in_progress"], 4, true, "oops_in_progress", "is in an oops"),
+const VITALS: [(&[&str], usize, Holds, &str, &str); 3] = [
+    (
+        &["tainted_mask"],
+        8,
+        Holds::Always,
+        "tainted_mask",
+        "has tainted itself, as it does at a warning, an oops and a report",
+    ),
+    (&["__preempt_count", "pcpu_hot+0x8"], 4, Holds::AtHome, "preempt count", "has not left what it entered"),
+    (&["oops_in_progress"], 4, Holds::Always, "oops_in_progress", "is in an oops"),
 ];
 
 impl Kernel for Linux {
@@ -72,12 +80,16 @@ impl Kernel for Linux {
         if self.elf.is_empty() {
             return Err(Error::Image("there is none: this kernel is resumed from a file".into()));
         }
-        let program = Program { checksum: user::checksum() };
+        let program = Program::own(user::checksum());
         let board = Board { ram_bytes: self.options.ram_bytes()?, apic: false, plain: false };
         let mut pc = Pc::new(host, board, self.symbols.clone(), program, echo)?;
         pc.set_hooks(hooks::hooks(&self.symbols));
         let init = initrd::with_init(self.options.initrd.clone(), &user::elf());
-        let cmdline = self.options.command_line(pc.assists().command_line, pc.tsc_khz());
+        let hidden = pc.shows_hidden_cpuid();
+        if hidden {
+            pc.note_words();
+        }
+        let cmdline = self.options.command_line(hidden, pc.tsc_khz());
         pc.load(&self.elf, &init, &cmdline)?;
         Ok(pc)
     }
@@ -98,14 +110,15 @@ impl Kernel for Linux {
 
     fn vitals(&self, pc: &Pc) -> Result<Vec<Vital>, Error> {
         let mut out = Vec::new();
-        for (names, bytes, lasts, name, means) in VITALS {
+        for (names, bytes, holds, name, means) in VITALS {
             let Some(addr) = find(&self.symbols, names) else { continue };
             let addr = if addr < KERNEL_MAP { addr.wrapping_add(pc.kernel_gs()?) } else { addr };
             let mut value = [0; 8];
             if !pc.read(addr, &mut value[..bytes]) {
                 return Err(Error::Unreadable { what: name, addr });
             }
-            out.push(Vital { name, value: u64::from_le_bytes(value), lasts, means });
+            let breaks = if holds == Holds::AtHome { Invariant::AtRest } else { Invariant::NoFault };
+            out.push(Vital { name, value: u64::from_le_bytes(value), holds, breaks, means });
         }
         Ok(out)
     }
@@ -120,19 +133,19 @@ impl Kernel for Linux {
     /// CPU's TLB still had the old entry: `spurious_kernel_fault`. It is the one fault that every
     /// kernel since 2.6.25 returns from without the help of the code that faults. A vmalloc
     /// fault (before 5.8) and an access with a fixup return in the same way, through more C code.
-    fn resolvable_fault(&self, path: &EntryPath) -> PageFault {
+    fn resolvable_fault(&self, path: &EntryPath) -> Option<PageFault> {
         const PROTECTION: u32 = 1 << 0; // SDM vol. 3, 4.7
         const WRITE: u32 = 1 << 1;
-        PageFault { address: path.counter, code: PROTECTION | WRITE }
+        Some(PageFault { address: path.counter?, code: PROTECTION | WRITE })
     }
 
     fn handler_gs(&self, pc: &Pc) -> Result<Option<(u64, u64)>, Error> {
         self.symbols.any(&entry::HANDLERS).map(|code| Ok((code, pc.kernel_gs()?))).transpose()
     }
 
-    fn fault(&self, pc: &Pc, path: &EntryPath, by: FaultBy) -> Result<Fault, Error> {
-        Ok(match by {
-            FaultBy::Spurious => Fault::Page(self.resolvable_fault(path)),
+    fn fault(&self, pc: &Pc, path: &EntryPath, by: FaultBy) -> Result<Option<Fault>, Error> {
+        Ok(Some(match by {
+            FaultBy::Spurious => return Ok(self.resolvable_fault(path).map(Fault::Page)),
             FaultBy::Breakpoint => Fault::Breakpoint,
             FaultBy::Warn => {
                 let (start, end) = warning::ud2(pc)?;
@@ -150,12 +163,18 @@ impl Kernel for Linux {
                     Fault::Detour(Detour::Call { function: function.ok_or_else(missing)?, arguments: [0; 3] })
                 }
             },
-        })
+        }))
     }
 
     fn default_site(&self) -> Result<u64, Error> {
         let why = "this kernel has no function for getppid; name the first NMI's place (--site)";
         self.symbols.any(&GETPPID).ok_or_else(|| Error::Symbols(why.into()))
+    }
+
+    fn entry_code(&self, symbols: &KernelSymbols) -> Vec<Range<u64>> {
+        let range = symbols.get("__entry_text_start").zip(symbols.get("__entry_text_end"));
+        let sound = range.filter(|(start, end)| start < end && end - start < 0x10_0000);
+        sound.map(|(start, end)| start..end).into_iter().collect()
     }
 
     fn version(&self, console: &str) -> Option<String> {

@@ -5,7 +5,13 @@ use super::assists::Native;
 use super::machine::Pc;
 use super::program;
 use super::stop::Stop;
-use crate::cpu::{msr, rflags};
+use crate::cpu::{Segment, msr, rflags};
+
+/// The flat code and stack segments of a 64-bit user, with these selectors.
+pub(super) fn user_segments(cs: u16, ss: u16) -> (Segment, Segment) {
+    let segment = Segment { limit: 0xffff_ffff, type_: 3, present: 1, dpl: 3, s: 1, g: 1, ..Default::default() };
+    (Segment { selector: cs, type_: 11, l: 1, ..segment }, Segment { selector: ss, db: 1, ..segment })
+}
 
 impl Pc {
     /// Executes what KVM's emulator could not, where the lab knows how.
@@ -17,6 +23,12 @@ impl Pc {
         let mut first = [bytes[0]];
         if bytes == [0; 15] && !self.read(rip, &mut first) {
             return false;
+        }
+        if let Some(len) = self.shadow_stack_nop(rip) {
+            self.assists.rdssp += 1;
+            self.vm.drop_exception();
+            self.vm.state_mut().regs.rip += len;
+            return true;
         }
         match first[0] {
             0xcc => self.assists.int3 += 1,
@@ -31,6 +43,18 @@ impl Pc {
             state.events.exception.nr = 3;
         }
         true
+    }
+
+    /// The length of an instruction at `rip` that does nothing without shadow stacks (SDM vol. 2,
+    /// RDSSP, ENDBR64), which a kernel may execute on any CPU.
+    fn shadow_stack_nop(&self, rip: u64) -> Option<u64> {
+        let mut bytes = [0; 5];
+        let whole = self.read(rip, &mut bytes) || self.read(rip, &mut bytes[..4]);
+        match bytes {
+            [0xf3, 0x0f, 0x1e, 0xc8..=0xcf | 0xfa, _] if whole => Some(4),
+            [0xf3, 0x40..=0x4f, 0x0f, 0x1e, 0xc8..=0xcf] if whole => Some(5),
+            _ => None,
+        }
     }
 
     /// At the first instruction of the #PF handler: if this fault is the fetch of a
@@ -84,11 +108,8 @@ impl Pc {
             (0xef, program::HEARTBEAT) => Stop::Heartbeat(regs.rax as u32),
             _ => return None,
         };
-        let segment =
-            crate::cpu::Segment { limit: 0xffff_ffff, type_: 3, present: 1, dpl: 3, s: 1, g: 1, ..Default::default() };
         let state = self.vm.state_mut();
-        state.sregs.cs = crate::cpu::Segment { selector: cs as u16, type_: 11, l: 1, ..segment };
-        state.sregs.ss = crate::cpu::Segment { selector: ss as u16, db: 1, ..segment };
+        (state.sregs.cs, state.sregs.ss) = user_segments(cs as u16, ss as u16);
         (state.regs.rip, state.regs.rsp) = (rip + 1, user_rsp);
         state.regs.rflags = flags & !rflags::RF;
         self.user_out = Native::Assisted;
@@ -97,7 +118,7 @@ impl Pc {
     }
 
     /// IA32_LSTAR, read once the kernel has set it.
-    fn lstar(&mut self) -> Option<u64> {
+    pub(super) fn lstar(&mut self) -> Option<u64> {
         if self.lstar.is_none() {
             self.lstar = self.vm.msr(msr::LSTAR).ok().flatten().filter(|lstar| *lstar != 0);
         }

@@ -7,12 +7,19 @@ pub struct Assists {
     pub int3: u64,
     /// fwait skipped for it.
     pub fwait: u64,
+    /// rdssp skipped for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rdssp: u64,
     /// SYSCALL's switch to CPL 0 completed for it.
     pub syscall: u64,
     /// OUT of the user program executed for it.
     pub user_out: u64,
     /// Whether the kernel was given words for this host on its command line.
     pub command_line: bool,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl std::fmt::Display for Assists {
@@ -23,7 +30,11 @@ impl std::fmt::Display for Assists {
         let words = if self.command_line { "words on the command line, " } else { "" };
         let Self { int3, fwait, syscall, user_out, .. } = self;
         write!(f, "{words}int3 executed {int3}, fwait skipped {fwait}, SYSCALL completed {syscall}, ")?;
-        write!(f, "OUT at CPL 3 executed {user_out} times")
+        write!(f, "OUT at CPL 3 executed {user_out} times")?;
+        if self.rdssp > 0 {
+            write!(f, ", rdssp skipped {}", self.rdssp)?;
+        }
+        Ok(())
     }
 }
 

@@ -6,10 +6,13 @@
 //! KVM does not exit for RDTSC. Where the kernel has one is found in its text; there the
 //! machine stops, and answers.
 
+use std::ops::Range;
+
 use iced_x86::Mnemonic;
 
 use super::Pc;
 use crate::cpu::msr;
+use crate::image::Decoded;
 
 const RDTSC: [u8; 2] = [0x0f, 0x31];
 const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
@@ -32,28 +35,31 @@ impl Pc {
 
     /// The instructions of the kernel's text that read the counter, as they are in memory now.
     fn find_clock_reads(&self) -> Vec<u64> {
-        let (Some(start), Some(end)) = (self.symbols.get("_stext"), self.symbols.get("_etext")) else {
-            return Vec::new();
-        };
-        let Some(text) = self.physical(start).zip(end.checked_sub(start)).and_then(|(at, len)| {
+        let is_read = |d: &Decoded| reads(d.insn.mnemonic());
+        self.symbols.text().into_iter().flat_map(|text| self.find_code(text, &[&RDTSC, &RDTSCP], is_read)).collect()
+    }
+
+    /// The instructions in `text` that begin with one of `openings`, and are what is looked for.
+    pub fn find_code(&self, text: Range<u64>, openings: &[&[u8]], is: impl Fn(&Decoded) -> bool) -> Vec<u64> {
+        let Some(bytes) = self.physical(text.start).zip(text.end.checked_sub(text.start)).and_then(|(at, len)| {
             let at = usize::try_from(at).ok()?;
             self.ram().get(at..at.checked_add(usize::try_from(len).ok()?)?)
         }) else {
             return Vec::new();
         };
-        let candidates = text.windows(3).enumerate().filter(|(_, w)| w.starts_with(&RDTSC) || *w == RDTSCP);
-        candidates.map(|(i, _)| start + i as u64).filter(|at| self.is_clock_read(*at)).collect()
+        let opens = |i: &usize| openings.iter().any(|opening| bytes[*i..].starts_with(opening));
+        let found = (0..bytes.len()).filter(opens).map(|i| text.start + i as u64);
+        found.filter(|at| self.begins_at(*at).is_some_and(|d| is(&d))).collect()
     }
 
-    /// Whether an instruction begins at `addr`, and reads the counter.
-    fn is_clock_read(&self, addr: u64) -> bool {
+    /// The instruction that begins at `addr`, if one does.
+    fn begins_at(&self, addr: u64) -> Option<Decoded> {
         let mut at = self.symbols.at_or_before(addr).unwrap_or(addr);
         while at < addr {
             // Data between functions decodes to nothing that is known.
-            let Some(d) = self.instruction(at) else { return false };
-            at = d.insn.next_ip();
+            at = self.instruction(at)?.insn.next_ip();
         }
-        at == addr && self.instruction(at).is_some_and(|d| reads(d.insn.mnemonic()))
+        self.instruction(at).filter(|_| at == addr)
     }
 
     /// Whether the clock is held, and is read at `addr` as far as is known.

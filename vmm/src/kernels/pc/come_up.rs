@@ -15,25 +15,35 @@ const PATIENCE: u32 = 4;
 impl Pc {
     /// Runs until the user program has written its checksum twice, for at most `limit` of CPU
     /// time; a kernel that only sleeps has [`PATIENCE`] times as long by the clock.
-    pub fn boot(&mut self, limit: Duration, progress: Progress) -> Result<u32, Error> {
+    ///
+    /// A kernel that is not the lab's own has come up at its first heartbeat, or where execution comes
+    /// to `place`.
+    pub fn boot(&mut self, limit: Duration, place: Option<u64>, progress: Progress) -> Result<(), Error> {
         let start = Instant::now();
         let cpu = Limit::new(limit)?;
         let mut seen = None;
         let expected = self.program.checksum;
         loop {
+            let named = place.map(|at| self.symbols.show(at));
             let waits = match (seen, self.devices.console().is_empty()) {
-                (None, true) => "the kernel's first line",
-                (None, false) => "the user program's first heartbeat",
+                _ if named.is_some() => named.as_deref().unwrap_or_default(),
+                (None, true) if expected.is_some() => "the kernel's first line",
+                (None, _) if expected.is_none() => "the kernel's first sign of life",
+                (None, _) => "the user program's first heartbeat",
                 (Some(_), _) => "the user program's second heartbeat",
             };
             if !progress(waits, &self.console_tail(1)) {
                 return Err(Error::Interrupted);
             }
-            let why = match self.run(&[], Duration::from_millis(500))? {
-                Stop::Heartbeat(sum) if sum != expected => {
+            let why = match self.run(place.as_slice(), Duration::from_millis(500))? {
+                Stop::At(_) => return Ok(()),
+                Stop::Heartbeat(_) if place.is_some() => continue,
+                Stop::Heartbeat(_) if expected.is_none() => return Ok(()),
+                Stop::Heartbeat(sum) if expected.is_some_and(|expected| sum != expected) => {
+                    let expected = expected.unwrap_or_default();
                     format!("its user program computes {sum:#x}, not {expected:#x}: this host cannot run it")
                 }
-                Stop::Heartbeat(sum) if seen == Some(sum) => return Ok(sum),
+                Stop::Heartbeat(sum) if seen == Some(sum) => return Ok(()),
                 Stop::Heartbeat(sum) => {
                     seen = Some(sum);
                     continue;

@@ -55,8 +55,7 @@ impl Pc {
     /// that are addresses in the kernel's code.
     pub fn callers(&self, most: usize) -> Vec<String> {
         let rsp = self.state().regs.rsp;
-        let text = self.symbols.get("_stext")..self.symbols.get("_etext");
         let words = (0..512).filter_map(|i| self.word(rsp.wrapping_add(8 * i)));
-        words.filter(|w| text.contains(&Some(*w))).take(most).map(|w| self.symbols.show(w)).collect()
+        words.filter(|w| self.symbols.in_text(*w)).take(most).map(|w| self.symbols.show(w)).collect()
     }
 }

@@ -28,8 +28,8 @@ impl Pc {
         apic.ready(own).map(|vector| (Some(vector), true))
     }
 
-    /// The CPU takes an interrupt, if one is due, where it can.
-    pub(super) fn offer(&mut self, own: bool) {
+    /// The CPU takes an interrupt, if one is due, where it can. Returns its vector.
+    pub(super) fn offer(&mut self, own: bool) -> Option<u8> {
         let window = self.devices.apic.is_some();
         let due = self.interrupt_due(own);
         let (Some(due), false) = (due, self.holds_interrupts()) else {
@@ -37,7 +37,7 @@ impl Pc {
             if window {
                 self.vm.want_interrupt_window(due.is_some());
             }
-            return;
+            return None;
         };
         let vector = match due {
             (Some(vector), _) => {
@@ -56,6 +56,7 @@ impl Pc {
             let more = self.interrupt_due(own).is_some();
             self.vm.want_interrupt_window(more);
         }
+        vector
     }
 
     /// Whether the CPU takes no interrupt here.

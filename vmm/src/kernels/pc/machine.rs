@@ -11,10 +11,11 @@ use super::board::Board;
 use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
 use super::pit::Nanos;
-use super::program::{self, Program};
+use super::program::Program;
 use super::stop::Stop;
 use super::{Error, Hooks, KernelSymbols, Module, boot, multiboot};
 use crate::cpu::Lazy;
+use crate::cpu::control::CR0_PG;
 use crate::kvm::{Exit, Host, VcpuState, Vm};
 use crate::machine::Raise;
 use crate::machine::memory::GuestMemory;
@@ -31,6 +32,8 @@ pub(super) struct Way {
     /// The machine looks in where hooks are, and where the clock is read. Where the stops are all
     /// that may come next, there is no need to.
     pub(super) looks_in: bool,
+    /// It is one instruction: the handler of an interrupt that comes after it is a stop, too.
+    pub(super) steps: bool,
 }
 
 /// A PC that runs Linux.
@@ -89,7 +92,7 @@ impl Pc {
         echo: Option<Box<dyn Write + Send>>,
     ) -> Result<Self, Error> {
         let vm = board.vm(host)?;
-        let assists = Assists { command_line: vm.shows_hidden_cpuid(), ..Assists::default() };
+        let assists = Assists::default();
         Ok(Self {
             vm,
             devices: Devices::new(board.apic, echo),
@@ -135,6 +138,11 @@ impl Pc {
         self.hooks = hooks;
     }
 
+    /// Where SYSCALL goes.
+    pub fn set_syscall(&mut self, to: u64) {
+        self.hooks.syscall = Some(to);
+    }
+
     /// The frequency of the guest's time-stamp counter, where this KVM tells it.
     pub fn tsc_khz(&self) -> Option<u32> {
         self.vm.tsc_khz()
@@ -143,6 +151,16 @@ impl Pc {
     /// The user program's checksum.
     pub fn program(&self) -> Program {
         self.program
+    }
+
+    /// Whether CPUID shows features that it was told to hide, so that a kernel must be told otherwise.
+    pub fn shows_hidden_cpuid(&self) -> bool {
+        self.vm.shows_hidden_cpuid()
+    }
+
+    /// The kernel was told so on its command line.
+    pub fn note_words(&mut self) {
+        self.assists.command_line = true;
     }
 
     /// What help the host needed so far.
@@ -210,11 +228,19 @@ impl Pc {
 
     /// Runs on with an event that comes before the next instruction, to its handler's first.
     pub(super) fn deliver_to(&mut self, handler: u64, limit: Duration) -> Result<Stop, Error> {
-        self.enter(&[handler], limit, Way { delivers: true, looks_in: true })
+        self.enter(&[handler], limit, Way { delivers: true, looks_in: true, steps: false })
     }
 
     fn patch(&mut self, addr: u64) {
-        let Some(at) = self.physical(addr).map(|p| p as usize) else { return };
+        let before_paging = || self.symbols.loaded_at(addr).filter(|_| self.state().sregs.cr0 & CR0_PG == 0);
+        let Some(at) = self
+            .physical(addr)
+            .filter(|_| self.state().sregs.cr0 & CR0_PG != 0)
+            .or_else(before_paging)
+            .map(|p| p as usize)
+        else {
+            return;
+        };
         // One that is patched twice is put back twice, the last first.
         if let Some(byte) = self.vm.ram_mut().get_mut(at) {
             let old = std::mem::replace(byte, HLT);
@@ -233,33 +259,47 @@ impl Pc {
     /// most `limit` of CPU time. At least one instruction is executed: RIP itself may be no
     /// stop.
     pub fn run(&mut self, stops: &[u64], limit: Duration) -> Result<Stop, Error> {
-        self.enter(stops, limit, Way { delivers: false, looks_in: true })
+        self.enter(stops, limit, Way { delivers: false, looks_in: true, steps: false })
     }
 
     /// The same.
     pub(super) fn enter(&mut self, stops: &[u64], limit: Duration, way: Way) -> Result<Stop, Error> {
-        let Way { mut delivers, looks_in } = way;
+        let Way { mut delivers, looks_in, steps } = way;
+        let mut interrupt = None;
         let limit = Limit::new(limit)?;
         loop {
             let delivered = std::mem::take(&mut delivers);
             if !delivered && self.reads_clock(self.rip()) && self.answer_rdtsc() && stops.contains(&self.rip()) {
                 return Ok(Stop::At(self.rip()));
             }
-            match self.frozen {
-                None => self.tick(),
+            let taken = match self.frozen {
+                None => {
+                    self.tick();
+                    None
+                }
                 Some(_) => self.offer(true),
-            }
-            for stop in stops {
+            };
+            interrupt = taken.filter(|_| steps).and_then(|vector| self.handler(vector)).or(interrupt);
+            for stop in stops.iter().chain(&interrupt) {
                 self.patch(*stop);
             }
-            let hooks = &self.hooks;
+            let user = self.user_stops(stops);
+            if let Some(user) = &user {
+                self.patch(user.handler);
+            }
+            let in_force = !self.hooks.late || self.lstar().is_some();
+            let none = Hooks::default();
+            let hooks = if in_force { &self.hooks } else { &none };
             let skip = hooks.complaint.as_ref().map(|s| s.function).filter(|_| self.frozen.is_some());
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
             let notifier = hooks.notifier.filter(|_| self.breakpoint);
+            let panics = hooks.panics.clone();
             let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
-            for hook in [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
+            let all =
+                [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads).chain(panics);
+            for hook in all {
                 if looks_in && self.passing != Some(hook) {
                     self.patch(hook);
                 }
@@ -267,12 +307,19 @@ impl Pc {
             let exit = self.vm.run();
             let patched = |addr| self.physical(addr).is_some_and(|p| self.patches.iter().any(|(a, _)| *a as u64 == p));
             let here = self.rip().wrapping_sub(1);
-            let ours = matches!(exit, Ok(Exit::Hlt)) && self.cpl() == 0 && patched(here);
+            let ours = matches!(exit, Ok(Exit::Hlt)) && (self.cpl() == 0 || user.is_some()) && patched(here);
             self.unpatch();
             if ours {
+                self.assist_user_hlt();
                 self.vm.state_mut().regs.rip = here;
                 match () {
-                    () if stops.contains(&here) => return Ok(Stop::At(here)),
+                    () if user.as_ref().is_some_and(|user| self.undo_user_stop(user, stops)) => {
+                        return Ok(Stop::At(self.rip()));
+                    }
+                    () if self.hooks.panics.contains(&here) && !stops.contains(&here) => {
+                        return Ok(Stop::Oops(format!("it goes to {}", self.symbols.show(here))));
+                    }
+                    () if stops.contains(&here) || interrupt == Some(here) => return Ok(Stop::At(here)),
                     () if self.reads_clock(here) => {}
                     () if self.skips(here) => self.return_from_function()?,
                     () if self.answers_breakpoint(here) => self.answer_breakpoint()?,
@@ -310,9 +357,9 @@ impl Pc {
         let now = self.now();
         Ok(match exit {
             Exit::Hlt => self.idle(),
-            Exit::Out { port: port @ (program::HEARTBEAT | program::MARK), value } => {
+            Exit::Out { port, value } if self.program.is(port) => {
                 self.user_out = Native::Complete;
-                Some(if port == program::MARK { Stop::Mark } else { Stop::Heartbeat(value) })
+                Some(if port == self.program.heartbeat { Stop::Heartbeat(value) } else { Stop::Mark })
             }
             Exit::Out { port, value } => match self.devices.write(port, value, now) {
                 Effect::Done if value == u32::from(b'\n') => self.scan_console(),

@@ -65,6 +65,11 @@ impl Pc {
         written
     }
 
+    /// A model-specific register; 0 where this host has none of that number.
+    pub fn msr(&self, number: u32) -> Result<u64, Error> {
+        Ok(self.vm.msr(number)?.unwrap_or(0))
+    }
+
     /// IA32_msr::KERNEL_GS_BASE: the GS base that SWAPGS would load.
     pub fn swapped_gs(&self) -> Result<u64, Error> {
         let msr = self.vm.msr(msr::KERNEL_GS_BASE)?;

@@ -33,6 +33,7 @@ mod step;
 mod stop;
 mod symbols;
 mod time;
+mod user_stop;
 
 pub use assists::Assists;
 pub use board::Board;

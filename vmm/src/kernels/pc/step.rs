@@ -1,4 +1,4 @@
-//! One instruction at a time, at CPL 0: stops at all its possible successors.
+//! One instruction at a time: stops at all its possible successors.
 
 use std::time::Duration;
 
@@ -41,10 +41,11 @@ impl Pc {
     }
 
     /// Where execution may stand after the next instruction, were it not to fault;
-    /// `None` for a return to CPL 3, where the lab sets no stops.
+    /// `None` for a return to CPL 3 where the lab sets no stops.
     fn successors(&self, d: &Decoded) -> Option<Vec<u64>> {
         let (next, rsp) = (d.insn.next_ip(), self.state().regs.rsp);
         Some(match d.flow {
+            Flow::Syscall if self.hooks.user_stops => self.hooks.syscall.into_iter().collect(),
             Flow::Next | Flow::Repeat | Flow::Trap | Flow::Halt | Flow::Syscall => vec![next],
             Flow::To(target) => vec![target],
             Flow::Either(target) => vec![next, target],
@@ -58,16 +59,17 @@ impl Pc {
             Flow::Return => self.word(rsp).into_iter().collect(),
             Flow::Iret => {
                 let [rip, cs] = self.words::<2>(rsp)?;
-                if cs & 3 != 0 {
+                if cs & 3 != 0 && !self.hooks.user_stops {
                     return None;
                 }
                 vec![rip]
             }
+            Flow::Sysret if self.hooks.user_stops => vec![self.state().regs.rcx],
             Flow::Sysret => return None,
         })
     }
 
-    /// Executes one instruction at CPL 0, or takes the exception that it raises. A
+    /// Executes one instruction, or takes the exception that it raises. A
     /// repeated string instruction is one. From an instruction that returns to CPL 3
     /// it runs on, to whatever comes next.
     pub fn step(&mut self) -> Result<Stop, Error> {
@@ -99,8 +101,11 @@ impl Pc {
                 }
             }
         }
-        stops.extend(self.handlers().into_iter().filter(|h| *h != rip));
-        self.enter(&stops, LIMIT, Way { delivers: false, looks_in: false })
+        // Where a host leaves a SYSCALL half done, the fault that ends it is no stop.
+        let syscall = d.flow == Flow::Syscall && self.cpl() == 3;
+        let passed = self.hooks.page_fault.filter(|_| syscall);
+        stops.extend(self.handlers().into_iter().filter(|h| *h != rip && Some(*h) != passed));
+        self.enter(&stops, LIMIT, Way { delivers: false, looks_in: syscall, steps: true })
     }
 
     /// An iretq to itself does nothing but load flags, RSP and SS, over and over: as

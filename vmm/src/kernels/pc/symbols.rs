@@ -1,6 +1,7 @@
 //! A kernel's symbols: from an ELF, a System.map, or a table that the kernel knows of.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use object::{Object, ObjectSymbol};
 
@@ -16,6 +17,26 @@ pub struct KernelSymbols {
     by_name: BTreeMap<String, u64>,
     /// Where they come from, in words.
     pub source: String,
+    #[serde(default)]
+    placed: Placed,
+}
+
+/// Where a kernel's image is.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Placed {
+    /// No address below is the image's; symbols there are numbers.
+    lowest: u64,
+    /// How far above its physical address each byte of the image is mapped.
+    offset: u64,
+    /// Its code, where the kernel's own symbols do not say.
+    text: Vec<Range<u64>>,
+}
+
+impl Default for Placed {
+    /// Linux's.
+    fn default() -> Self {
+        Self { lowest: KERNEL_MAP, offset: KERNEL_MAP, text: Vec::new() }
+    }
 }
 
 impl KernelSymbols {
@@ -44,6 +65,11 @@ impl KernelSymbols {
 
     /// Symbols of an ELF file; `None` where it is stripped.
     pub fn of_elf(elf: &[u8]) -> Option<Self> {
+        Self::of_table(elf).filter(|symbols| symbols.len() > 100)
+    }
+
+    /// The same, however few there are.
+    pub fn of_table(elf: &[u8]) -> Option<Self> {
         let file = object::File::parse(elf).ok()?;
         let found: Vec<_> = file
             .symbols()
@@ -55,7 +81,7 @@ impl KernelSymbols {
                 Some((s.name().ok()?.to_owned(), s.address(), kind))
             })
             .collect();
-        (found.len() > 100).then(|| Self::new(found, "the ELF's symbol table".into()))
+        (!found.is_empty()).then(|| Self::new(found, "the ELF's symbol table".into()))
     }
 
     /// Symbols as a table has them: name, address, and the letter that `nm` gives.
@@ -70,6 +96,55 @@ impl KernelSymbols {
             out.by_name.entry(name).or_insert(addr);
         }
         out
+    }
+
+    /// The same symbols, of an image that is mapped from `lowest` up, `offset` above its physical
+    /// addresses, with its code in `text`.
+    pub fn placed(mut self, lowest: u64, offset: u64, text: Vec<Range<u64>>) -> Self {
+        self.placed = Placed { lowest, offset, text };
+        self
+    }
+
+    /// Gives an address a name.
+    pub fn name(&mut self, name: &str, addr: u64) {
+        self.by_addr.entry(addr).or_default().push(name.to_owned());
+        self.by_name.insert(name.to_owned(), addr);
+    }
+
+    /// The kernel has moved to other physical addresses.
+    pub fn set_offset(&mut self, offset: u64) {
+        self.placed.offset = offset;
+    }
+
+    /// More symbols, and more code: of what runs on the kernel.
+    pub fn add(&mut self, more: &KernelSymbols, text: Range<u64>) {
+        more.all().for_each(|(addr, name)| {
+            self.by_addr.entry(addr).or_default().push(name.to_owned());
+            self.by_name.entry(name.to_owned()).or_insert(addr);
+        });
+        self.placed.lowest = self.placed.lowest.min(text.start);
+        self.placed.text.push(text);
+    }
+
+    /// Where code is.
+    pub fn text(&self) -> Vec<Range<u64>> {
+        let own = self.get("_stext").zip(self.get("_etext")).map(|(start, end)| start..end);
+        own.into_iter().chain(self.placed.text.iter().cloned()).collect()
+    }
+
+    /// Whether an address is in code.
+    pub fn in_text(&self, addr: u64) -> bool {
+        self.text().iter().any(|text| text.contains(&addr))
+    }
+
+    /// The physical address of one of the image's, before there are page tables to say it.
+    pub fn loaded_at(&self, addr: u64) -> Option<u64> {
+        addr.checked_sub(self.placed.offset)
+    }
+
+    /// What lies at a physical address, if it is the image's.
+    pub fn show_physical(&self, at: u64) -> String {
+        self.show(self.placed.offset.wrapping_add(at))
     }
 
     /// How many names there are.
@@ -100,7 +175,7 @@ impl KernelSymbols {
     /// `label+0xoff` for an address in the kernel's image; names of the NMI's path are
     /// preferred where several share an address.
     pub fn show(&self, addr: u64) -> String {
-        if addr < KERNEL_MAP {
+        if addr < self.placed.lowest {
             return format!("{addr:#x}");
         }
         let Some((at, names)) = self.by_addr.range(..=addr).next_back().filter(|(at, _)| addr - **at < 0x10_0000)

@@ -1,0 +1,181 @@
+//! Xen, as the lab runs it.
+
+use std::io::Write;
+
+use super::{Body, caps, guest, vcpu};
+use crate::cpu::msr;
+use crate::kernels::entry::EntryPath;
+use crate::kernels::kernel::{Holds, Kernel, Vital};
+use crate::kernels::pc::{Board, Error, Hooks, KernelSymbols, Module, PageFault, Pc, Program};
+use crate::kvm::{Host, Vm};
+use crate::oracle::Invariant;
+
+/// Xen with a paravirtual guest, and how it is booted.
+pub struct Xen {
+    /// The unpacked hypervisor; empty where one is resumed.
+    pub image: Vec<u8>,
+    /// Its symbols and the guest's.
+    pub symbols: KernelSymbols,
+    /// Words to add to its command line.
+    pub cmdline: String,
+    /// Bytes of RAM.
+    pub ram_bytes: u64,
+    /// What the guest's NMI callback does.
+    pub body: Body,
+}
+
+/// No ACPI and no I/O APIC on this machine; NMIs are passed on to dom0 (a release build panics
+/// else); features whose instructions a KVM that emulates CPL 0 lacks are off.
+const WORDS: &str = "console=com1 com1=115200,8n1,0x3f8,0 acpi=off noapic no-real-mode nmi=dom0 smap=0 smep=0 \
+    loglvl=warning guest_loglvl=warning watchdog=0";
+
+/// Labels of the path, in the order of the source (xen/arch/x86/x86_64/entry.S).
+const LABELS: [&str; 3] = ["nmi", "entry_NMI", "handle_ist_exception"];
+
+/// Functions that Xen does not return from: it says why it dies.
+const DEATHS: [&str; 2] = ["panic", "do_double_fault"];
+
+impl Kernel for Xen {
+    fn name(&self) -> &'static str {
+        "Xen"
+    }
+
+    fn twin(&self) -> Box<dyn Kernel> {
+        let (symbols, cmdline) = (self.symbols.clone(), self.cmdline.clone());
+        Box::new(Xen { image: Vec::new(), symbols, cmdline, ram_bytes: self.ram_bytes, body: self.body })
+    }
+
+    fn load(&self, host: &Host, echo: Option<Box<dyn Write + Send>>) -> Result<Pc, Error> {
+        if self.image.is_empty() {
+            return Err(Error::Image("there is none: this hypervisor is resumed from a file".into()));
+        }
+        let board = Board { ram_bytes: self.ram_bytes, apic: true, plain: true };
+        let mut pc = Pc::new(host, board, self.symbols.clone(), Program::own(guest::checksum()), echo)?;
+        let words = format!("xen {WORDS} {}", self.cmdline);
+        let dom0 = Module { bytes: guest::ELF.to_vec(), words: "dom0".into() };
+        pc.load_multiboot(&self.image, words.trim(), &[dom0])?;
+        if pc.shows_hidden_cpuid() {
+            caps::clear(&mut pc)?;
+        }
+        pc.set_hooks(Hooks {
+            page_fault: self.symbols.any(&["page_fault", "entry_PF"]),
+            panics: DEATHS.iter().filter_map(|name| self.symbols.get(name)).collect(),
+            user_stops: true,
+            late: true,
+            ..Hooks::default()
+        });
+        Ok(pc)
+    }
+
+    fn settle(&self, pc: &mut Pc) -> Result<(), Error> {
+        pc.set_page_table(pc.state().sregs.cr3);
+        let start = self.symbols.get("_stext").ok_or_else(|| Error::Symbols("there is no _stext".into()))?;
+        let at = pc.physical(start).ok_or(Error::Unreadable { what: "Xen's code", addr: start })?;
+        pc.symbols.set_offset(start - at);
+        let lstar = pc.msr(msr::LSTAR)?;
+        pc.set_syscall(lstar);
+        let (pending, mask) = vcpu::find(pc)?;
+        pc.symbols.name(vcpu::PENDING, pending);
+        pc.symbols.name(vcpu::MASK, mask);
+        Ok(())
+    }
+
+    fn prepare(&self, pc: &mut Pc) -> Result<(), Error> {
+        let (variant, flags) = (self.symbol("pv_variant")?, self.symbol("pv_flags")?);
+        pc.write_kernel("the guest's choice of a body", variant, &self.body.number().to_le_bytes())?;
+        pc.write_kernel("the flags of its returns", flags, &self.body.flags().to_le_bytes())
+    }
+
+    /// The count is `do_nmi`'s, which is that of the first CPU: its data is where the symbols say.
+    fn nmi_path(&self, pc: &Pc) -> Result<EntryPath, Error> {
+        let counter = self.symbols.get("per_cpu__nmi_count");
+        let counter = counter.ok_or_else(|| Error::Symbols("there is no per_cpu__nmi_count".into()))?;
+        EntryPath::read(pc, &["nmi", "entry_NMI"], &LABELS, Some(counter))
+    }
+
+    fn vitals(&self, pc: &Pc) -> Result<Vec<Vital>, Error> {
+        use Invariant::{AtRest, NoReentry};
+        let all = [
+            (vcpu::PENDING, 1, Holds::AtEnd, AtRest, "has not told the guest of an NMI"),
+            (vcpu::MASK, 1, Holds::AtEnd, AtRest, "holds the guest to be in its NMI callback still"),
+            (
+                "pv_nested",
+                4,
+                Holds::Always,
+                NoReentry,
+                "has entered the guest's NMI callback while its body was active",
+            ),
+            ("pv_depth", 4, Holds::AtEnd, AtRest, "has not let the guest's NMI callback end"),
+        ];
+        let read = |(name, bytes, holds, breaks, means): (&'static str, usize, Holds, Invariant, &'static str)| {
+            let addr = pc.symbols.get(name).ok_or_else(|| Error::Symbols(format!("there is no {name}")))?;
+            let mut value = [0; 8];
+            match pc.read(addr, &mut value[..bytes]) {
+                true => Ok(Vital { name, value: u64::from_le_bytes(value), holds, breaks, means }),
+                false => Err(Error::Unreadable { what: name, addr }),
+            }
+        };
+        all.into_iter().map(read).collect()
+    }
+
+    fn unchecked(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn resolvable_fault(&self, _: &EntryPath) -> Option<PageFault> {
+        None
+    }
+
+    fn default_site(&self) -> Result<u64, Error> {
+        self.symbol("do_xen_version")
+    }
+
+    fn first_site(&self) -> &str {
+        ""
+    }
+
+    /// It never leaves the IST where it has interrupted itself, so that there is no code in which the
+    /// frame is read no more.
+    fn has_c_code(&self) -> bool {
+        false
+    }
+
+    fn passed_on(&self, pc: &Pc) -> Result<Option<u32>, Error> {
+        let addr = self.symbol("pv_nmi_count")?;
+        let mut bytes = [0; 4];
+        match pc.read(addr, &mut bytes) {
+            true => Ok(Some(u32::from_le_bytes(bytes))),
+            false => Err(Error::Unreadable { what: "the guest's count of NMIs", addr }),
+        }
+    }
+
+    fn version(&self, console: &str) -> Option<String> {
+        let line = console.lines().find_map(|l| l.find("Xen version ").map(|at| &l[at..]))?;
+        Some(line.split(" (").next().unwrap_or(line).to_owned())
+    }
+}
+
+/// What Xen comes up from: to be counted up with any change that makes it come up otherwise.
+const REVISION: u32 = 3;
+
+impl Xen {
+    /// What a saved machine of this hypervisor is known by: it changes with all that it comes up from.
+    pub fn key(&self, host: &Host) -> String {
+        let number = |bytes: &[u8]| xxhash_rust::xxh3::xxh3_64(bytes);
+        let parts = format!(
+            "xen {} {REVISION} {} {:016x} {:016x} {:016x} {} {WORDS} {}",
+            env!("CARGO_PKG_VERSION"),
+            host.id().fingerprint,
+            Vm::cpuid_number(host),
+            number(&self.image),
+            number(guest::ELF),
+            self.ram_bytes,
+            self.cmdline,
+        );
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(parts.as_bytes()))
+    }
+
+    fn symbol(&self, name: &str) -> Result<u64, Error> {
+        self.symbols.get(name).ok_or_else(|| Error::Symbols(format!("there is no {name}")))
+    }
+}

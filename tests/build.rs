@@ -21,6 +21,13 @@ fn main() {
     } else {
         println!("cargo::warning=the Xen tests will NOT RUN: no {} (scripts/xen/fetch-debian-xen)", xen.display());
     }
+    let patched = cache.join("nmi-lab/xen/patched");
+    println!("cargo::rustc-check-cfg=cfg(patched_xen)");
+    println!("cargo::rerun-if-changed={}", patched.display());
+    println!("cargo::rustc-env=PATCHED_XEN={}", patched.display());
+    if patched.join("xen.gz").exists() && patched.join("xen-syms").exists() {
+        println!("cargo::rustc-cfg=patched_xen");
+    }
     let kernel = cache.join("nmi-lab/linux/vmlinux");
     println!("cargo::rerun-if-changed={}", kernel.display());
     println!("cargo::rustc-env=LINUX_TEST_KERNEL={}", kernel.display());

@@ -316,7 +316,7 @@ def xen(*documents):
     yield ""
     rows = []
     for d in played:
-        v = d["violation"]
+        v = next(iter(d["violations"]), None)
         said = f"{v['invariant']}: {v['detail']}" if v else d["verdict"] + (", closed" if d["closed"] else "")
         schedule = f"`{v['schedule']}`" if v else "every one"
         rows.append((f"`{d['scheme']}`, played", "vmalloc-fault", schedule, said, ""))

@@ -10,7 +10,11 @@ use serde_json::Value;
 const FOLDER: &str = env!("DEBIAN_XEN");
 
 fn xen(args: &[&str]) -> Done {
-    let (hypervisor, symbols) = (format!("{FOLDER}/xen.gz"), format!("{FOLDER}/xen-syms"));
+    xen_of(FOLDER, args)
+}
+
+fn xen_of(folder: &str, args: &[&str]) -> Done {
+    let (hypervisor, symbols) = (format!("{folder}/xen.gz"), format!("{folder}/xen-syms"));
     vmm(&[&["xen", "--hypervisor", &hypervisor, "--symbols", &symbols], args].concat())
 }
 
@@ -37,6 +41,23 @@ fn a_body_that_faults_is_entered_again_and_one_that_does_not_is_not() {
     assert_eq!(user, [false, true, false]);
     // The same fault without a second NMI is no defect.
     xen(&["--body", "ud", "--schedule", "nmi@pv_work", "--gear", "step"]).exits(0);
+}
+
+#[test]
+#[cfg_attr(not(patched_xen), ignore = "NOT RUN: no patched Xen (scripts/xen/build-patched-xen)")]
+fn a_xen_whose_iret_has_a_flag_is_not_entered_again() {
+    let run = |body| xen_of(env!("PATCHED_XEN"), &["--body", body, "--schedule", "nmi@pv_work nmi@pv_body"]);
+    run("ud-flag").exits(0).prints(&["verdict    pass", "2 delivered, 2 handled"]);
+    // A guest that does not set it is as badly off as before.
+    run("ud").exits(1).prints(&["violation(I5"]);
+}
+
+#[test]
+#[cfg_attr(not(debian_xen), ignore = "NOT RUN: no Xen (scripts/xen/fetch-debian-xen)")]
+fn a_search_closes_only_where_it_follows_what_the_guest_is_told() {
+    xen(&["explore", "--max-states", "5000"]).exits(0).prints(&["pass, closed", "do_xen_version"]);
+    // The guest is told within the path, by an interrupt that Xen sends itself.
+    xen(&["explore", "--max-states", "5000", "--site", "pv_work"]).exits(1).prints(&["not closed"]);
 }
 
 #[test]

@@ -125,9 +125,16 @@ impl Search<'_> {
             let home = self.is_home(&state);
             if home && number != 0 {
                 report.returns += 1;
-                if let Some(verdict) = self.judge(&state)? {
-                    report.violation = Some(Found { verdict, schedule: schedule(&nodes, number, Edge::On) });
-                    break;
+                match self.judge(&state)? {
+                    None | Some(Taken::State(_)) => {}
+                    Some(Taken::Broken(verdict)) => {
+                        report.violation = Some(Found { verdict, schedule: schedule(&nodes, number, Edge::On) });
+                        break;
+                    }
+                    Some(Taken::Open(why)) => {
+                        report.open = Some(why);
+                        break;
+                    }
                 }
             }
             nodes[number as usize].home |= home;
@@ -298,19 +305,33 @@ impl Search<'_> {
         found.clone()
     }
 
-    /// Judges a state in which the interrupted code goes on.
-    fn judge(&mut self, state: &State) -> Result<Option<Verdict>, LabError> {
+    /// Judges a state in which the interrupted code goes on: what is wrong, or not known, if anything.
+    fn judge(&mut self, state: &State) -> Result<Option<Taken>, LabError> {
+        let passed_on = |lab: &Lab| lab.kernel.passed_on(&lab.pc);
         let lab = &mut *self.run.lab;
         let mut changes = Vec::new();
         state.pages.iter().for_each(|(at, page)| lab.snapshot.words_changed(*at, &page.bytes[..], &mut changes));
+        let told = passed_on(lab)?;
         let unserved = || Verdict::breaks(Invariant::Service, "lost: none was handled after the last came");
         let verdict = self.run.judge_home(&changes, state.ghost.owed.then(unserved))?;
         let lab = &mut *self.run.lab;
+        let later = passed_on(lab)?;
         self.store.go_home(&mut lab.pc, &mut lab.snapshot)?;
         self.load(state)?;
-        Ok(Some(verdict).filter(|v| !v.is_pass()))
+        Ok(match () {
+            () if !verdict.is_pass() => Some(Taken::Broken(verdict)),
+            () if told != self.run.passed_before => Some(Taken::Open(TOLD.into())),
+            () if told.is_some() && later == told => {
+                Some(Taken::Broken(Verdict::breaks(Invariant::Service, "lost: none was passed on after the last came")))
+            }
+            () => None,
+        })
     }
 }
+
+/// Why a search does not close where NMIs are passed on early.
+const TOLD: &str = "what runs on the kernel is told of an NMI before the interrupted code goes on; whether it is told \
+    after the last one came is not followed";
 
 /// The same schedule as a case, which has the more time the more NMIs it has.
 fn again(lab: &mut Lab, events: &[Event], gear: Gear) -> Result<Outcome, LabError> {

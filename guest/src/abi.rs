@@ -34,13 +34,13 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ```text
 /// abi 1
 /// ram 8388608
-/// scheme naive [ring3] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
+/// scheme naive [ring3] [kpti] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
 ///        [resumes=LOW..HIGH@SYMBOL,…] [relies=ac]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
-/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [faults=np,…]
+/// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [kpti] [breakpoints] [faults=np,…]
 ///        [needs=ldt-ss16] [traps=db@SYMBOL,…] [summary="…"]
-/// stack nmi low=nmi_stack_low high=nmi_stack_high
+/// stack nmi low=nmi_stack_low high=nmi_stack_high [user=SYMBOL]
 /// alias low=SYMBOL high=SYMBOL
 /// code32 low=SYMBOL high=SYMBOL
 /// scratch low=SYMBOL high=SYMBOL [scheme=NAME]
@@ -50,7 +50,12 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ```
 ///
 /// A scenario with `ring3` runs code at CPL3; it is not run with a scheme of mode pv
-/// that does not say `ring3` as well; one with `native` with none of mode pv.
+/// that does not say `ring3` as well; one with `kpti`, whose user code has page tables of its own,
+/// only with a scheme that says `kpti`; one with `native` with none of mode pv. In one
+/// with `breakpoints` a #DB may come anywhere (`db@`).
+///
+/// A stack is empty below `user` while user code runs, and at the scenario's end. That which
+/// interrupts of user code begin on is so in any case while it runs.
 ///
 /// `resumes` says that an NMI which interrupts `LOW..HIGH` may go on at the symbol instead, with
 /// every other register as it was. `body rsp=N` says what RSP is modulo 16 at

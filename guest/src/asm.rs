@@ -13,6 +13,7 @@ macro_rules! entry_asm {
             ".section .text.entry, \"ax\", @progbits",
             $text,
             ".text",
+            external_seen = const $crate::arch::percpu::EXTERNAL_SEEN,
             gs_base = const $crate::arch::cpu::GS_BASE,
             ring3 = const $crate::arch::descriptor::RING3,
             in_ldt = const $crate::arch::descriptor::IN_LDT,

@@ -2,9 +2,9 @@
 
 use core::arch::global_asm;
 
-use crate::arch::{cpu, espfix, gdt, gdt_switch, idt, percpu, user};
+use crate::arch::{cpu, espfix, gdt, gdt_switch, idt, kpti, percpu, stacks, user};
 use crate::entry::{self, Scheme};
-use crate::mm::{early, process, reference, vmalloc};
+use crate::mm::{early, process, reference, split, vmalloc};
 use crate::scenario::{self, Scenario};
 use crate::{heap, hyper};
 
@@ -43,12 +43,18 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     process::give_user(process::FIRST);
     process::switch(process::FIRST);
 
-    gdt::init();
-    idt::init(|vector| entry::gates::gate(scheme, vector));
+    let tables = early::next();
+    gdt::init(if scenario.split { stacks::trampoline_sp() } else { stacks::entry_sp() });
+    idt::init(|vector| entry::gates::gate(scheme, scenario.split, vector));
+    let tables = tables..early::next();
     percpu::init();
     espfix::init();
     user::init();
     (scheme.setup)();
+    if scenario.split {
+        split::build(tables);
+        kpti::init();
+    }
     heap::init();
     vmalloc::allocate(early::page());
     scenario::install(scenario);

@@ -81,9 +81,11 @@ fn an_interrupt_in_a_body_that_opened_them_unblocks_nmis() {
 fn what_no_cpu_delivers_is_no_pass() {
     let second = "mce@work.fold#1 mce@mce.entry#1";
     comes_to("naive", "quiet", second, "shutdown");
-    for (scheme, schedule, why) in
-        [("naive", "irq@work.fold#1", "RFLAGS.IF"), ("xen-flag", "mce@work.fold#1", "the hypervisor's")]
-    {
+    for (scheme, schedule, why) in [
+        ("naive", "irq@work.fold#1", "RFLAGS.IF"),
+        ("naive", "db@work.fold#1", "whose note says breakpoints"),
+        ("xen-flag", "mce@work.fold#1", "the hypervisor's"),
+    ] {
         let args = ["run", "--scheme", scheme, "--scenario", "quiet", "--schedule", schedule, "--gear", "all"];
         vmm(&args).exits(1).prints(&["host-limit", why]);
     }
@@ -105,6 +107,40 @@ fn the_search_has_machine_checks_arrive_everywhere() {
     assert_eq!((found["violations"][0]["invariant"].as_str()), Some("I6"), "{found}");
     let found = explore("mainline", "irq-body", "nmi,irq");
     assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
+}
+
+/// A breakpoint's #DB, in an NMI's handler, around one, and with one in its own.
+#[test]
+fn a_breakpoint_may_hit_in_a_handler_and_its_iretq_unblocks_nmis() {
+    let in_nmi = "nmi@short.work#1 db@body#1";
+    let around = "db@short.work#1 nmi@fault.debug#1 db@nmi_body#1";
+    let nested = "nmi@short.work#1 db@body#1 nmi@fault.debug#1";
+    for schedule in ["db@short.work#1", in_nmi, around, nested] {
+        comes_to("mainline", "watch", schedule, "pass");
+    }
+    comes_to("naive", "watch", in_nmi, "pass");
+    comes_to("naive", "watch", around, "pass");
+    comes_to("naive", "watch", nested, "violation(I14");
+    // Its gate names the NMI stack.
+    comes_to("bug-db-nmi-stack", "watch", "db@short.work#1", "pass");
+    comes_to("bug-db-nmi-stack", "watch", in_nmi, "violation(I14");
+    // A stack of its own, which the second #DB begins on again; the twin's NMI takes it away.
+    comes_to("bug-debug-ist", "watch", around, "violation(I8");
+    comes_to("bug-debug-undo", "watch", around, "violation(I12");
+    comes_to("twin-debug-stack", "watch", around, "pass");
+}
+
+/// A scheme none of whose handlers returns to an NMI by iretq. That of a machine check or #DB before
+/// the frame is copied breaks the others.
+#[test]
+fn what_returns_to_an_nmi_without_iretq_is_proved_with_machine_checks() {
+    let explore = |scheme: &str, events: &str| {
+        vmm(&["explore", "--scheme", scheme, "--scenario", "watch", "--events", events, "--json"]).json()
+    };
+    let found = explore("nmi-safe-return", "nmi,mce");
+    assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
+    assert_eq!(explore("mainline", "nmi,db")["verdict"], "violation");
+    comes_to("nmi-safe-return", "watch", "nmi@short.work#1 mce@entry#1 nmi@entry#2", "pass");
 }
 
 #[test]

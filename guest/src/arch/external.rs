@@ -4,7 +4,6 @@
 //! Both find out whose GS they have as an NMI's handler must, since they may interrupt the same
 //! code: a machine check comes between SYSCALL's entry and its swapgs, too.
 
-use crate::arch::percpu;
 use crate::asm::Handler;
 
 /// Of machine checks. It runs on a stack of its own.
@@ -17,28 +16,8 @@ pub const LOSES_RBX: Handler = handler!("mce_loses_rbx.entry");
 pub const GS_BY_CS: Handler = handler!("mce_gs_by_cs.entry");
 
 entry_asm! {r"
-# EXTERNAL name: a handler. RSP → frame. Notes in this CPU's data that it ran.
-.macro EXTERNAL name
-    .globl \name\().entry
-\name\().entry:
-    pushq %rax
-    pushq %rcx
-    pushq %rdx
-    pushq %rbx
-    ENTER_KERNEL_GS
-\name\().body:
-    movb $1, %gs:{seen}
-    LEAVE_KERNEL_GS
-    popq %rbx
-    popq %rdx
-    popq %rcx
-    popq %rax
-\name\().exit_iret:
-    iretq
-.endm
-
-    EXTERNAL mce
-    EXTERNAL irq
+    EXTERNAL mce, RETURN_IRETQ
+    EXTERNAL irq, RETURN_IRETQ
 
 # As EXTERNAL, but RBX is lost.
     .globl mce_loses_rbx.entry
@@ -47,7 +26,7 @@ mce_loses_rbx.entry:
     pushq %rcx
     pushq %rdx
     ENTER_KERNEL_GS
-    movb $1, %gs:{seen}
+    movb $1, %gs:{external_seen}
     LEAVE_KERNEL_GS
     popq %rdx
     popq %rcx
@@ -62,12 +41,10 @@ mce_gs_by_cs.entry:
     jz mce_gs_by_cs.body
     swapgs
 mce_gs_by_cs.body:
-    movb $1, %gs:{seen}
+    movb $1, %gs:{external_seen}
     TEST_USER 8
     jz mce_gs_by_cs.exit_iret
     swapgs
 mce_gs_by_cs.exit_iret:
     iretq
-",
-    seen = percpu::EXTERNAL_SEEN,
-}
+"}

@@ -6,7 +6,18 @@
 //! another way has a set of handlers of its own (`faults.s`), which it defines in its file;
 //! the set of those that return by hypercall is here, since several schemes have it.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use crate::asm::Handler;
+
+/// A #DB that no place is known to raise is a breakpoint's.
+#[unsafe(no_mangle)]
+static BREAKPOINTS: AtomicBool = AtomicBool::new(false);
+
+/// Whether breakpoints may hit, from now on.
+pub fn expect_breakpoints(yes: bool) {
+    BREAKPOINTS.store(yes, Relaxed);
+}
 
 /// A set of fault handlers, which differs from the others in how they return. Each stops at a
 /// HLT where the fault is not one that it is for.
@@ -47,12 +58,6 @@ pub const PV: Handlers = handlers!("pv_fault");
 pub const PV_REFUSED: Handler = handler!("pv_fault.general_protection");
 
 entry_asm! {r"
-# RETURN_IRETQ: as FAULTS says.
-.macro RETURN_IRETQ name
-\name\()_iret:
-    iretq
-.endm
-
 # RETURN_HYPERCALL: the same contract, by HYPERVISOR_iret with flags = 0: the NMI
 # mask stays as it is. Below the frame it builds the other four words of
 # iret_context (rax, r11, rcx, flags from RSP up).

@@ -89,6 +89,8 @@
 \set\().debug:
     .popsection
     ASKING \set, debug, 9
+    cmpb $0, BREAKPOINTS
+    jne \set\().debug_exit
 \set\().debug_unhandled:
     hlt
 \set\().debug_end:
@@ -166,6 +168,32 @@
     jz fault.unhandled_page_fault
     addq $8, %rsp
     \return \set\().page_fault
+.endm
+
+# RETURN_IRETQ: as FAULTS says.
+.macro RETURN_IRETQ name
+\name\()_iret:
+    iretq
+.endm
+
+# EXTERNAL name, return: a handler. RSP → frame. Notes in this CPU's data that it ran. `return` as
+# for FAULTS.
+.macro EXTERNAL name, return
+    .globl \name\().entry
+\name\().entry:
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rbx
+    ENTER_KERNEL_GS
+\name\().body:
+    movb $1, %gs:{external_seen}
+    LEAVE_KERNEL_GS
+    popq %rbx
+    popq %rdx
+    popq %rcx
+    popq %rax
+    \return \name\().exit
 .endm
 
 # REFUSED set, return: the handler of a #GP that the iret hypercall raised, since it

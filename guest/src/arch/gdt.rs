@@ -116,8 +116,8 @@ impl Pointer {
     }
 }
 
-/// Builds and loads GDT, TSS and LDT.
-pub fn init() {
+/// Builds and loads GDT, TSS and LDT. What interrupts user code begins on the stack at `entry_sp`.
+pub fn init(entry_sp: u64) {
     let (low, high) = stacks::nmi_stack();
     assert!(high - low == stacks::NMI_STACK_SIZE as u64, "the linker script has an NMI stack of another size");
     // Field by field: a whole structure would be copied by SSE registers.
@@ -127,7 +127,7 @@ pub fn init() {
         unsafe { (tss as *mut u64).wrapping_byte_add(at).write_unaligned(top) };
     };
     let ist = |number: u8| offset_of!(Tss, ist) + (usize::from(number) - 1) * size_of::<u64>();
-    stack(offset_of!(Tss, rsp), stacks::entry_sp());
+    stack(offset_of!(Tss, rsp), entry_sp);
     stack(ist(IST_NMI), high);
     stack(ist(IST_DOUBLE_FAULT), stacks::double_fault_sp());
     stack(ist(IST_DEBUG), stacks::debug_sp());

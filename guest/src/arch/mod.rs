@@ -11,6 +11,7 @@ pub mod fred_user;
 pub mod gdt;
 pub mod gdt_switch;
 pub mod idt;
+pub mod kpti;
 pub mod percpu;
 pub mod pv_user;
 pub mod rflags;

@@ -32,6 +32,10 @@ pub struct PerCpu {
     /// A machine check or an interrupt was handled: a flag and not a counter, so that states
     /// repeat.
     pub external_seen: AtomicU64,
+    /// Top of the small stack that both page tables of a process map, where it has two.
+    pub entry_sp: AtomicU64,
+    /// The CR3 of boot, for a scheme that is wrong to remember it.
+    pub boot_cr3: AtomicU64,
 }
 
 /// Offset of [`PerCpu::nmi_nesting`].
@@ -54,6 +58,10 @@ pub const ESPFIX_WADDR: usize = offset_of!(PerCpu, espfix_waddr);
 pub const ESPFIX_STACK: usize = offset_of!(PerCpu, espfix_stack);
 /// Offset of [`PerCpu::external_seen`].
 pub const EXTERNAL_SEEN: usize = offset_of!(PerCpu, external_seen);
+/// Offset of [`PerCpu::entry_sp`].
+pub const ENTRY_SP: usize = offset_of!(PerCpu, entry_sp);
+/// Offset of [`PerCpu::boot_cr3`].
+pub const BOOT_CR3: usize = offset_of!(PerCpu, boot_cr3);
 
 // The manifest names these words by their offsets.
 lab_note!("scratch low=PERCPU+0x48 high=PERCPU+0x50");
@@ -73,6 +81,8 @@ static PERCPU: PerCpu = PerCpu {
     espfix_waddr: AtomicU64::new(0),
     espfix_stack: AtomicU64::new(0),
     external_seen: AtomicU64::new(0),
+    entry_sp: AtomicU64::new(0),
+    boot_cr3: AtomicU64::new(0),
 };
 
 /// Calls what an NMI left to be called, once.
@@ -91,6 +101,16 @@ pub fn run_deferred() {
 /// Returns to 16-bit stacks read their frame at `address` from now on.
 pub fn set_espfix_stack(address: u64) {
     PERCPU.espfix_stack.store(address, Relaxed);
+}
+
+/// The small stack that both page tables map begins at `top`.
+pub fn set_entry_sp(top: u64) {
+    PERCPU.entry_sp.store(top, Relaxed);
+}
+
+/// CR3 as boot had it.
+pub fn set_boot_cr3(cr3: u64) {
+    PERCPU.boot_cr3.store(cr3, Relaxed);
 }
 
 /// They write it at `address` from now on.

@@ -2,11 +2,12 @@
 
 use crate::mm::layout::PAGE;
 
-lab_note!("stack main low=main_stack_low high=main_stack_high");
+lab_note!("stack main low=main_stack_low high=main_stack_high user=thread_stack_high");
 lab_note!("stack nmi low=nmi_stack_low high=nmi_stack_high");
 lab_note!("stack df low=df_stack_low high=df_stack_high");
 lab_note!("stack debug low=debug_stack_low high=debug_stack_high");
 lab_note!("stack check low=check_stack_low high=check_stack_high");
+lab_note!("stack entry low=entry_stack_low high=entry_stack_high user=entry_stack_high");
 lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
 lab_note!("scratch low=check_stack_low high=check_stack_high");
 
@@ -25,6 +26,8 @@ unsafe extern "C" {
     static main_stack_high: u8;
     static nmi_stack_low: u8;
     static nmi_stack_high: u8;
+    static thread_stack_high: u8;
+    static entry_stack_high: u8;
     static df_stack_high: u8;
     static debug_stack_low: u8;
     static debug_stack_high: u8;
@@ -39,6 +42,11 @@ pub fn nmi_stack() -> (u64, u64) {
 /// The top of the stack of #DF.
 pub fn double_fault_sp() -> u64 {
     &raw const df_stack_high as u64
+}
+
+/// The top of the small stack that both page tables of a process map (mm/split.rs).
+pub fn trampoline_sp() -> u64 {
+    &raw const entry_stack_high as u64
 }
 
 /// The top of the stack of #DB, in schemes that give it one.
@@ -61,7 +69,12 @@ pub fn entry_sp() -> u64 {
     &raw const main_stack_high as u64 - BOOT_STACK
 }
 
-/// Where the stack begins that a system call runs on.
+/// Where the stack begins that a system call runs on. Below it the main stack is empty while the
+/// user runs.
+///
+/// # Panics
+/// Where the linker script has it elsewhere.
 pub fn thread_sp() -> u64 {
+    assert!(entry_sp() - ENTRY_STACK == &raw const thread_stack_high as u64, "thread_stack_high is elsewhere");
     entry_sp() - ENTRY_STACK
 }

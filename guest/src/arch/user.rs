@@ -7,7 +7,7 @@
 use core::arch::global_asm;
 
 use super::enter::enter_user;
-use super::{cpu, descriptor, fred_user, gdt, percpu, pv_user, rflags, stacks};
+use super::{cpu, descriptor, fred_user, gdt, kpti, percpu, pv_user, rflags, stacks};
 
 lab_note!("stack user low=user_stack_low high=user_stack_high");
 
@@ -48,6 +48,10 @@ pub unsafe fn enter(rip: u64, rsp: u64, rflags: u64, cs: u16, ss: u16) -> u64 {
     if fred_user::in_use() {
         // SAFETY: the caller vouches for the code.
         return unsafe { fred_user::enter(rip, rsp, rflags, cs, ss) };
+    }
+    if kpti::in_use() {
+        // SAFETY: likewise.
+        return unsafe { kpti::enter(rip, rsp, rflags, cs, ss) };
     }
     if pv_user::in_use() {
         // SAFETY: likewise.

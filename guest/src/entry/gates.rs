@@ -5,12 +5,14 @@ use crate::arch::idt::Gate;
 use crate::arch::{external, gdt, vector};
 use crate::asm::Handler;
 
-/// Where `vector` leads with `scheme`. What it does not handle has a HLT of its own.
-pub fn gate(scheme: &Scheme, vector: u8) -> Gate {
+/// Where `vector` leads with `scheme`; `split`: user code has page tables of its own. What it does not handle has a HLT of its own.
+pub fn gate(scheme: &Scheme, split: bool, vector: u8) -> Gate {
     let faults = &scheme.faults;
     let (handler, ist): (Option<Handler>, u8) = match vector {
         // In mode pv the CPU never delivers an NMI: the hypervisor calls.
-        vector::NMI if scheme.pv.is_none() => (Some(scheme.entry), scheme.ist),
+        vector::NMI if scheme.pv.is_none() => {
+            (Some(scheme.split_entry.filter(|_| split).unwrap_or(scheme.entry)), scheme.ist)
+        }
         // Nor does it deliver these, which are the hypervisor's.
         vector::MACHINE_CHECK if scheme.pv.is_none() => (Some(scheme.machine_check), scheme.machine_check_ist),
         vector::INTERRUPT if scheme.pv.is_none() => (Some(external::INTERRUPT), 0),

@@ -60,6 +60,9 @@ pub struct Scheme {
     pub machine_check: Handler,
     /// The stack of its gate.
     pub machine_check_ist: u8,
+    /// Its entry where user code has page tables of its own, if that is another. Linux has one
+    /// that boot patches.
+    pub split_entry: Option<Handler>,
 }
 
 impl Scheme {
@@ -77,6 +80,7 @@ impl Scheme {
             debug_ist: 0,
             machine_check: external::MACHINE_CHECK,
             machine_check_ist: gdt::IST_CHECK,
+            split_entry: None,
         }
     }
 

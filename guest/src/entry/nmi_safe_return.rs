@@ -6,16 +6,19 @@
 //!
 //! **Idea.** Only iret unblocks NMIs. So an exception that interrupted an NMI puts
 //! RIP and RFLAGS on the interrupted stack and returns by `popfq; ret`: the CPU
-//! itself goes on holding the next NMI back. The handlers know by a per-CPU flag
-//! that an NMI is live.
+//! itself goes on holding the next NMI back. The handlers know by the interrupted RSP
+//! that an NMI is live: it lies in the NMI stack from the NMI's first instruction to its last.
+//! (The patch asked `in_nmi()`, which is set later. A machine check before that would have
+//! returned by iret.) Machine checks return so, too.
 //!
 //! **Invariant.** No iretq executes between an NMI's delivery and its own.
 //!
-//! **Cost.** 49 instructions besides the body (`naive`: 47); ten for a fault's
-//! return in place of one, and two more for every other fault in the kernel.
+//! **Cost.** 47 instructions besides the body, as `naive`; 20 for a fault's return in
+//! place of one, and four to six more for every other fault in the kernel.
 //!
 //! **Known weaknesses.** Every exception that can come to an NMI must be converted:
-//! one that is not, a machine check or an SMI opens NMIs, and then this is `naive`.
+//! one that is not (here: the interrupt of a body that opened them) or an SMI opens NMIs, and
+//! then this is `naive`.
 //! Code with a red zone loses 16 bytes of it. `popfq` cannot set RF, so an
 //! instruction breakpoint in the body triggers again; a TF that it sets traps after
 //! `ret` (scenario `step-fault`); with IF set an interrupt comes in between, and its iret unblocks.
@@ -24,15 +27,19 @@
 
 use super::Scheme;
 use crate::arch::fault::handlers;
-use crate::arch::percpu;
+use crate::asm::Handler;
 
 lab_note!(
     "scheme nmi-safe-return mode=native arg=SCHEME_NMI_SAFE_RETURN entry=nmi_safe_return.entry "
-    "prefix=nmi_safe_return. idle=PERCPU+0x0:8 summary=\"faults return to an NMI by popf and ret\""
+    "prefix=nmi_safe_return. summary=\"faults return to an NMI by popf and ret\""
 );
-lab_note!("scratch low=PERCPU+0x0 high=PERCPU+0x8 scheme=nmi-safe-return");
 
-scheme!(SCHEME_NMI_SAFE_RETURN = Scheme { faults: handlers!("safe_fault"), ..Scheme::native(entry) });
+scheme!(
+    SCHEME_NMI_SAFE_RETURN =
+        Scheme { faults: handlers!("safe_fault"), machine_check: MACHINE_CHECK, ..Scheme::native(entry) }
+);
+
+const MACHINE_CHECK: Handler = handler!("safe_mce.entry");
 
 unsafe extern "C" {
     #[link_name = "nmi_safe_return.entry"]
@@ -49,16 +56,12 @@ nmi_safe_return.save:
     SAVE_CR2
     ENTER_KERNEL_GS
     cld
-nmi_safe_return.set_flag:
-    movq $1, %gs:{in_nmi}
 
 # RSP = T-176 → CR2, abi::Regs. The body may fault: NMIs stay blocked.
 nmi_safe_return.body:
     leaq 8(%rsp), %rdi
     call nmi_body
 nmi_safe_return.exit:
-    movq $0, %gs:{in_nmi}
-    # Nothing from here on faults.
     LEAVE_KERNEL_GS
     RESTORE_CR2
     POP_REGS
@@ -68,27 +71,37 @@ nmi_safe_return.exit:
 nmi_safe_return.exit_iret:
     iretq
 
-# RETURN_NMI_SAFE: a fault's return (faults.s). Within an NMI (the per-CPU flag says so) by
-# popfq and ret on the interrupted stack, of which the 16 bytes below RSP are lost:
-# RIP and RFLAGS. CS and SS stay as they are, which is right from kernel to kernel.
+# RETURN_NMI_SAFE: a return (faults.s). Into an NMI's handler (RSP says so) by popfq and ret on the
+# interrupted stack, of which the 16 bytes below RSP are lost: RIP and RFLAGS. CS and SS stay as
+# they are, which is right from kernel to kernel. Whatever comes in between finds all that is still
+# needed at or above RSP.
 .macro RETURN_NMI_SAFE name
-    cmpq $0, %gs:{in_nmi}
-    jne \name\()_safe
+    TEST_USER 8
+    jnz \name\()_iret
+    cmpq $nmi_stack_low, 24(%rsp)
+    jbe \name\()_iret
+    cmpq $nmi_stack_high, 24(%rsp)
+    jb \name\()_safe
 \name\()_iret:
     iretq
 \name\()_safe:
     pushq %rax
-    movq %rsp, %rax
-    # rax → rax, RIP, CS, RFLAGS, RSP, SS.
-    movq 32(%rax), %rsp
-    pushq 8(%rax)
-    pushq 24(%rax)
-    movq (%rax), %rax
+    pushq %rdx
+    # RSP → rdx, rax, RIP, CS, RFLAGS, RSP, SS. The last two may be what is overwritten.
+    movq 40(%rsp), %rax
+    subq $16, %rax
+    movq 16(%rsp), %rdx
+    movq %rdx, 8(%rax)
+    movq 32(%rsp), %rdx
+    movq %rdx, (%rax)
+    movq %rax, 16(%rsp)
+    popq %rdx
+    popq %rax
+    popq %rsp
     popfq
 \name\()_ret:
     ret
 .endm
     FAULTS safe_fault, RETURN_NMI_SAFE
-",
-    in_nmi = percpu::NMI_NESTING,
-}
+    EXTERNAL safe_mce, RETURN_NMI_SAFE
+"}

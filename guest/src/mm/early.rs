@@ -18,6 +18,11 @@ pub fn init(ram: u64) {
     END.store(ram, Relaxed);
 }
 
+/// The page that is taken next. A physical address.
+pub fn next() -> u64 {
+    NEXT.load(Relaxed)
+}
+
 /// Takes a page, which the VMM gave to the guest as zeros. A physical address.
 pub fn page() -> u64 {
     let page = NEXT.load(Relaxed);

@@ -6,5 +6,6 @@ pub mod fault;
 pub mod layout;
 pub mod process;
 pub mod reference;
+pub mod split;
 pub mod table;
 pub mod vmalloc;

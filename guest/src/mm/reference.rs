@@ -1,10 +1,12 @@
 //! The reference page table: what the kernel maps is true there first.
 
+use core::ops::Range;
+
 use guest::abi;
 
 use super::layout::{self, LARGE_PAGE, PAGE};
 use super::process;
-use super::table::{self, Access};
+use super::table::{self, Access, Table};
 
 unsafe extern "C" {
     static image_start: u8;
@@ -34,11 +36,7 @@ pub fn build(ram: u64) {
     for physical in (0..ram).step_by(LARGE_PAGE as usize) {
         table::map_large(root, layout::direct(physical), physical);
     }
-    let image = |from: *const u8, to: *const u8, access| {
-        for address in (from as u64..to as u64).step_by(PAGE as usize) {
-            table::map(root, address, layout::physical(address), access);
-        }
-    };
+    let image = |from: *const u8, to: *const u8, access| map_image(root, from as u64..to as u64, access);
     image(&raw const image_start, &raw const rodata_start, Access::Execute);
     image(&raw const rodata_start, &raw const rodata_end, Access::Read);
     image(&raw const data_start, &raw const data_end, Access::Write);
@@ -46,4 +44,11 @@ pub fn build(ram: u64) {
     // In the reference; a process gets them by `process::give_user`.
     table::map(root, layout::USER_TEXT, layout::user_text(), Access::UserExecute);
     table::map(root, layout::USER_DATA, layout::user_data(), Access::UserWrite);
+}
+
+/// Maps a part of the image in `root`. At boot.
+pub fn map_image(root: &'static Table, addresses: Range<u64>, access: Access) {
+    for address in addresses.step_by(PAGE as usize) {
+        table::map(root, address, layout::physical(address), access);
+    }
 }

@@ -4,8 +4,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use guest::abi;
+
 use super::early;
 use super::layout::{self, ACCESSED, ADDRESS, DIRTY, ENTRIES, LARGE, NO_EXECUTE, PAGE, PRESENT, USER, WRITE};
+use crate::arch::cpu;
 
 /// An entry that links to a table: what the pages below it allow is theirs to say.
 const TABLE_ENTRY: u64 = PRESENT | WRITE | ACCESSED | DIRTY;
@@ -73,16 +76,18 @@ impl Table {
     }
 
     /// The table that entry `index` links to, a new one where it links nowhere.
-    /// Only at boot, before the first root switch: tables are reached by the
-    /// identity mapping.
+    /// Only at boot. Tables are reached by the identity mapping, and after the first root switch
+    /// by the direct map.
     fn next(&self, index: usize, user: bool) -> &'static Table {
         let entry = self.entry(index);
         if entry.load(Relaxed) & PRESENT == 0 {
             entry.store(Self::link(early::page()) | if user { USER } else { 0 }, Relaxed);
         }
         let next = entry.load(Relaxed) & ADDRESS;
-        // SAFETY: a table linked above, or a fresh page of zeros; RAM is
-        // identity-mapped until the first root switch.
+        // The VMM's own tables lie below the image.
+        let next = if cpu::root() < abi::IMAGE_MIN_PADDR { next } else { layout::direct(next) };
+        // SAFETY: a table linked above, or a fresh page of zeros; RAM is identity-mapped until the
+        // first root switch, and every root has the direct map.
         unsafe { Self::at(next) }
     }
 }

@@ -11,7 +11,7 @@ lab_note!(
     "summary=\"fork, vmalloc and CR3 switches; the NMI body touches what the root lacks\""
 );
 
-scenario!(SCENARIO_ADDRESS_SPACE = Scenario { body: vmalloc_fault::body, work });
+scenario!(SCENARIO_ADDRESS_SPACE = Scenario { body: vmalloc_fault::body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn work() -> u64 {
     let child = process::fork();

@@ -5,7 +5,7 @@ use super::{Scenario, work};
 
 lab_note!("scenario bp-fault arg=SCENARIO_BP_FAULT summary=\"the NMI body executes int3\"");
 
-scenario!(SCENARIO_BP_FAULT = Scenario { body, work: work::run });
+scenario!(SCENARIO_BP_FAULT = Scenario { body, work: work::run, ..Scenario::PLAIN });
 
 unsafe extern "sysv64" {
     #[link_name = "bp_fault.body"]

@@ -13,7 +13,7 @@ lab_note!(
     "summary=\"a page fault is interrupted by an NMI whose body faults on another address\""
 );
 
-scenario!(SCENARIO_CR2_RACE = Scenario { body, work });
+scenario!(SCENARIO_CR2_RACE = Scenario { body, work, ..Scenario::PLAIN });
 
 /// What the body touches, once it is there. Never the area that the work faults on.
 static TARGET: AtomicPtr<u64> = AtomicPtr::new(core::ptr::null_mut());

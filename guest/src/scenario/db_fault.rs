@@ -16,8 +16,8 @@ lab_note!(
     "summary=\"db-fault over a few instructions of work\""
 );
 
-scenario!(SCENARIO_DB_FAULT = Scenario { body, work: work::run });
-scenario!(SCENARIO_SHORT_DB_FAULT = Scenario { body, work: short::work });
+scenario!(SCENARIO_DB_FAULT = Scenario { body, work: work::run, ..Scenario::PLAIN });
+scenario!(SCENARIO_SHORT_DB_FAULT = Scenario { body, work: short::work, ..Scenario::PLAIN });
 
 unsafe extern "sysv64" {
     #[link_name = "db_fault.body"]

@@ -11,7 +11,7 @@ lab_note!(
     "scenario flags arg=SCENARIO_FLAGS summary=\"AC, DF, ID, NT and RF in the interrupted context; the body raises #UD\""
 );
 
-scenario!(SCENARIO_FLAGS = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_FLAGS = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 /// The flags that `popfq` can set.
 const FLAGS: u64 = rflags::AC | rflags::ID | rflags::NT | rflags::DF;

@@ -11,7 +11,7 @@ lab_note!(
     "summary=\"context switches where each address space maps the GDT elsewhere; the NMI body does nothing\""
 );
 
-scenario!(SCENARIO_GDT_SWITCH = Scenario { body, work });
+scenario!(SCENARIO_GDT_SWITCH = Scenario { body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn body() {}
 

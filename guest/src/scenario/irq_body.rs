@@ -9,7 +9,7 @@ lab_note!(
     "summary=\"the NMI body and the work open maskable interrupts; for irq@ in schedules\""
 );
 
-scenario!(SCENARIO_IRQ_BODY = Scenario { body, work });
+scenario!(SCENARIO_IRQ_BODY = Scenario { body, work, ..Scenario::PLAIN });
 
 unsafe extern "sysv64" {
     #[link_name = "irq_body.body"]

@@ -26,13 +26,17 @@ mod single_step;
 mod ud_fault;
 mod user;
 mod user_gs;
+mod user_kpti;
 mod user_rsp;
 mod user_segment;
 mod user_ss16;
 mod vmalloc_fault;
+mod watch;
 mod work;
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use crate::arch::fault;
 
 /// A scenario. The VMM passes the address of one to boot.
 #[repr(C)]
@@ -41,6 +45,22 @@ pub struct Scenario {
     pub body: extern "sysv64" fn(),
     /// What NMIs interrupt; it returns a checksum that does not depend on them.
     pub work: extern "sysv64" fn() -> u64,
+    /// A #DB may come anywhere, as by a breakpoint: the handlers of #DB return from one that no
+    /// place is known to raise.
+    pub breakpoints: bool,
+    /// User code has page tables of its own (mm/split.rs).
+    pub split: bool,
+}
+
+impl Scenario {
+    /// What most have.
+    const PLAIN: Self = {
+        extern "sysv64" fn body() {}
+        extern "sysv64" fn work() -> u64 {
+            0
+        }
+        Self { body, work, breakpoints: false, split: false }
+    };
 }
 
 static CURRENT: AtomicPtr<Scenario> = AtomicPtr::new(core::ptr::null_mut());
@@ -48,6 +68,7 @@ static CURRENT: AtomicPtr<Scenario> = AtomicPtr::new(core::ptr::null_mut());
 /// Makes `scenario` the current one.
 pub fn install(scenario: &'static Scenario) {
     CURRENT.store((&raw const *scenario).cast_mut(), Relaxed);
+    fault::expect_breakpoints(scenario.breakpoints);
 }
 
 /// The scenario that boot installed.

@@ -4,6 +4,6 @@ use super::{Scenario, work};
 
 lab_note!("scenario quiet arg=SCENARIO_QUIET summary=\"the NMI body does nothing\"");
 
-scenario!(SCENARIO_QUIET = Scenario { body, work: work::run });
+scenario!(SCENARIO_QUIET = Scenario { body, work: work::run, ..Scenario::PLAIN });
 
 extern "sysv64" fn body() {}

@@ -7,7 +7,7 @@ use super::{Scenario, ud_fault};
 
 lab_note!("scenario shadows arg=SCENARIO_SHADOWS summary=\"mov ss and sti shadows; the NMI body raises #UD\"");
 
-scenario!(SCENARIO_SHADOWS = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_SHADOWS = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn work() -> u64 {
     unsafe extern "sysv64" {

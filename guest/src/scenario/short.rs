@@ -18,8 +18,8 @@ lab_note!(
     "summary=\"ud-fault over a few instructions of work\""
 );
 
-scenario!(SCENARIO_SHORT_VMALLOC_FAULT = Scenario { body: vmalloc_fault::body, work });
-scenario!(SCENARIO_SHORT_UD_FAULT = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_SHORT_VMALLOC_FAULT = Scenario { body: vmalloc_fault::body, work, ..Scenario::PLAIN });
+scenario!(SCENARIO_SHORT_UD_FAULT = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 pub(super) extern "sysv64" fn work() -> u64 {
     unsafe extern "sysv64" {

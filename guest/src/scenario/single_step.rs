@@ -20,8 +20,8 @@ lab_note!(
     "summary=\"the NMI body single-steps over a ud2\""
 );
 
-scenario!(SCENARIO_SINGLE_STEP = Scenario { body: db_fault::body, work });
-scenario!(SCENARIO_STEP_FAULT = Scenario { body: step_fault, work: short::work });
+scenario!(SCENARIO_SINGLE_STEP = Scenario { body: db_fault::body, work, ..Scenario::PLAIN });
+scenario!(SCENARIO_STEP_FAULT = Scenario { body: step_fault, work: short::work, ..Scenario::PLAIN });
 
 unsafe extern "sysv64" {
     #[link_name = "step_fault.body"]

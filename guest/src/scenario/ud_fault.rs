@@ -5,7 +5,7 @@ use super::{Scenario, work};
 
 lab_note!("scenario ud-fault arg=SCENARIO_UD_FAULT summary=\"the NMI body raises #UD\"");
 
-scenario!(SCENARIO_UD_FAULT = Scenario { body, work: work::run });
+scenario!(SCENARIO_UD_FAULT = Scenario { body, work: work::run, ..Scenario::PLAIN });
 
 unsafe extern "sysv64" {
     #[link_name = "ud_fault.body"]

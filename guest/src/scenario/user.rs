@@ -13,7 +13,7 @@ lab_note!(
     "summary=\"user code, SYSCALL and SYSRET with their swapgs windows; the NMI body raises #UD\""
 );
 
-scenario!(SCENARIO_USER = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_USER = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn work() -> u64 {
     run(layout::USER_SP, gdt::USER_CS)

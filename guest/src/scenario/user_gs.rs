@@ -15,7 +15,7 @@ lab_note!(
     "summary=\"user code with a GS base in the high half, as WRGSBASE allows; the NMI body raises #UD\""
 );
 
-scenario!(SCENARIO_USER_GS = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_USER_GS = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 /// The user's GS base: high and canonical, with no memory of the user's within 2 GiB.
 const GS_BASE: u64 = 0xffff_ffff_4000_0000;

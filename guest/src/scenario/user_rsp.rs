@@ -10,7 +10,7 @@ lab_note!(
     "summary=\"user code with RSP inside the NMI stack, also in the gaps of SYSCALL; the NMI body raises #UD\""
 );
 
-scenario!(SCENARIO_USER_RSP = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_USER_RSP = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn work() -> u64 {
     let (low, high) = stacks::nmi_stack();

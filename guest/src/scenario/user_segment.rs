@@ -13,7 +13,7 @@ lab_note!(
     "summary=\"the NMI body takes away the code segment that user code runs in: the return to it faults\""
 );
 
-scenario!(SCENARIO_USER_SEGMENT = Scenario { body, work });
+scenario!(SCENARIO_USER_SEGMENT = Scenario { body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn body() {
     gdt::remove_segment();

@@ -19,7 +19,7 @@ lab_note!(
 );
 lab_note!("code32 low=user_code_16.start high=user_code_16.long");
 
-scenario!(SCENARIO_USER_SS16 = Scenario { body: ud_fault::body, work });
+scenario!(SCENARIO_USER_SS16 = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 /// Bits 31:16 are no stack's of the kernel. 16-bit pushes would go to the user's page of
 /// data, the segment's base.

@@ -9,7 +9,7 @@ lab_note!(
     "summary=\"the NMI body touches vmalloc memory that this root may lack\""
 );
 
-scenario!(SCENARIO_VMALLOC_FAULT = Scenario { body, work: work::run });
+scenario!(SCENARIO_VMALLOC_FAULT = Scenario { body, work: work::run, ..Scenario::PLAIN });
 
 /// Reads the newest area.
 pub(super) extern "sysv64" fn body() {

@@ -57,8 +57,9 @@ const CARRIED: &[Carried] = carried! {
     "scripts/examples/ci" / "github.yml" => "ci";
     "scripts/cluster" / "kubernetes.yaml", "slurm.sh" => "cluster";
     "scripts/examples/os" / "Makefile", "README.md", "os.S", "os.ld" => "os";
-    "scripts/campaigns" / "agreement.toml", "closure.toml", "external.toml", "faulting-iret.toml", "history-debug.toml",
-        "history-espfix.toml", "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",
+    "scripts/campaigns" / "agreement.toml", "breakpoints.toml", "closure-external.toml", "closure.toml", "external.toml",
+        "faulting-iret.toml", "history-debug.toml", "history-espfix.toml", "history-kpti.toml", "history-switch.toml",
+        "history-user.toml", "history.toml", "iret-window.toml",
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
         "quick.toml", "traps.toml", "unmask.toml" => "campaigns";
     "docs/schemas" / "agree.json", "bench.json", "boundaries.json", "compare.json", "doctor.json", "explain.json",

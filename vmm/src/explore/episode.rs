@@ -109,7 +109,7 @@ impl Context {
         while let Some((at, wave)) = episode.waves.pop_first() {
             for (id, state) in &wave {
                 for edge in limits.reductions.edges().filter(|e| *id != 0 || *e == self.first) {
-                    if !path::exists(state, worker.session.machine().mode(), edge, limits.reductions) {
+                    if !path::exists(state, &worker.session, edge, limits.reductions) {
                         continue;
                     }
                     let trace = episode.traces[*id as usize].clone();

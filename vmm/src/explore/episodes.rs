@@ -185,7 +185,7 @@ impl ByEpisodes {
                     return Ok((contexts, Some(ended)));
                 }
                 let first = if delivers { Edge::Step } else { Edge::NMI };
-                if path::exists(&state, mode, first, reductions) {
+                if path::exists(&state, &worker.session, first, reductions) {
                     contexts.push(Context { id, at, state, first });
                 } else {
                     self.search.frontier -= 1;

@@ -26,6 +26,7 @@ use super::words::Words;
 use crate::cpu::Kind;
 use crate::inject::Session;
 use crate::machine::Accesses;
+use crate::oracle::MOST_EXTERNAL;
 
 /// An instruction with a stack pointer, how many NMIs are live, and where the innermost
 /// one returns to. All nested NMIs run through the same few instructions: without
@@ -38,6 +39,9 @@ pub struct Point {
     nmis: u32,
     /// RIP and RSP in the frame of the innermost nested NMI.
     back: (u64, u64),
+    /// The same of the events from outside that are no NMIs, the oldest first: their handlers are as
+    /// few.
+    events: [(u64, u64); MOST_EXTERNAL],
 }
 
 impl Point {
@@ -46,7 +50,11 @@ impl Point {
         let regs = &session.machine().state().regs;
         let frames = &session.oracle().ghost.frames;
         let back = frames.nested().map_or((0, 0), |f| (f.rip, f.rsp));
-        Self { rip: regs.rip, rsp: regs.rsp, nmis: frames.nmis(), back }
+        let mut events = [(0, 0); MOST_EXTERNAL];
+        for (event, frame) in events.iter_mut().zip(frames.external()) {
+            *event = (frame.words.rip, frame.words.rsp);
+        }
+        Self { rip: regs.rip, rsp: regs.rsp, nmis: frames.nmis(), back, events }
     }
 }
 

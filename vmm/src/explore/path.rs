@@ -6,8 +6,6 @@ use super::live::{Chain, Liveness, Point};
 use super::packed::Packed;
 use super::states::Edge;
 use crate::cpu::Kind::Fetch;
-use crate::cpu::rflags;
-use crate::image::Mode;
 use crate::inject::{Advance, At, Boundary, Event, Kind, Kinds, Rounds, Schedule, Session};
 use crate::machine::{Engine, Error, Raise};
 
@@ -68,16 +66,12 @@ pub struct Lookout {
     pub fetched: Option<HashSet<u64>>,
 }
 
-/// Whether a state has this edge.
-pub fn exists(state: &Packed, mode: Mode, edge: Edge, reductions: Reductions) -> bool {
+/// Whether a state of this session has this edge.
+pub fn exists(state: &Packed, session: &Session, edge: Edge, reductions: Reductions) -> bool {
     let Some(kind) = edge.event() else { return true };
-    let at = Boundary {
-        blocked: state.blocked(mode),
-        pending: state.pending(mode),
-        shadow: state.vcpu().events.interrupt.shadow != 0,
-        takes_external: mode == Mode::Native && state.ghost().external.is_none(),
-        interrupts: state.vcpu().regs.rflags & rflags::IF != 0,
-    };
+    let mode = session.machine().mode();
+    let held = (state.blocked(mode), state.pending(mode));
+    let at = Boundary::new(state.vcpu(), state.ghost(), mode, held, session.rules().scenario.breakpoints);
     let later = reductions.reduce && !kind.matters_while_blocked() && (at.blocked || at.shadow);
     reductions.events.has(kind) && kind.changes(at) && !later
 }

@@ -188,7 +188,7 @@ impl Worker {
         reductions: Reductions,
         known: &States,
     ) -> Result<Option<Reached>, Error> {
-        if !path::exists(state, self.session.machine().mode(), edge, reductions) {
+        if !path::exists(state, &self.session, edge, reductions) {
             return Ok(None);
         }
         if edge.event().is_some() && state.ghost().outer.is_none() && !id.is_multiple_of(self.sample) {

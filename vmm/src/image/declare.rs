@@ -36,6 +36,8 @@ pub struct Scheme {
     pub idle: Vec<Range<u64>>,
     /// Its kernel can run user code: every native one, and in mode pv one that says so.
     pub ring3: bool,
+    /// Its entry is right where user code has page tables of its own (KPTI).
+    pub kpti: bool,
     /// The invariant that it breaks on purpose.
     pub broken: Option<String>,
     /// The bug of history that it has or repairs.
@@ -53,9 +55,10 @@ impl Scheme {
         let name = line.word("a name")?.to_owned();
         let mode = line.mode()?;
         let flags = line.line.words.get(1..).unwrap_or_default();
-        if let Some(other) = flags.iter().find(|w| *w != "ring3") {
-            return Err(line.bad(other, "is not a scheme flag (ring3)"));
+        if let Some(other) = flags.iter().find(|w| !["ring3", "kpti"].contains(&w.as_str())) {
+            return Err(line.bad(other, "is not a scheme flag (ring3, kpti)"));
         }
+        let flag = |name: &str| flags.iter().any(|w| w == name);
         let entry = match line.line.pairs.get("entry") {
             Some(value) => Some(line.addr(value)?),
             None => None,
@@ -68,7 +71,8 @@ impl Scheme {
             resumes: line.list("resumes").map(|v| Resumes::read(v, line)).collect::<Result<_, _>>()?,
             relies_on_ac: Self::relies_on_ac(line)?,
             idle: line.list("idle").map(|v| line.sized(v)).collect::<Result<_, _>>()?,
-            ring3: mode == Mode::Native || !flags.is_empty(),
+            ring3: mode == Mode::Native || flag("ring3"),
+            kpti: flag("kpti"),
             broken: line.line.pairs.get("broken").cloned(),
             gallery: line.line.pairs.get("gallery").cloned(),
             summary: line.text("summary"),
@@ -104,6 +108,11 @@ pub struct Scenario {
     pub ring3: bool,
     /// It is about the CPU's own iret, and makes no sense in mode pv.
     pub native: bool,
+    /// User code has page tables of its own in it (KPTI).
+    pub kpti: bool,
+    /// A #DB may come anywhere in it (`db@`): its handler takes one that nothing raised for a
+    /// breakpoint's.
+    pub breakpoints: bool,
     /// What not every host's KVM has, and it cannot be shown without.
     pub needs: Vec<Need>,
     /// Vectors of faults that a return may raise, by what the scenario does.
@@ -123,10 +132,9 @@ impl Scenario {
             vector_number(name).ok_or_else(|| line.bad(name, "names no exception (de, db, ud, gp, pf, …)"))
         };
         let flag = |name: &str| line.line.words.iter().skip(1).any(|w| w == name);
-        if let Some(other) =
-            line.line.words.iter().skip(1).find(|w| !["redzone", "ring3", "native"].contains(&w.as_str()))
-        {
-            return Err(line.bad(other, "is not a scenario flag (redzone, ring3, native)"));
+        const FLAGS: [&str; 5] = ["redzone", "ring3", "native", "kpti", "breakpoints"];
+        if let Some(other) = line.line.words.iter().skip(1).find(|w| !FLAGS.contains(&w.as_str())) {
+            return Err(line.bad(other, "is not a scenario flag (redzone, ring3, native, kpti, breakpoints)"));
         }
         Ok(Self {
             name: line.word("a name")?.to_owned(),
@@ -134,6 +142,8 @@ impl Scenario {
             redzone: flag("redzone"),
             ring3: flag("ring3"),
             native: flag("native"),
+            kpti: flag("kpti"),
+            breakpoints: flag("breakpoints"),
             needs: line.list("needs").map(need).collect::<Result<_, _>>()?,
             faults: line.list("faults").map(vector).collect::<Result<_, _>>()?,
             traps: line.list("traps").map(|v| line.fault(v)).collect::<Result<_, _>>()?,
@@ -149,6 +159,23 @@ pub struct Stack {
     pub name: String,
     /// From its lowest byte to its top; an empty stack's RSP is `end`.
     pub range: Range<u64>,
+    /// Its part that is empty while user code runs, and at a scenario's end: what a from-user path
+    /// uses.
+    pub in_user: Range<u64>,
+}
+
+impl Stack {
+    fn read(line: &Resolver) -> Result<Self, Error> {
+        let range = line.range()?;
+        let top = match line.line.pairs.get("user") {
+            Some(value) => line.addr(value)?,
+            None => range.start,
+        };
+        if !(range.start..=range.end).contains(&top) {
+            return Err(line.bad("user=", "is no place of the stack"));
+        }
+        Ok(Self { name: line.word("a name")?.to_owned(), in_user: range.start..top, range })
+    }
 }
 
 /// Memory that an NMI may change for good.
@@ -255,7 +282,7 @@ impl Declarations {
                 "ram" => out.ram = r.ram()?,
                 "scheme" => out.schemes.push(Scheme::read(&r)?),
                 "scenario" => out.scenarios.push(Scenario::read(&r)?),
-                "stack" => out.stacks.push(Stack { name: r.word("a name")?.to_owned(), range: r.range()? }),
+                "stack" => out.stacks.push(Stack::read(&r)?),
                 "scratch" => {
                     r.known(&["low", "high", "scheme"])?;
                     out.scratch.push(Scratch { range: r.range()?, scheme: line.pairs.get("scheme").cloned() });

@@ -45,7 +45,7 @@ pub enum TargetError {
     },
     /// The scenario wants what the scheme's kernel does not have.
     #[error(
-        "scenario {scenario} runs user code or needs the CPU's own iret, and scheme {scheme} (mode {mode}) does not"
+        "scenario {scenario} runs user code, needs the CPU's own iret, or has page tables apart for user code (kpti); scheme {scheme} (mode {mode}) is not made for that"
     )]
     Ring3 {
         /// The scheme's name.
@@ -78,10 +78,11 @@ impl Target {
 }
 
 /// Whether the scheme's kernel can run the scenario: user code wants a way into ring 3, and
-/// one about the CPU's own iret a CPU that owns the mask.
+/// one about the CPU's own iret a CPU that owns the mask; page tables apart for user code an entry
+/// that says that it knows of them.
 pub fn fit(scheme: &Scheme, scenario: &Scenario) -> bool {
     let owned = scheme.mode == Mode::Native || !scenario.native;
-    owned && (scheme.ring3 || !scenario.ring3)
+    owned && (scheme.ring3 || !scenario.ring3) && (scheme.kpti || !scenario.kpti)
 }
 
 /// The scheme called `name`.

@@ -17,8 +17,11 @@ pub const VECTORS: [(&str, u8); 16] = [
     ("gp", 13),
     ("pf", 14),
     ("ac", 17),
-    ("mc", 18),
+    ("mc", MACHINE_CHECK),
 ];
+
+/// #MC.
+pub const MACHINE_CHECK: u8 = 18;
 
 /// The vector called `name`.
 pub fn vector_number(name: &str) -> Option<u8> {

@@ -7,7 +7,10 @@ use std::str::FromStr;
 use super::session::Session;
 use crate::cpu::rflags;
 use crate::image::Mode;
+use crate::image::vectors::MACHINE_CHECK;
+use crate::kvm::VcpuState;
 use crate::machine::Error;
+use crate::oracle::Ghost;
 
 /// What arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -22,6 +25,8 @@ pub enum Kind {
     Mce,
     /// A maskable interrupt, where RFLAGS.IF lets it in. Its handler's iretq unblocks NMIs.
     Irq,
+    /// A #DB, as a breakpoint raises it after an instruction. Its handler's iretq unblocks NMIs.
+    Db,
     /// The instruction there faults, as any may in a handler's C code: a real exception, whose
     /// handler's iretq unblocks NMIs.
     Fault,
@@ -36,9 +41,15 @@ pub struct Boundary {
     pub pending: bool,
     /// The boundary lies in the one-instruction shadow of a `mov ss` or `sti`.
     pub shadow: bool,
-    /// The CPU can take a machine check or an interrupt: it delivers them itself (mode native),
-    /// and none is being handled.
+    /// The CPU delivers what comes from outside itself (mode native), and one more such event can
+    /// be followed.
     pub takes_external: bool,
+    /// The handler of such an event is live.
+    pub in_external: bool,
+    /// A machine check is being handled.
+    pub in_machine_check: bool,
+    /// The scenario has breakpoints.
+    pub breakpoints: bool,
     /// Maskable interrupts are on (RFLAGS.IF).
     pub interrupts: bool,
 }
@@ -46,23 +57,37 @@ pub struct Boundary {
 impl Boundary {
     /// The one that a session stands at.
     pub fn of(session: &Session) -> Self {
-        let m = session.machine();
+        let (m, ghost) = (session.machine(), &session.oracle().ghost);
+        Self::new(m.state(), ghost, m.mode(), (m.blocked(), m.pending()), session.rules().scenario.breakpoints)
+    }
+
+    /// One in this state, with NMIs blocked and one pending or not.
+    pub fn new(
+        vcpu: &VcpuState,
+        ghost: &Ghost,
+        mode: Mode,
+        (blocked, pending): (bool, bool),
+        breakpoints: bool,
+    ) -> Self {
         Self {
-            blocked: m.blocked(),
-            pending: m.pending(),
-            shadow: m.in_shadow(),
-            takes_external: m.mode() == Mode::Native && session.oracle().ghost.external.is_none(),
-            interrupts: m.state().regs.rflags & rflags::IF != 0,
+            blocked,
+            pending,
+            shadow: vcpu.events.interrupt.shadow != 0,
+            takes_external: mode == Mode::Native && ghost.has_room_for_external(),
+            in_external: ghost.in_external(),
+            in_machine_check: ghost.in_machine_check(),
+            breakpoints,
+            interrupts: vcpu.regs.rflags & rflags::IF != 0,
         }
     }
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Fault];
+    pub const ALL: [Self; 6] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Db, Self::Fault];
     /// Those that can arrive in the lab's own scenarios, which raise faults of their own. The
     /// others need a kernel that resolves them.
-    pub const IN_SCENARIOS: [Self; 4] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq];
+    pub const IN_SCENARIOS: [Self; 5] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Db];
     /// Those that can arrive in a real kernel's handler.
     pub const IN_KERNELS: [Self; 3] = [Self::Nmi, Self::Unmask, Self::Fault];
 
@@ -73,6 +98,7 @@ impl Kind {
             Kind::Unmask => "unmask",
             Kind::Mce => "mce",
             Kind::Irq => "irq",
+            Kind::Db => "db",
             Kind::Fault => "fault",
         }
     }
@@ -81,7 +107,8 @@ impl Kind {
     /// latched, and delivered where nothing blocks them.
     pub fn vector(self) -> Option<u8> {
         match self {
-            Kind::Mce => Some(18),
+            Kind::Mce => Some(MACHINE_CHECK),
+            Kind::Db => Some(1),
             // Where the built-in kernel expects it, and no exception is (SDM vol. 3, 6.2).
             Kind::Irq => Some(32),
             Kind::Nmi | Kind::Unmask | Kind::Fault => None,
@@ -95,6 +122,7 @@ impl Kind {
             Kind::Unmask => "NMIs are unblocked from outside, as by an SMI whose handler executes IRET",
             Kind::Mce => "machine checks, whose handler's iretq unblocks NMIs (mode native)",
             Kind::Irq => "a maskable interrupt on vector 32, where RFLAGS.IF is set (mode native)",
+            Kind::Db => "a breakpoint's #DB, in a scenario that has breakpoints (mode native)",
             Kind::Fault => "the instruction raises a page fault, which the kernel resolves",
         }
     }
@@ -108,6 +136,7 @@ impl Kind {
             Kind::Unmask => "NMIs are unmasked from outside",
             Kind::Mce => "a machine check arrives",
             Kind::Irq => "an interrupt arrives",
+            Kind::Db => "a breakpoint hits",
             Kind::Fault => "the instruction faults",
         }
     }
@@ -119,6 +148,7 @@ impl Kind {
             Kind::Unmask => "the end of the NMI mask",
             Kind::Mce => "the machine check",
             Kind::Irq => "the interrupt",
+            Kind::Db => "the #DB",
             Kind::Fault => "the fault",
         }
     }
@@ -129,8 +159,10 @@ impl Kind {
             Kind::Nmi => !at.pending,
             Kind::Unmask => at.blocked,
             // A second machine check would shut the CPU down, whatever the entry code does.
-            Kind::Mce => at.takes_external,
-            Kind::Irq => at.takes_external && at.interrupts && !at.shadow,
+            Kind::Mce => at.takes_external && !at.in_machine_check,
+            Kind::Irq => at.takes_external && !at.in_external && at.interrupts && !at.shadow,
+            // Loads of SS hold a #DB back, and the CPU may lose it (SDM vol. 3, 6.8.3).
+            Kind::Db => at.takes_external && at.breakpoints && !at.shadow,
             Kind::Fault => true,
         }
     }
@@ -140,7 +172,7 @@ impl Kind {
     pub fn matters_while_blocked(self) -> bool {
         match self {
             Kind::Nmi => false,
-            Kind::Unmask | Kind::Mce | Kind::Irq | Kind::Fault => true,
+            Kind::Unmask | Kind::Mce | Kind::Irq | Kind::Db | Kind::Fault => true,
         }
     }
 
@@ -150,7 +182,7 @@ impl Kind {
         match self {
             Kind::Nmi => session.arrive(),
             Kind::Unmask => session.unmask(),
-            Kind::Mce | Kind::Irq => return session.external(self),
+            Kind::Mce | Kind::Irq | Kind::Db => return session.external(self),
             Kind::Fault => session.cannot_fault(),
         }
         Ok(())
@@ -177,19 +209,28 @@ impl Session {
         self.oracle.limited("a fault can be raised in a real kernel's handler only (vmm linux)");
     }
 
-    /// A machine check or an interrupt arrives at this boundary, and is delivered there.
+    /// A machine check, an interrupt or a #DB arrives at this boundary, and is delivered there.
     fn external(&mut self, kind: Kind) -> Result<(), Error> {
         let at = Boundary::of(self);
         let Some(vector) = kind.vector() else { return Ok(()) };
         if self.machine.mode() == Mode::Pv {
-            self.oracle
-                .limited("in mode pv machine checks and interrupts are the hypervisor's, and the lab plays none");
-        } else if kind == Kind::Mce && !at.takes_external {
-            self.oracle.shut_down("a machine check arrives while the last event from outside is being handled");
+            let why = "in mode pv machine checks, interrupts and #DBs are the hypervisor's, and the lab plays none";
+            self.oracle.limited(why);
+        } else if kind == Kind::Mce && at.in_machine_check {
+            self.oracle.shut_down("a machine check arrives while the last one is being handled");
         } else if !kind.changes(at) {
             let place = self.rules().names().show(self.machine.rip());
-            let why = "an interrupt is delivered only where RFLAGS.IF is set, no shadow holds it back and none is live";
-            self.oracle.limited(format!("irq@{place}: {why}"));
+            let why = match kind {
+                _ if !at.takes_external => "the lab follows two events from outside at once, besides NMIs",
+                Kind::Db if !at.breakpoints => {
+                    "the kernel expects no #DB there; a scenario whose note says breakpoints does"
+                }
+                Kind::Db => "a load of SS holds a #DB back, and may lose it",
+                _ => {
+                    "an interrupt is delivered only where RFLAGS.IF is set, no shadow holds it back and no other is live"
+                }
+            };
+            self.oracle.limited(format!("{kind}@{place}: {why}"));
         } else {
             return self.deliver_external(vector);
         }
@@ -287,7 +328,7 @@ mod tests {
         let unknown = "nmx".parse::<Kind>().map_err(|e| e.to_string());
         assert_eq!(
             unknown,
-            Err("unknown event \"nmx\"; expected nmi, unmask, mce, irq, or, in a real kernel, fault".to_owned())
+            Err("unknown event \"nmx\"; expected nmi, unmask, mce, irq, db, or, in a real kernel, fault".to_owned())
         );
     }
 }

@@ -114,11 +114,12 @@ impl Session {
                 // With an NMI live, every return and every fault is looked at; without
                 // one, only the traps that I16 compares.
                 let ghost = &self.oracle.ghost;
-                let live = ghost.outer.is_some() || ghost.external.is_some() || self.machine.pending();
+                let live = ghost.outer.is_some() || ghost.in_external() || self.machine.pending();
                 let idt = self.machine.idt();
                 if live {
                     self.stops.extend_from_slice(&self.live_stops);
                     self.stops.extend(idt.handlers());
+                    self.stops.extend(ghost.frames.external().map(|frame| frame.words.rip));
                 } else {
                     self.stops.extend([1, 13].into_iter().filter_map(|v| idt.handler(v)));
                 }
@@ -165,7 +166,8 @@ impl Session {
         let (m, o) = (&self.machine, &mut self.oracle);
         let native = m.mode() == Mode::Native; // in pv an iretq leaves the VMM's mask alone
         // A return may lead to a handler's first instruction, where an NMI interrupted.
-        let landed = iret.is_some_and(|(_, _, f)| f.rip == m.rip() && f.rsp == m.state().regs.rsp);
+        let landed =
+            iret.is_some_and(|(_, _, f)| f.rip == m.rip() && f.rsp == m.state().regs.rsp) || o.external_goes_on(m);
         match stop {
             Stop::Boundary => match m.idt().vector_of(m.rip()).filter(|v| *v != 2 && !landed) {
                 Some(vector) => o.faulted(m, vector, iret.is_some() && native),

@@ -16,13 +16,30 @@ pub struct Live {
     pub words: Frame,
     /// The vector it was pushed for; 2 is an NMI.
     pub vector: u8,
+    /// It was pushed for an event from outside that is no NMI, and so is of a context that goes on
+    /// as it was. A #DB may be either.
+    pub external: bool,
 }
 
 impl Live {
-    /// Whether it was pushed for what comes from outside, and so is a context that goes on as it
-    /// was: an NMI, a machine check, an interrupt.
-    fn is_external(&self) -> bool {
-        matches!(self.vector, 2 | 18 | 32..)
+    /// Of an NMI.
+    pub fn nmi(addr: u64, words: Frame) -> Self {
+        Self { addr, words, vector: 2, external: false }
+    }
+
+    /// Of what the instruction at hand raised.
+    pub fn fault(addr: u64, words: Frame, vector: u8) -> Self {
+        Self { addr, words, vector, external: false }
+    }
+
+    /// Of an event from outside.
+    pub fn external(addr: u64, words: Frame, vector: u8) -> Self {
+        Self { addr, words, vector, external: true }
+    }
+
+    /// Whether it is of a context that goes on as it was.
+    fn is_kept(&self) -> bool {
+        self.external || self.vector == 2
     }
 }
 
@@ -66,9 +83,22 @@ impl Frames {
         nmis.next().map(|_| &last.words)
     }
 
-    /// The frame of a machine check or an interrupt, where one is live.
-    pub fn external(&self) -> Option<&Live> {
-        self.live().iter().rev().find(|f| f.is_external() && f.vector != 2)
+    /// The frames of events from outside that are no NMIs, the oldest first.
+    pub fn external(&self) -> impl Iterator<Item = &Live> {
+        self.live().iter().filter(|f| f.external)
+    }
+
+    /// Whether what was pushed last is an event's from outside, and its context stands at `rip` and
+    /// `rsp` at this privilege level: it goes on. (Where a delivery overwrote the interrupted
+    /// stack from its very top, the handler itself may begin there.)
+    pub fn external_goes_on(&self, rip: u64, rsp: u64, cpl: u64) -> bool {
+        let back = |f: &Live| (f.words.rip, f.words.rsp, f.words.cs & 3) == (rip, rsp, cpl) && f.addr != rsp;
+        self.live().last().is_some_and(|f| f.external && back(f))
+    }
+
+    /// Forgets the frame that was pushed last.
+    pub fn pop(&mut self) {
+        self.truncate(self.len.saturating_sub(1));
     }
 
     /// Whether what was pushed last and is still live is an NMI's.
@@ -108,7 +138,7 @@ impl Frames {
         let rsp = new.words.rsp;
         let overwritten = |old: &Live| old.addr < new.addr + 40 && new.addr < old.addr + 40;
         let left = |old: &Live| old.addr >> 12 == rsp >> 12 && old.addr < rsp;
-        self.retain(|i, old| i < base || old.is_external() || !(overwritten(old) || left(old)));
+        self.retain(|i, old| i < base || old.is_kept() || !(overwritten(old) || left(old)));
         if self.live().contains(&new) {
             return; // the same context interrupted again at the same place
         }
@@ -142,7 +172,7 @@ impl Frames {
     pub fn consume(&mut self, addr: u64, words: &Frame, moved: impl Fn(u64) -> bool) -> bool {
         let same = |old: &Live| match old.vector {
             2 => old.words == *words || Frame { rip: words.rip, ..old.words } == *words && moved(old.words.rip),
-            _ if old.is_external() => old.words == *words,
+            _ if old.external => old.words == *words,
             _ => {
                 let w = &old.words;
                 old.addr == addr && (w.cs, w.rsp, w.ss) == (words.cs, words.rsp, words.ss)
@@ -175,8 +205,8 @@ mod tests {
     fn an_nmi_frame_is_returned_from_in_a_copy_and_a_faults_only_in_place() {
         let mut f = Frames::default();
         f.begin_episode();
-        f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
-        f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
+        f.push(Live::nmi(0x8fd8, frame(1)));
+        f.push(Live::fault(0x8f00, frame(2), 14));
         assert!(!f.consume(0x8e00, &frame(2), |_| false));
         assert!(f.consume(0x8f00, &frame(3), |_| false), "its handler may move RIP");
         assert!(f.consume(0x8123, &frame(1), |_| false));
@@ -186,9 +216,9 @@ mod tests {
     #[test]
     fn a_return_by_a_frame_from_before_the_episode_leaves_fewer_than_its_base() {
         let mut f = Frames::default();
-        f.push(Live { addr: 0x8f00, words: frame(1), vector: 1 });
+        f.push(Live::fault(0x8f00, frame(1), 1));
         f.begin_episode();
-        f.push(Live { addr: 0x9fd8, words: frame(2), vector: 2 });
+        f.push(Live::nmi(0x9fd8, frame(2)));
         assert!(f.consume(0x8f00, &frame(1), |_| false));
         f.rewritten(0x9fd8, &frame(2));
         f.end_episode();
@@ -196,15 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_over_where_its_context_goes_on() {
+        let mut f = Frames::default();
+        f.push(Live::external(0x8f00, frame(1), 18));
+        assert!(f.external_goes_on(1, 0x1000, 0) && !f.external_goes_on(1, 0x1000, 3));
+        f.push(Live::nmi(0x9fd8, frame(1)));
+        assert!(!f.external_goes_on(1, 0x1000, 0), "the NMI's context does");
+        f.pop();
+        f.push(Live::external(0x1000, frame(1), 1));
+        assert!(!f.external_goes_on(1, 0x1000, 0), "its own handler begins there");
+    }
+
+    #[test]
     fn an_overwritten_fault_frame_is_gone() {
         let mut f = Frames::default();
         f.begin_episode();
-        f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
-        f.push(Live { addr: 0x8f00, words: frame(2), vector: 14 });
+        f.push(Live::nmi(0x8fd8, frame(1)));
+        f.push(Live::fault(0x8f00, frame(2), 14));
         let inside = Frame { rsp: 0x8e80, ..frame(4) };
-        f.push(Live { addr: 0x8fd8, words: inside, vector: 2 });
+        f.push(Live::nmi(0x8fd8, inside));
         assert!(f.clone().consume(0x8f00, &frame(2), |_| false), "an IST delivery leaves what lies below alone");
-        f.push(Live { addr: 0x8ef0, words: inside, vector: 14 });
+        f.push(Live::fault(0x8ef0, inside, 14));
         assert!(!f.consume(0x8f00, &frame(2), |_| false));
     }
 
@@ -212,7 +254,7 @@ mod tests {
     fn an_nmis_return_may_move_rip_only_where_that_is_declared() {
         let mut f = Frames::default();
         f.begin_episode();
-        f.push(Live { addr: 0x8fd8, words: frame(1), vector: 2 });
+        f.push(Live::nmi(0x8fd8, frame(1)));
         assert!(!f.clone().consume(0x8fd8, &frame(7), |was| was == 2));
         assert!(!f.clone().consume(0x8fd8, &Frame { rsp: 0, ..frame(7) }, |was| was == 1));
         assert!(f.consume(0x8fd8, &frame(7), |was| was == 1));

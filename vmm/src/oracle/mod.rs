@@ -24,7 +24,7 @@ mod watched;
 pub use context::Context;
 pub use expect::{Expectation, ExpectationError};
 pub use frames::{Frames, Live};
-pub use ghost::Ghost;
+pub use ghost::{Ghost, MOST_EXTERNAL};
 pub use golden::{Golden, Visit};
 pub use invariant::{Invariant, UnknownInvariant};
 pub use judge::Oracle;

@@ -41,17 +41,16 @@ impl Oracle {
             Mode::Pv => state.regs.rsp.wrapping_add(machine.pv().frame_offset()),
         };
         if let Some(words) = frame_at(machine, addr) {
-            self.ghost.frames.push(Live { addr, words, vector: 2 });
+            self.ghost.frames.push(Live::nmi(addr, words));
         }
     }
 
-    /// A machine check or an interrupt was delivered: `before` is the context it came to, the
+    /// An event from outside that is no NMI was delivered: `before` is the context it came to, the
     /// machine stands at the handler's first instruction.
     pub fn external(&mut self, machine: &Machine, before: &Context, vector: u8) {
-        self.ghost.external = Some(*before);
         let addr = machine.state().regs.rsp;
         let Some(words) = frame_at(machine, addr) else { return self.frame_is_unmapped(vector, addr) };
-        self.ghost.frames.push(Live { addr, words, vector });
+        self.ghost.external_begins(*before, Live::external(addr, words, vector));
     }
 
     /// A nested NMI came and went: its frame was pushed at `addr` and returned from.
@@ -59,7 +58,7 @@ impl Oracle {
     pub fn nested(&mut self, addr: u64, words: &Frame) -> bool {
         self.arrived();
         self.ghost.delivered();
-        self.ghost.frames.push(Live { addr, words: *words, vector: 2 });
+        self.ghost.frames.push(Live::nmi(addr, *words));
         self.ghost.blocked = false;
         self.ghost.frames.consume(addr, words, |_| false)
     }
@@ -72,7 +71,7 @@ impl Oracle {
         }
         let addr = machine.state().regs.rsp.wrapping_add(if has_error_code(vector) { 8 } else { 0 });
         let Some(words) = frame_at(machine, addr) else { return self.frame_is_unmapped(vector, addr) };
-        self.ghost.frames.push(Live { addr, words, vector });
+        self.ghost.frames.push(Live::fault(addr, words, vector));
         let (trap, compared) = (Trap { vector, rip: words.rip }, matches!(vector, 1 | 13));
         if self.rules.scheme.faults.contains(&trap) {
             return;
@@ -114,12 +113,10 @@ impl Oracle {
         }
         // What makes user code the kernel's is worse than where the frame came from.
         self.check_privilege(machine);
-        let external = self.ghost.frames.external().copied();
         self.check_provenance(addr, words, from);
         // Where an older frame was returned from, its handler was left, as `ret` leaves one.
-        if let Some(event) = external
-            && let Some(context) = self.ghost.external_is_over()
-            && event.words == *words
+        if let Some(context) = self.ghost.external_is_over()
+            && context.frame() == *words
         {
             self.check_context(&context, &Context::of(machine.state()));
         }
@@ -139,12 +136,23 @@ impl Oracle {
         }
     }
 
+    /// Whether the context that an event from outside came to stands here. Its handler may have
+    /// returned by `ret`, too, which unblocks nothing.
+    pub fn external_goes_on(&self, machine: &Machine) -> bool {
+        let state = machine.state();
+        let cpl = u64::from(state.sregs.cs.selector & 3);
+        self.ghost.in_external() && self.ghost.frames.external_goes_on(state.regs.rip, state.regs.rsp, cpl)
+    }
+
     /// The interrupted context goes on.
     fn resumed(&mut self, machine: &Machine, outer: &Context) {
         self.check_context(outer, &Context::of(machine.state()));
         self.check_served(machine, outer);
         copy_pages(machine, &mut self.now);
-        let dead = self.rules.dead_under(machine, outer);
+        let mut dead = vec![self.rules.dead_under(machine, outer)];
+        if outer.cpl() == 3 {
+            dead.extend(self.rules.dead_in_user());
+        }
         self.check_memory(Since::Interruption, &dead);
         self.check_no_body_is_left(outer);
         self.check_at_rest(machine, outer);
@@ -154,6 +162,12 @@ impl Oracle {
     /// The machine stands at a boundary.
     pub fn boundary(&mut self, machine: &Machine) {
         let state = machine.state();
+        if self.external_goes_on(machine) {
+            self.ghost.frames.pop();
+            if let Some(context) = self.ghost.external_is_over() {
+                self.check_context(&context, &Context::of(state));
+            }
+        }
         if state.sregs.cs.selector & 3 == 0 {
             self.check_privilege(machine);
             self.check_stack(state);
@@ -171,7 +185,8 @@ impl Oracle {
         self.check_idle_at_end(machine);
         self.check_all_traps();
         copy_pages(machine, &mut self.now);
-        let dead = self.rules.dead(machine.state().regs.rsp);
+        let mut dead = vec![self.rules.dead(machine.state().regs.rsp)];
+        dead.extend(self.rules.dead_in_user());
         self.check_memory(Since::GoldenEnd, &dead);
         self.conclude(Verdict::Pass);
     }

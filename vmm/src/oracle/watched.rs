@@ -66,17 +66,18 @@ impl Watched {
     }
 
     /// The first watched byte that differs between two checkpoints' pages, outside
-    /// `dead` (virtual addresses: the unused part of a stack).
-    pub fn difference(&self, before: &[u8], now: &[u8], dead: &Range<u64>) -> Option<usize> {
-        let dead = match self.offset(dead.start) {
-            Some(start) => start..start + (dead.end - dead.start) as usize,
-            None => 0..0,
+    /// `dead` (virtual addresses: the unused parts of stacks).
+    pub fn difference(&self, before: &[u8], now: &[u8], dead: &[Range<u64>]) -> Option<usize> {
+        let offsets = |dead: &Range<u64>| {
+            let start = self.offset(dead.start)?;
+            Some(start..start + (dead.end - dead.start) as usize)
         };
         for range in &self.ranges {
             if before[range.clone()] == now[range.clone()] {
                 continue;
             }
-            if let Some(at) = range.clone().find(|i| before[*i] != now[*i] && !dead.contains(i)) {
+            let is_dead = |at: &usize| dead.iter().filter_map(offsets).any(|range| range.contains(at));
+            if let Some(at) = range.clone().find(|i| before[*i] != now[*i] && !is_dead(i)) {
                 return Some(at);
             }
         }

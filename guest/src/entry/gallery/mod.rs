@@ -8,6 +8,7 @@
 mod debug_stack;
 mod gdt_switch;
 mod ist_index;
+mod kpti;
 mod machine_check;
 mod ring3;
 mod rostedt;

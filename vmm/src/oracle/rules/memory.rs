@@ -21,8 +21,8 @@ pub fn wrong_checksum(is: u64, expected: u64) -> Verdict {
 
 impl Oracle {
     /// Compares the pages that were just copied with those of then, but for what lies in
-    /// `dead`: the unused part of a stack.
-    pub(in crate::oracle) fn check_memory(&mut self, since: Since, dead: &Range<u64>) {
+    /// `dead`: the unused parts of stacks.
+    pub(in crate::oracle) fn check_memory(&mut self, since: Since, dead: &[Range<u64>]) {
         let before = match since {
             Since::Interruption => &self.captured,
             Since::GoldenEnd => &self.rules.golden.pages,

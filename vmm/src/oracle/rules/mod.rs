@@ -134,6 +134,11 @@ impl Rules {
         }
     }
 
+    /// The parts of stacks that are empty besides, while user code runs, and at a scenario's end.
+    pub(in crate::oracle) fn dead_in_user(&self) -> impl Iterator<Item = Range<u64>> {
+        self.guest.image.declared.stacks.iter().map(|stack| stack.in_user.clone())
+    }
+
     /// The same for an interrupted context. While user code runs, the stack that it
     /// would enter the kernel on is empty; of its own memory nothing is dead.
     pub fn dead_under(&self, machine: &Machine, context: &Context) -> Range<u64> {

@@ -26,7 +26,7 @@ impl Oracle {
     /// The frames of faults that the interrupted code took before the NMI are not followed by
     /// every gear; I7 holds the memory they lie in.
     pub(in crate::oracle) fn check_provenance(&mut self, addr: u64, words: &Frame, from: u64) {
-        let live = self.ghost.outer.is_some();
+        let live = self.ghost.outer.is_some() || self.ghost.in_external();
         let repeat = self.rules.scheme.repeat.contains(&words.rip);
         let rules = &self.rules;
         let known = self.ghost.frames.consume(addr, words, |was| rules.may_resume(was, words.rip));

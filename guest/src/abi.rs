@@ -39,7 +39,7 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 ///        [resumes=LOW..HIGH@SYMBOL,…] [relies=ac]
 ///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [kpti] [breakpoints] [faults=np,…]
-///        [needs=ldt-ss16] [traps=db@SYMBOL,…] [summary="…"]
+///        [halts=SYMBOL,…] [needs=ldt-ss16] [traps=db@SYMBOL,…] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high [user=SYMBOL]
 /// alias low=SYMBOL high=SYMBOL
 /// code32 low=SYMBOL high=SYMBOL
@@ -52,7 +52,8 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// A scenario with `ring3` runs code at CPL3; it is not run with a scheme of mode pv
 /// that does not say `ring3` as well; one with `kpti`, whose user code has page tables of its own,
 /// only with a scheme that says `kpti`; one with `native` with none of mode pv. In one
-/// with `breakpoints` a #DB may come anywhere (`db@`).
+/// with `breakpoints` a #DB may come anywhere (`db@`). `halts` are the HLTs at which it waits for an
+/// event; the VMM wakes it.
 ///
 /// A stack is empty below `user` while user code runs, and at the scenario's end. That which
 /// interrupts of user code begin on is so in any case while it runs.
@@ -155,6 +156,16 @@ const _: () = assert!(size_of::<Regs>() == 168);
 const _: () = assert!(core::mem::offset_of!(Regs, frame) == 128);
 const _: () = assert!(size_of::<IretContext>() == 72);
 const _: () = assert!(core::mem::offset_of!(IretContext, frame) == 32);
+
+/// For an entry that is linked into the built-in kernel (`--entry`): offset from the kernel's GS base
+/// of the word with the top of the thread's stack, which is empty while user code runs.
+pub const ENTRY_THREAD_SP: u64 = 0x28;
+/// Likewise: the top of a small stack that both page tables of a process map, for the last
+/// instructions before user code.
+pub const ENTRY_TRAMPOLINE_SP: u64 = 0x50;
+/// Likewise: the bit of CR3 that says that the page table is the user's. The kernel's of the same
+/// process has it clear. Where a process has but one table it is always clear.
+pub const ENTRY_USER_TABLE: u64 = 0x20_0000;
 
 /// Where the instruction that makes the call stands in a stub of the hypercall page.
 pub const HYPERCALL_STUB_CALL: u64 = 5;

@@ -102,6 +102,7 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
         ("nmi-redelivered", "mainline", "quiet", "nmi@work.fold#1", "I1"),
         ("mask-too-late", "mainline", "quiet", "nmi@work.fold#1", "I2"),
         ("lost-in-delivery", "mainline", "quiet", "nmi@work.fold#1", "I3"),
+        ("halt-not-woken", "mainline", "halt", "nmi@halt.woken#2", "I3"),
         ("delivered-twice", "naive", "quiet", "nmi@work.fold#1", "I14"),
         ("event-blocks-nmis", "mainline", "quiet", "mce@work.fold#1", "I2"),
         ("pending-lost-at-exit", "mainline", "quiet", "nmi@work.fold#1 nmi@body#1", "I1"),

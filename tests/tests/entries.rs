@@ -289,3 +289,24 @@ fn page_tables_of_two_processes() {
         breaks(&built, (scheme, "switch"), rule);
     }
 }
+
+/// What nmi_lab.h and the guide say is enough for an entry that comes from user code, with one page
+/// table for a process and with two.
+#[test]
+fn an_entry_leaves_user_code_by_the_threads_stack() {
+    if !gcc::is_there() {
+        return;
+    }
+    let built = Built::entry("from-user", &[]);
+    let places = [
+        ("user", &["user_code.start#1", "syscall.entry#1", "syscall.kernel_stack#1", "syscall.sysretq#1"][..]),
+        ("user-kpti", &["user_kpti.start#1", "kpti_syscall.entry#1", "kpti_syscall.kernel_stack#1"]),
+        ("user-kpti", &["kpti_syscall.sysretq#2", "kpti_user.enter_iretq#2"]),
+    ];
+    for (scenario, places) in places {
+        for place in places {
+            let schedule = format!("nmi@{place}");
+            built.vmm("run", ("custom", scenario), &["--schedule", &schedule, "--gear", "all"]).exits(0);
+        }
+    }
+}

@@ -160,3 +160,17 @@ fn a_trace_and_a_picture_tell_of_a_machine_check() {
         .exits(0)
         .prints(&["a machine check arrives (at body", "the machine check is delivered: mce.entry begins"]);
 }
+
+/// An NMI at the boundary after a HLT woke the CPU, and goes back to there; without one it is woken
+/// all the same, so that the run without NMIs ends.
+#[test]
+fn a_guest_may_wait_for_an_nmi_by_hlt() {
+    for scheme in ["mainline", "latch", "nmi-safe-return"] {
+        for schedule in ["", "nmi@halt.wait#1", "nmi@halt.woken#1", "nmi@halt.woken#1 nmi@halt.woken#2"] {
+            comes_to(scheme, "halt", schedule, "pass");
+        }
+    }
+    let found = vmm(&["explore", "--scheme", "mainline", "--scenario", "halt", "--json"]).json();
+    assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
+    assert_eq!(found["deviations"].as_array().map(Vec::len), Some(0), "{found}");
+}

@@ -5,8 +5,10 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use guest::abi;
+
 use super::enter::enter_user;
-use super::{cpu, percpu, stacks};
+use super::{cpu, percpu};
 use crate::mm::split;
 
 /// User code has page tables of its own.
@@ -16,7 +18,7 @@ static IN_USE: AtomicBool = AtomicBool::new(false);
 lab_note!("pagetables kernel=ROOTS+0x1000 user=user_root_1");
 lab_note!("pagetables kernel=ROOTS+0x2000 user=user_root_2");
 // Defined for the notes above by the linker script.
-const _: () = assert!(split::USER_TABLE == 0x20_0000);
+const _: () = assert!(split::USER_TABLE == 0x20_0000 && split::USER_TABLE == abi::ENTRY_USER_TABLE);
 
 /// From now on user code has them.
 pub fn init() {
@@ -26,7 +28,6 @@ pub fn init() {
     }
     // SAFETY: code that expects what SYSCALL leaves.
     unsafe { cpu::write_msr(cpu::LSTAR, syscall_entry as *const () as u64) };
-    percpu::set_entry_sp(stacks::trampoline_sp());
     percpu::set_boot_cr3(cpu::root());
     IN_USE.store(true, Relaxed);
 }

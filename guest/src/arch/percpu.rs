@@ -3,6 +3,8 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use guest::abi;
+
 use super::{cpu, stacks};
 use crate::mm::layout;
 
@@ -66,6 +68,7 @@ pub const BOOT_CR3: usize = offset_of!(PerCpu, boot_cr3);
 // The manifest names these words by their offsets.
 lab_note!("scratch low=PERCPU+0x48 high=PERCPU+0x50");
 const _: () = assert!(EXTERNAL_SEEN == 0x48);
+const _: () = assert!(THREAD_SP as u64 == abi::ENTRY_THREAD_SP && ENTRY_SP as u64 == abi::ENTRY_TRAMPOLINE_SP);
 const _: () = assert!(NMI_NESTING == 0 && NMI_STACK_PTR == 8 && NMI_SCRATCH == 16 && DEFERRED == 24);
 
 /// The data of the only CPU.
@@ -103,11 +106,6 @@ pub fn set_espfix_stack(address: u64) {
     PERCPU.espfix_stack.store(address, Relaxed);
 }
 
-/// The small stack that both page tables map begins at `top`.
-pub fn set_entry_sp(top: u64) {
-    PERCPU.entry_sp.store(top, Relaxed);
-}
-
 /// CR3 as boot had it.
 pub fn set_boot_cr3(cr3: u64) {
     PERCPU.boot_cr3.store(cr3, Relaxed);
@@ -122,6 +120,7 @@ pub fn set_espfix_waddr(address: u64) {
 /// holds the user's base while the kernel runs.
 pub fn init() {
     PERCPU.thread_sp.store(stacks::thread_sp(), Relaxed);
+    PERCPU.entry_sp.store(stacks::trampoline_sp(), Relaxed);
     // SAFETY: nothing has used GS yet.
     unsafe { cpu::write_msr(cpu::GS_BASE, &raw const PERCPU as u64) };
     // SAFETY: as above.

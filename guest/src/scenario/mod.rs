@@ -18,6 +18,7 @@ mod cr2_race;
 mod db_fault;
 mod flags;
 mod gdt_switch;
+mod halt;
 mod irq_body;
 mod quiet;
 mod shadows;

@@ -117,6 +117,8 @@ pub struct Scenario {
     pub needs: Vec<Need>,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
+    /// HLTs at which it waits for an event.
+    pub halts: Vec<u64>,
     /// The #DBs and #GPs that each body takes, in order. Empty: bodies are not asked.
     pub traps: Vec<Trap>,
     /// One line about it.
@@ -125,7 +127,7 @@ pub struct Scenario {
 
 impl Scenario {
     fn read(line: &Resolver) -> Result<Self, Error> {
-        line.known(&["arg", "faults", "needs", "traps", "summary"])?;
+        line.known(&["arg", "faults", "halts", "needs", "traps", "summary"])?;
         let need =
             |name: &str| Need::of(name).ok_or_else(|| line.bad(name, "is nothing that a scenario can need (ldt-ss16)"));
         let vector = |name: &str| {
@@ -146,6 +148,7 @@ impl Scenario {
             breakpoints: flag("breakpoints"),
             needs: line.list("needs").map(need).collect::<Result<_, _>>()?,
             faults: line.list("faults").map(vector).collect::<Result<_, _>>()?,
+            halts: line.list("halts").map(|v| line.addr(v)).collect::<Result<_, _>>()?,
             traps: line.list("traps").map(|v| line.fault(v)).collect::<Result<_, _>>()?,
             summary: line.text("summary"),
         })

@@ -214,7 +214,9 @@ impl Session {
         let at = Boundary::of(self);
         let Some(vector) = kind.vector() else { return Ok(()) };
         if self.machine.mode() == Mode::Pv {
-            let why = "in mode pv machine checks, interrupts and #DBs are the hypervisor's, and the lab plays none";
+            // Xen's trap table and event callback, which this one does not have.
+            let why = "in mode pv machine checks, interrupts and #DBs are the hypervisor's to deliver, and the lab's \
+                       delivers NMIs only";
             self.oracle.limited(why);
         } else if kind == Kind::Mce && at.in_machine_check {
             self.oracle.shut_down("a machine check arrives while the last one is being handled");

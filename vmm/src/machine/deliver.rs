@@ -62,6 +62,7 @@ impl Machine {
         }
         let stop = match self.knobs.hv_bug {
             Some(HvBug::LostInDelivery) => return Ok(Stop::Lost),
+            _ if self.oversleeps() => return Ok(Stop::Lost),
             Some(HvBug::DeliveredTwice) => {
                 self.deliver_here(raise)?;
                 self.vm.state_mut().events.nmi.masked = 0;

@@ -37,11 +37,13 @@ pub enum HvBug {
     EventBlocksNmis,
     /// An NMI that is pending at an exit to user space is forgotten, as where a vCPU is saved.
     PendingLostAtExit,
+    /// An NMI does not wake a halted CPU, which sleeps until another event comes.
+    HaltNotWoken,
 }
 
 impl HvBug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::IretKeepsBlocked,
         Self::IretUnblocksEarly,
         Self::SecondNmiLost,
@@ -54,6 +56,7 @@ impl HvBug {
         Self::DeliveredTwice,
         Self::EventBlocksNmis,
         Self::PendingLostAtExit,
+        Self::HaltNotWoken,
     ];
 
     /// Its name on the command line, in campaigns and in replay lines.
@@ -71,6 +74,7 @@ impl HvBug {
             HvBug::DeliveredTwice => "delivered-twice",
             HvBug::EventBlocksNmis => "event-blocks-nmis",
             HvBug::PendingLostAtExit => "pending-lost-at-exit",
+            HvBug::HaltNotWoken => "halt-not-woken",
         }
     }
 
@@ -99,9 +103,12 @@ impl HvBug {
                 "An exit in the middle of a delivery has it made twice: the second frame says that the handler's first \
                  instruction was interrupted"
             }
-            HvBug::EventBlocksNmis => "The injection of another event (mce@, irq@) blocks NMIs",
+            HvBug::EventBlocksNmis => "The injection of another event (mce@, irq@, db@) blocks NMIs",
             HvBug::PendingLostAtExit => {
                 "An NMI that is pending at an exit to user space is forgotten, as where a vCPU is saved (Linux ab2ee212a57b)"
+            }
+            HvBug::HaltNotWoken => {
+                "An NMI does not wake a halted CPU, and is lost (acrn-hypervisor issue 4621, openvmm issue 3511)"
             }
         }
     }

@@ -80,6 +80,8 @@ pub struct Machine {
     pub(super) restored: bool,
     /// This KVM's IRET to an outer level leaves segments that code there may not use.
     pub(super) keeps_segments: bool,
+    /// HLTs at which the guest waits for an event.
+    pub(super) halts: Vec<u64>,
     /// The model of the CPU, which may execute in KVM's place.
     pub(super) predictor: Predictor,
     /// [`Machine::read_time`].
@@ -133,6 +135,7 @@ impl Machine {
             unprotected: None,
             restored: false,
             keeps_segments: false,
+            halts: scenario.halts.clone(),
             predictor: Predictor::default(),
             read_time: None,
             time_reads: 0,

@@ -30,6 +30,7 @@ mod transport;
 mod trap_flag;
 mod undefined;
 mod user;
+mod waits;
 
 pub use checkpoint::Checkpoint;
 pub use deliver::Raise;

@@ -196,6 +196,7 @@ impl Machine {
                 Err(_) => Stop::Failed(format!("an OUT to port {port:#x}, where nothing is")),
             },
             End::In { port, .. } => Stop::Failed(format!("an IN from port {port:#x}, where nothing is")),
+            End::Halt if self.woke() => Stop::Boundary,
             End::Halt => {
                 let regs = &mut self.vm.state_mut().regs;
                 regs.rip = regs.rip.wrapping_sub(1);

@@ -54,6 +54,9 @@ impl Machine {
             self.patch_handlers_but(self.rip());
             return self.resume_patched();
         };
+        if self.waits() {
+            return Ok(self.wake());
+        }
         self.see(&d);
         let before = self.state().regs;
         let shadow = self.state().events.interrupt.shadow;
@@ -313,6 +316,7 @@ impl Machine {
             self.follow_idt();
             let rip = self.rip();
             let here = stops.contains(&rip)
+                || self.waits()
                 || self.at_user_syscall()
                 || self.page_fault_stop() == Some(rip)
                 || self.keeps_segments && self.guest.code.irets().contains(&rip)
@@ -344,6 +348,9 @@ impl Machine {
                 for i in 0..self.guest.code.syscalls().len() {
                     self.patch(self.guest.code.syscalls()[i]);
                 }
+            }
+            for i in 0..self.halts.len() {
+                self.patch(self.halts[i]);
             }
             if let Some(handler) = self.page_fault_stop() {
                 self.patch(handler);

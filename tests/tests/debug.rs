@@ -160,6 +160,35 @@ fn a_step_back_undoes_a_step_and_an_nmi_arrives_where_the_run_stands() {
     assert!(!socket.exists(), "the socket is gone with the server");
 }
 
+/// What is delivered where it arrives is a move of its own, forwards and backwards.
+#[test]
+fn a_run_with_a_machine_check_and_a_breakpoint() {
+    if !gdb_is_there() {
+        return;
+    }
+    let schedule = "nmi@short.work#1 mce@mainline.body#1 db@short.shadow#1";
+    let args = ["--scheme", "mainline", "--scenario", "watch", "--schedule", schedule, "--listen", "0"];
+    let server = Server::start(&args);
+    assert!(server.said[0].ends_with("the run comes to: pass"), "{:?}", server.said);
+    let text = server.gdb(&[
+        "monitor next",
+        "continue",
+        "monitor next",
+        "continue",
+        "monitor next",
+        "continue",
+        "monitor next",
+        "continue",
+        "continue",
+        "reverse-continue",
+        "monitor inject mce",
+        "monitor line",
+    ]);
+    for words in ["the machine check is delivered at ", "a machine check arrives (at ", " mce@"] {
+        assert!(text.contains(words), "{words:?} is missing in:\n{text}");
+    }
+}
+
 #[test]
 fn an_entry_that_was_linked_in_has_its_symbols() {
     if !gdb_is_there() || !common::gcc::is_there() {

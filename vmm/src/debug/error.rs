@@ -30,7 +30,7 @@ pub enum Error {
         is: String,
     },
     /// An event that a debugged run cannot have.
-    #[error("{0}@…: gdb goes through NMIs and unmasked NMIs only; `vmm run --trace` shows this run")]
+    #[error("{0}@…: a real kernel can have NMIs, unmasked NMIs and faults only")]
     NotHere(Kind),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {why}")]

@@ -68,11 +68,12 @@ impl Before {
     }
 
     /// What the delivery did that took place there.
-    pub fn delivery(&self, session: &Session) -> String {
+    pub fn delivery(&self, session: &Session, kind: Kind) -> String {
         let (m, place) = (session.machine(), &self.place);
         let here = session.rules().names().show(m.rip());
         let rsp = m.state().regs.rsp;
-        format!("an NMI is delivered at {place}: {here} begins, with its frame at {rsp:#x}")
+        let what = if kind == Kind::Nmi { "an NMI" } else { kind.the() };
+        format!("{what} is delivered at {place}: {here} begins, with its frame at {rsp:#x}")
     }
 }
 

@@ -1,5 +1,6 @@
 //! One run of a schedule, recorded, and a session that can be put at any of its moves.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 
 use super::Error;
@@ -37,6 +38,9 @@ pub struct Recording {
     checkpoints: Vec<Checkpoint>,
     every: usize,
     course: Course,
+    /// What is still to arrive at this boundary, after an event that is delivered where it arrives:
+    /// that delivery is a move of its own.
+    due: VecDeque<Kind>,
     verdict: Verdict,
     /// Why the verdict is not that of the schedule: an event never came.
     missed: Option<String>,
@@ -45,9 +49,6 @@ pub struct Recording {
 impl Recording {
     /// Runs `schedule` to its end, and goes back to *ready*.
     pub fn new(session: Session, schedule: Schedule, line: Replay) -> Result<Self, Error> {
-        if let Some(event) = schedule.0.iter().find(|e| e.kind.vector().is_some()) {
-            return Err(Error::NotHere(event.kind));
-        }
         let course = Course::new(&schedule);
         let mut new = Self {
             session,
@@ -57,6 +58,7 @@ impl Recording {
             checkpoints: Vec::new(),
             every: EVERY,
             course,
+            due: VecDeque::new(),
             verdict: Verdict::Pass,
             missed: None,
         };
@@ -76,7 +78,7 @@ impl Recording {
     /// Keeps the state at hand, in which nothing has arrived at this boundary yet. A pending NMI
     /// may be one that is late, which a saved state does not tell: there is no checkpoint then.
     fn keep(&mut self) {
-        if self.session.machine().pending() {
+        if self.session.machine().pending() || !self.due.is_empty() {
             return;
         }
         let (saved, hash) = (self.session.saved(), self.session.state_hash());
@@ -91,21 +93,30 @@ impl Recording {
         }
     }
 
-    /// Lets arrive what arrives at this boundary.
+    /// Lets arrive what arrives at this boundary, up to what is delivered there.
     fn arrivals(&mut self) -> Result<Vec<String>, Error> {
+        self.due.extend(self.course.stand(self.session.machine().rip()));
         let mut told = Vec::new();
-        for kind in self.course.stand(self.session.machine().rip()) {
+        while let Some(kind) = self.due.front().copied() {
             told.push(arrival(&self.session, kind));
+            if kind.vector().is_some() {
+                break;
+            }
+            self.due.pop_front();
             self.session.event(kind)?;
         }
         Ok(told)
     }
 
-    /// Makes one move. Returns whether it was an instruction.
-    fn advance(&mut self) -> Result<bool, Error> {
+    /// Makes one move. Returns what was delivered, unless it was an instruction.
+    fn advance(&mut self) -> Result<Option<Kind>, Error> {
+        if let Some(kind) = self.due.pop_front() {
+            self.session.event(kind)?;
+            return Ok(Some(kind));
+        }
         let delivers = self.session.deliverable();
         self.session.step(Raise::Ioctl)?;
-        Ok(!delivers)
+        Ok(delivers.then_some(Kind::Nmi))
     }
 
     /// Goes on from the last moment that is recorded to the verdict.
@@ -120,7 +131,8 @@ impl Recording {
             let by = self.log.end();
             let before = Before::of(&self.session);
             let ahead = witness.ahead(self.session.machine());
-            let is_instruction = self.advance()?;
+            let delivered = self.advance()?;
+            let is_instruction = delivered.is_none();
             self.session.watch_rounds(&mut rounds)?;
             let m = self.session.machine();
             self.log.places.push(m.rip());
@@ -135,9 +147,9 @@ impl Recording {
                 let words = 5 + u64::from(raised.is_some_and(has_error_code));
                 witness.pushed(m, by, m.state().regs.rsp, words, &mut self.log.accesses);
             }
-            let told = match is_instruction {
-                true => before.instruction(&self.session, raised),
-                false => vec![before.delivery(&self.session)],
+            let told = match delivered {
+                None => before.instruction(&self.session, raised),
+                Some(kind) => vec![before.delivery(&self.session, kind)],
             };
             self.log.tell(by + 1, told);
             if let Some(verdict) = self.session.take_verdict() {
@@ -192,6 +204,7 @@ impl Run for Recording {
         // From the end nothing goes on; its verdict was taken.
         if to < self.log.now || nearest.at > self.log.now {
             self.session.restore(&nearest.saved);
+            self.due.clear();
             self.log.now = nearest.at;
             self.course = Course::new(&self.schedule);
             for place in &self.log.places[..self.log.now] {
@@ -222,9 +235,6 @@ impl Run for Recording {
         if now == self.log.end() {
             return Ok(None);
         }
-        if kind.vector().is_some() {
-            return Err(Error::NotHere(kind)); // its delivery is a move that the log has no place for
-        }
         self.schedule.0.push(Arrival { kind, at: self.log.boundary() });
         self.log.forget();
         self.checkpoints.truncate(self.checkpoints.partition_point(|c| c.at <= now));
@@ -233,7 +243,10 @@ impl Run for Recording {
             self.course.stand(*place);
         }
         let told = arrival(&self.session, kind);
-        self.session.event(kind)?;
+        match kind.vector() {
+            Some(_) => self.due.push_back(kind),
+            None => self.session.event(kind)?,
+        }
         self.log.tell(now, [told.clone()]);
         self.record()?;
         self.go(now)?;

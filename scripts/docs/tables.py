@@ -6,6 +6,7 @@ usage: tables.py matrix QUICK MATRIX
        tables.py necessity NECESSITY…
        tables.py hosts REPORT…
        tables.py xen RESULT…
+       tables.py linux SWEEPS…
 
 scripts/docs/results calls it. The same documents give the same bytes, the date apart.
 """
@@ -393,6 +394,52 @@ def xen(*documents):
     yield from table(("NMI at", "body", "in", "from and to", "instructions", "NMIs blocked"), rows)
 
 
+PARTS = {
+    "second": "#2 at each boundary of #1's path",
+    "third": "#3 at each boundary of nested #2's path",
+    "fault": "a page fault at each boundary of #1's path",
+}
+
+
+def outcomes(rows):
+    """How many rows came to what, most first."""
+    count = {}
+    for row in rows:
+        count[rule(row)] = count.get(rule(row), 0) + 1
+    return ", ".join(f"{number(n)} {what}" for what, n in sorted(count.items(), key=lambda c: (-c[1], c[0])))
+
+
+def linux(*documents):
+    """Sweeps of real kernels, a table for each."""
+    yield from head("Sweeps of real Linux kernels", documents, "linux")
+    yield "`vmm linux --sweep --part second,third,fault`, NMI #1 at each of the sites; [linux.md](../guide/linux.md) says what is"
+    yield "expected where, and why. *Must pass* counts the boundaries where entry code can survive; a case among them that"
+    yield "does not pass is a defect. *Blocked*: NMIs are as the CPU left them. *Unblocked*: something else has unblocked them"
+    yield "there; in the part with faults, NMI #2 comes where the fault returns."
+    yield ""
+    for d in documents:
+        kernel, total = d["kernel"], d["summary"]
+        yield f"## {kernel['version']}, `{kernel['cmdline']}`"
+        yield ""
+        for e in d.get("errors", []):
+            yield f"Not swept: `{e['site'] or 'getppid'}`: {e['why']}."
+            yield ""
+        yield from table(
+            ["#1 at", "what", "NMIs", "cases", "must pass", "of these do", "the others"],
+            (
+                [f"`{s['site']}`", PARTS[s["part"]], "blocked" if s["nmis"] == "masked" else "unblocked", number(s["cases"])]
+                + [number(len(must)), number(sum(r["verdict"] == "pass" for r in must))]
+                + [outcomes([r for r in s["rows"] if r["expected"] != "pass"])]
+                for s in d["sweeps"]
+                for must in [[r for r in s["rows"] if r["expected"] == "pass"]]
+            ),
+        )
+        rechecked, disagreed = (sum(s[k] for s in d["sweeps"]) for k in ("rechecked", "disagreed"))
+        yield f"{number(total['defects'])} defects in {number(total['cases'])} cases; {number(rechecked)} were run again by `KVM_NMI`, and"
+        yield f"{disagreed} disagreed. Image {kernel['image']}."
+        yield ""
+
+
 def wrapped(lines):
     """The lines of a page, with those of a paragraph joined and wrapped at 100 columns."""
     paragraph = []
@@ -414,7 +461,15 @@ def wrapped(lines):
     yield from flush()
 
 
-PAGES = {"matrix": matrix, "closure": closure, "native-vs-pv": native_vs_pv, "hosts": hosts, "necessity": necessity, "xen": xen}
+PAGES = {
+    "matrix": matrix,
+    "closure": closure,
+    "native-vs-pv": native_vs_pv,
+    "hosts": hosts,
+    "necessity": necessity,
+    "linux": linux,
+    "xen": xen,
+}
 
 
 def main():

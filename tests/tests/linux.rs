@@ -47,18 +47,37 @@ const C_CODE: [(&str, &str, Find); 6] = [
         path.iter().rfind(|d| d.insn.op_count() == 2 && d.insn.op0_register() == Register::DR7).copied()
     }),
     ("GS stays the user's", "user", |path, _| path.iter().find(|d| d.insn.mnemonic() == Mnemonic::Swapgs).copied()),
-    ("paranoid entry keeps the user's GS", "entry_SYSCALL_64", |path, _| {
-        path.iter().find(|d| d.insn.mnemonic() == Mnemonic::Swapgs).copied()
-    }),
-    ("paranoid entry swaps the kernel's GS away", "", |path, _| {
-        let rdmsr = path.iter().position(|d| d.insn.mnemonic() == Mnemonic::Rdmsr)?;
-        path[rdmsr..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Js).copied()
+    // With FSGSBASE paranoid entry and exit move bases, without they swap them.
+    ("paranoid entry keeps the user's GS", "entry_SYSCALL_64", |path, _| path.iter().find(|d| changes_gs(d)).copied()),
+    ("paranoid exit keeps the kernel's GS", "entry_SYSCALL_64", |path, _| {
+        path.iter().rfind(|d| changes_gs(d)).copied()
     }),
     ("a latched NMI is not served", "user", |path, _| {
         let xadd = path.iter().rposition(|d| d.insn.mnemonic() == Mnemonic::Xadd)?;
         path[xadd..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Jne).copied()
     }),
 ];
+
+fn changes_gs(d: &Decoded) -> bool {
+    matches!(d.insn.mnemonic(), Mnemonic::Swapgs | Mnemonic::Wrgsbase)
+}
+
+/// Where an NMI comes whose paranoid entry is to be told from the others by what it does with GS.
+const BEFORE_SWAPGS: &str = "entry_SYSCALL_64";
+
+/// On a kernel that uses FSGSBASE, the jump by which paranoid entry judges GS by its base's sign all
+/// the same, as it does without: it stands where an alternative has put two bytes of nothing.
+fn by_its_sign(lab: &mut Lab) -> Option<String> {
+    lab.go(&[], Start::Site(BEFORE_SWAPGS)).expect("the site is reached");
+    let events = vec![Event { kind: EventKind::Nmi, at: lab.start() }];
+    let path = lab.walk(&events).expect("an NMI passes");
+    let path: Vec<_> = path.visits.iter().filter_map(|v| lab.pc().instruction(v.at.addr)).collect();
+    let reads = path.iter().position(|d| d.insn.mnemonic() == Mnemonic::Rdgsbase)?;
+    let jump = path[reads..].iter().find(|d| d.insn.mnemonic() == Mnemonic::Jmp)?;
+    let before = &path[reads - 1].insn;
+    assert_eq!(before.len(), 2, "an alternative of two bytes");
+    Some(format!("{}=eb{:02x}", lab.show(before.ip()), jump.insn.next_ip() - before.next_ip()))
+}
 
 /// Runs the program on the test kernel.
 fn linux(args: &[&str]) -> Done {
@@ -133,6 +152,14 @@ fn the_kernel_survives_what_it_can_and_a_broken_one_is_found_out() {
             Ok(()) => assert!(defects > 0, "{what}"),
             Err(e) => assert!(e.to_string().contains("does not pass"), "{what}: {e}"),
         }
+    }
+
+    // User code's GS base is in the high half, where it has WRGSBASE.
+    if let Some(mutation) = by_its_sign(&mut lab) {
+        lab.go(&[mutation], Start::Site(BEFORE_SWAPGS)).expect("the site is reached");
+        let stop = AtomicBool::new(false);
+        let told = Sweep::new(&mut lab, 16, &stop).single().err().expect("it does not pass").to_string();
+        assert!(told.contains("GS base was"), "{told}");
     }
 
     // And none of it stays.
@@ -548,4 +575,34 @@ fn a_kernel_boots_once_and_what_a_handler_spoils_is_found() {
     }
     std::fs::write(file, &whole[..whole.len() - 1]).unwrap();
     from(&user).exits(65).says(&["it is damaged"]);
+}
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn each_instruction_of_the_entry_code_has_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("necessity");
+    let folder = folder.to_str().unwrap();
+    let asked = ["linux", "necessity", "--kernel", KERNEL, "--ram", "64", "--site", "user", "--part", "second"];
+    let done = vmm(&[&asked[..], &["--shard", "0/12", "--out", folder, "--json"]].concat());
+    let found = done.json();
+    common::fits_schema("necessity", &found);
+    let findings = found["findings"].as_array().expect("findings");
+    assert!(findings.len() > 8, "{}", findings.len());
+    assert_eq!(found["scenarios"][0]["scenario"], "user");
+    // What gives the user's registers back is needed, and a line shows it.
+    let pop = findings.iter().find(|f| f["instruction"].as_str().unwrap().starts_with("pop ")).expect("a pop");
+    assert_eq!(pop["needs"][0]["rule"], "I6");
+    let line = pop["needs"][0]["command"].as_str().unwrap().to_owned();
+    let place = pop["place"].as_str().unwrap();
+    assert!(line.contains(&format!("{place}=9")), "{line}");
+    let words: Vec<&str> = line.split(' ').skip(1).map(|word| word.trim_matches('\'')).collect();
+    vmm(&words).exits(1);
+    // Whether it is known of all is what the exit code says.
+    let unknown =
+        findings.iter().any(|f| f["needs"].as_array().unwrap().is_empty() && f["unknown"] != serde_json::json!([]));
+    done.exits(i32::from(unknown));
+    // What is kept gives the same, and nothing is run again.
+    let again = vmm(&["report", folder, "--json"]);
+    assert_eq!(again.json()["findings"], found["findings"]);
 }

@@ -135,6 +135,10 @@ impl Needs {
                 Some(linux::Command::Explore(args)) => {
                     needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel)
                 }
+                Some(linux::Command::Necessity(args)) => {
+                    let needs = needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel);
+                    needs.folder(args.units.out.as_ref())
+                }
                 _ => needs.folder(Some(&machine_cache())),
             },
             Command::Linux(args) => {

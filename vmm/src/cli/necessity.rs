@@ -103,9 +103,11 @@ pub fn run(args: &Args, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Re
 }
 
 /// A change's bar takes the place of that for the path as it is.
-struct Begun<'a> {
-    searching: &'a ProgressBar,
-    then: Bar,
+pub struct Begun<'a> {
+    /// The bar for the path as it is.
+    pub searching: &'a ProgressBar,
+    /// That of the changes.
+    pub then: Bar,
 }
 
 impl Watcher for Begun<'_> {
@@ -128,7 +130,7 @@ impl Watcher for Begun<'_> {
 }
 
 /// How a command ends that has this to report, and all that it was asked for.
-fn ending(found: &Necessity) -> Ending {
+pub fn ending(found: &Necessity) -> Ending {
     let known = |f: &Finding| f.is_needed() || f.is_not_shown();
     if found.findings.iter().all(known) { Ending::Expected } else { Ending::Unexpected }
 }

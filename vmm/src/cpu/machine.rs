@@ -74,52 +74,15 @@ impl Cpu {
         (self.sregs.cs.selector & 3) as u8
     }
 
-    /// General register `n`, in the order of the encoding: RAX, RCX, RDX, RBX, RSP, RBP, RSI,
-    /// RDI, R8 to R15. Only the low four bits of `n` count.
+    /// A general register by number: see [`super::Regs::gpr`].
     #[inline]
     pub fn gpr(&self, n: u8) -> u64 {
-        let r = &self.regs;
-        match n & 15 {
-            0 => r.rax,
-            1 => r.rcx,
-            2 => r.rdx,
-            3 => r.rbx,
-            4 => r.rsp,
-            5 => r.rbp,
-            6 => r.rsi,
-            7 => r.rdi,
-            8 => r.r8,
-            9 => r.r9,
-            10 => r.r10,
-            11 => r.r11,
-            12 => r.r12,
-            13 => r.r13,
-            14 => r.r14,
-            _ => r.r15,
-        }
+        self.regs.gpr(n)
     }
 
     /// The same register, to write.
     #[inline]
     pub fn gpr_mut(&mut self, n: u8) -> &mut u64 {
-        let r = &mut self.regs;
-        match n & 15 {
-            0 => &mut r.rax,
-            1 => &mut r.rcx,
-            2 => &mut r.rdx,
-            3 => &mut r.rbx,
-            4 => &mut r.rsp,
-            5 => &mut r.rbp,
-            6 => &mut r.rsi,
-            7 => &mut r.rdi,
-            8 => &mut r.r8,
-            9 => &mut r.r9,
-            10 => &mut r.r10,
-            11 => &mut r.r11,
-            12 => &mut r.r12,
-            13 => &mut r.r13,
-            14 => &mut r.r14,
-            _ => &mut r.r15,
-        }
+        self.regs.gpr_mut(n)
     }
 }

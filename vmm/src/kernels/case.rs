@@ -6,7 +6,6 @@ use super::error::LabError;
 use super::fault_by::Away;
 use super::lab::Lab;
 use super::pc::{Change, Limit, Stop};
-use super::site::Site;
 use crate::inject::{At, Event, Gear, Kind, ScheduleError};
 use crate::machine::Raise;
 use crate::oracle::Verdict;
@@ -239,13 +238,13 @@ impl<'a> Run<'a> {
         }
         let rip = self.lab.pc.rip();
         let mut stops: Vec<u64> = self.events.iter().map(|e| e.at.addr).chain(self.end_of_detour()).collect();
-        if self.latched || self.lab.site == Site::User {
+        if self.latched || self.lab.site.is_user() {
             stops.extend(&self.lab.irets);
         }
-        if self.lab.site != Site::User {
+        if !self.lab.site.is_user() {
             stops.push(self.lab.snapshot.vcpu().regs.rip);
         }
-        if self.lab.irets.contains(&rip) && (self.latched || self.lab.site == Site::User) {
+        if self.lab.irets.contains(&rip) && (self.latched || self.lab.site.is_user()) {
             return self.step();
         }
         if stops.contains(&rip) {
@@ -281,7 +280,7 @@ impl<'a> Run<'a> {
                 self.visit(self.lab.pc.rip())?;
                 Step::On
             }
-            Stop::Mark | Stop::Heartbeat(_) => Step::On,
+            Stop::Mark | Stop::LdtMark | Stop::Heartbeat(_) => Step::On,
             other => Step::Over(self.broken(other)),
         })
     }
@@ -307,13 +306,13 @@ impl<'a> Run<'a> {
     /// Whether execution is back where the first NMI arrived.
     pub(super) fn is_home(&self) -> bool {
         let (now, then) = (&self.lab.pc.state().regs, &self.lab.snapshot.vcpu().regs);
-        self.lab.site != Site::User && now.rip == then.rip && now.rsp == then.rsp
+        !self.lab.site.is_user() && now.rip == then.rip && now.rsp == then.rsp
     }
 
     /// Whether the next instruction is an iretq to CPL 3.
     pub(super) fn to_user(&self) -> bool {
         let state = self.lab.pc.state();
-        self.lab.site == Site::User
+        self.lab.site.is_user()
             && self.lab.irets.contains(&state.regs.rip)
             && self.lab.pc.words::<2>(state.regs.rsp).is_some_and(|[_, cs]| cs & 3 == 3)
     }

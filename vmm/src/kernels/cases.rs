@@ -18,6 +18,16 @@ const NO_CR2: &str = "its path nowhere saves CR2 to put it back, so that its han
 /// What a path without any C code says nothing about.
 const NO_C_CODE: &str = "its path has no code besides the entry code, so that nothing was looked at in the handler";
 
+/// What a single NMI came to.
+pub(super) enum Alone {
+    /// It passes, on this path.
+    Passes(Path),
+    /// It does not.
+    Breaks(Verdict),
+    /// Nothing can be said about more, for this reason.
+    Unsaid(String),
+}
+
 impl Sweep<'_> {
     /// In every case #1's handler faults: at `place`, or, for `auto`, at the first boundary where
     /// it may. Returns the place.
@@ -55,31 +65,38 @@ impl Sweep<'_> {
 
     /// A single NMI must pass before more are tried. Returns its path.
     pub fn single(&mut self) -> Result<Path, LabError> {
-        let events = self.first();
-        let outcome = self.lab.case(&events, Gear::Arm)?;
+        let why = match self.alone()? {
+            Alone::Passes(path) => return Ok(path),
+            Alone::Breaks(verdict) => verdict.to_string(),
+            Alone::Unsaid(why) => why,
+        };
         let name = match self.fault {
             None => self.site(),
-            Some(_) => self.lab.show_schedule(&events),
+            Some(_) => self.lab.show_schedule(&self.first()),
         };
+        Err(LabError::Single(name, why))
+    }
+
+    /// What a single NMI comes to.
+    pub(super) fn alone(&mut self) -> Result<Alone, LabError> {
+        let events = self.first();
+        let outcome = self.lab.case(&events, Gear::Arm)?;
         if !outcome.verdict.is_pass() {
-            return Err(LabError::Single(name, outcome.verdict.to_string()));
+            return Ok(Alone::Breaks(outcome.verdict));
         }
         if outcome.unreached > 0 {
-            return Err(LabError::Single(name, "its handler does not come to the fault's place".into()));
+            return Ok(Alone::Unsaid("its handler does not come to the fault's place".into()));
         }
         let path = self.lab.walk(&events)?;
         let gs = self.lab.kernel.handler_gs(&self.lab.pc)?;
         let wrong_gs = || gs.and_then(|(code, gs)| path.wrong_gs(code, gs));
-        match path.wrong_flags(self.lab.path()).or_else(wrong_gs) {
+        Ok(match path.wrong_flags(self.lab.path()).or_else(wrong_gs) {
             None if self.lab.kernel.has_c_code() && path.in_handler(self.lab.path()).is_none() => {
-                Err(LabError::Single(name, NO_C_CODE.into()))
+                Alone::Unsaid(NO_C_CODE.into())
             }
-            None => Ok(path),
-            Some(why) => {
-                let verdict = Verdict::breaks(Invariant::View, why);
-                Err(LabError::Single(name, verdict.to_string()))
-            }
-        }
+            None => Alone::Passes(path),
+            Some(why) => Alone::Breaks(Verdict::breaks(Invariant::View, why)),
+        })
     }
 
     /// Every case of a part, in order, until it is to stop.

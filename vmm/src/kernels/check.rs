@@ -10,7 +10,7 @@ use crate::inject::{Event, Kind, Schedule};
 /// Whether there can be a site of this name.
 pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<(), LabError> {
     match text {
-        "user" if kernel.first_site() == "user" => Ok(()),
+        "user" | "user-ldt" if kernel.first_site() == "user" => Ok(()),
         "idle" => Ok(()),
         "" => Ok(kernel.default_site().map(|_| ())?),
         place => resolve(place, symbols).and_then(|at| in_text(place, at, symbols)).map_err(LabError::Site),
@@ -20,7 +20,7 @@ pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<
 /// Whether this can be a schedule.
 pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
     let place = |place: &str| match place {
-        "user" | "idle" => Ok(0),
+        "user" | "user-ldt" | "idle" => Ok(0),
         place => {
             let at = resolve(place, symbols)?;
             in_text(place, at, symbols).map(|()| at)

@@ -12,7 +12,6 @@ use super::footprint::name;
 use super::kernel::{Alive, Holds, Vital};
 use super::pc::{Change, Stop};
 use super::reference::{comparable, whole};
-use super::site::Site;
 use crate::cpu::{Difference, rflags};
 use crate::oracle::{Context, Invariant, Verdict, wrong_checksum};
 
@@ -137,11 +136,11 @@ impl Run<'_> {
             self.beaten = true;
             let verdict = match stop {
                 // At CPL 3 NMIs are blocked only where the way out left them so.
-                Stop::Mark | Stop::Heartbeat(_) if self.blocked() && self.lab.site == Site::User => {
+                Stop::Mark | Stop::LdtMark | Stop::Heartbeat(_) if self.blocked() && self.lab.site.is_user() => {
                     Verdict::breaks(Invariant::AtRest, "NMIs are left blocked in user mode")
                 }
                 Stop::At(at) if Some(at) == place => return Ok(None),
-                Stop::Mark => continue,
+                Stop::Mark | Stop::LdtMark => continue,
                 Stop::Heartbeat(_) | Stop::Idle if place.is_some() => continue,
                 Stop::Heartbeat(sum) => match checksum.filter(|checksum| *checksum != sum) {
                     None => return Ok(None),

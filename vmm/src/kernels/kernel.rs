@@ -46,8 +46,9 @@ pub trait Kernel: Send + Sync {
     /// `None` where none is known.
     fn resolvable_fault(&self, path: &EntryPath) -> Option<PageFault>;
 
-    /// Where its NMI handler's C code begins, and the GS base that it relies on, if it relies on one.
-    fn handler_gs(&self, _: &Pc) -> Result<Option<(u64, u64)>, Error> {
+    /// Where its NMI handler's C code begins, and with which GS base, if the kernel is known to
+    /// rely on that.
+    fn handler_gs(&self, _: &Pc) -> Result<Option<(u64, HandlerGs)>, Error> {
         Ok(None)
     }
 
@@ -123,6 +124,15 @@ pub enum Holds {
     Always,
     /// After the sign of life: until then something may be left to do.
     AtEnd,
+}
+
+/// What the GS base must be where an NMI handler's C code begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandlerGs {
+    /// The kernel's, by which it reaches its per-CPU data.
+    Is(u64),
+    /// Any but the user program's, where no data is reached by it.
+    IsNot(u64),
 }
 
 /// A word of the kernel's that an NMI must leave as it was.

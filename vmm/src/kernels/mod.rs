@@ -27,6 +27,7 @@ mod kernel;
 mod kind;
 mod lab;
 pub mod linux;
+pub mod necessity;
 mod path;
 pub mod pc;
 mod plan;

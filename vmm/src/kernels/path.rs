@@ -8,6 +8,7 @@ use iced_x86::{InstructionInfoFactory, OpAccess};
 use super::case::{LONGEST, Run, Step};
 use super::entry::EntryPath;
 use super::error::LabError;
+use super::kernel::HandlerGs;
 use super::lab::Lab;
 use super::pc::Pc;
 use crate::cpu::rflags;
@@ -156,11 +157,17 @@ impl Path {
         set.map(|(_, name)| format!("the handler's C code runs with {name} set"))
     }
 
-    /// Whether the handler's C code, which begins at `code`, runs with another GS base than `kernel`.
-    pub fn wrong_gs(&self, code: u64, kernel: u64) -> Option<String> {
-        let gs = self.visits.iter().find(|v| v.at.addr == code)?.gs;
-        (gs != kernel)
-            .then(|| format!("the handler's C code runs with GS base {gs:#x}, and the kernel's is {kernel:#x}"))
+    /// What is wrong with the GS base where the handler's C code begins, at `code`.
+    pub fn wrong_gs(&self, code: u64, expected: HandlerGs) -> Option<String> {
+        let Some(visit) = self.visits.iter().find(|v| v.at.addr == code) else {
+            return Some("the handler's C code is not come to, so nothing is known of its GS base".into());
+        };
+        let runs = format!("the handler's C code runs with GS base {:#x}", visit.gs);
+        match expected {
+            HandlerGs::Is(kernel) if visit.gs != kernel => Some(format!("{runs}, and the kernel's is {kernel:#x}")),
+            HandlerGs::IsNot(user) if visit.gs == user => Some(format!("{runs}, which is the user's")),
+            _ => None,
+        }
     }
 
     /// The handler may fault where it has saved CR2 and will look at it again. Its first read

@@ -12,6 +12,8 @@ use crate::image::PlaceError;
 pub enum Site {
     /// In mid-checksum of the user program, at CPL 3.
     User,
+    /// The same, on a 16-bit stack segment of the LDT.
+    UserLdt,
     /// In the idle loop's HLT.
     Idle,
     /// Before the instruction at a kernel address, the next time execution gets there.
@@ -19,10 +21,16 @@ pub enum Site {
 }
 
 impl Site {
-    /// Reads `user`, `idle`, or a place in the kernel; empty for the kernel's default.
+    /// Whether it is in user mode.
+    pub fn is_user(&self) -> bool {
+        matches!(self, Site::User | Site::UserLdt)
+    }
+
+    /// Reads `user`, `user-ldt`, `idle`, or a place in the kernel; empty for the kernel's default.
     pub fn parse(text: &str, pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
         match text {
             "user" if kernel.first_site() == "user" => Ok(Site::User),
+            "user-ldt" if kernel.first_site() == "user" => Ok(Site::UserLdt),
             "idle" => Ok(Site::Idle),
             "" => Ok(Site::Kernel(kernel.default_site()?)),
             place => boundary(place, pc).map(Site::Kernel).map_err(LabError::Site),
@@ -43,10 +51,11 @@ impl Site {
         let found = loop {
             match (pc.run(stops, limit), self) {
                 (Err(e), _) => break Err(e),
-                (Ok(Stop::At(_)), Site::Kernel(_)) | (Ok(Stop::Mark), Site::User) | (Ok(Stop::Idle), Site::Idle) => {
-                    break Ok(());
-                }
-                (Ok(Stop::Heartbeat(_) | Stop::Mark | Stop::Idle), _) if !all.is_over()? => {}
+                (Ok(Stop::At(_)), Site::Kernel(_))
+                | (Ok(Stop::Mark), Site::User)
+                | (Ok(Stop::LdtMark), Site::UserLdt)
+                | (Ok(Stop::Idle), Site::Idle) => break Ok(()),
+                (Ok(Stop::Heartbeat(_) | Stop::Mark | Stop::LdtMark | Stop::Idle), _) if !all.is_over()? => {}
                 (Ok(stop), _) => break Err(self.not_reached(pc, &stop)),
             }
         };
@@ -57,11 +66,14 @@ impl Site {
     fn not_reached(&self, pc: &Pc, stop: &Stop) -> Error {
         let place = match self {
             Site::User => "user mode".to_owned(),
+            Site::UserLdt => "user mode on a stack segment of the LDT (which needs modify_ldt of the kernel, and of \
+                              KVM that user code sees the LDT)"
+                .to_owned(),
             Site::Idle => "the idle loop".to_owned(),
             Site::Kernel(addr) => pc.symbols.show(*addr),
         };
         let why = match stop {
-            Stop::Heartbeat(_) | Stop::Mark | Stop::Idle | Stop::Budget => {
+            Stop::Heartbeat(_) | Stop::Mark | Stop::LdtMark | Stop::Idle | Stop::Budget => {
                 "the user program runs on and does not get there".to_owned()
             }
             other => format!("{other:?} came before it"),

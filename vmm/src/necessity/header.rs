@@ -50,24 +50,41 @@ impl Header {
         shard: Shard,
     ) -> Self {
         Self {
-            kind: Self::KIND.into(),
-            format: FORMAT,
-            program: program(),
-            host: subject.host.id().clone(),
-            image: subject.guest.image.hash.clone(),
-            scheme: subject.scheme.name.clone(),
-            mode: subject.scheme.mode,
             scenarios,
             every_scenario: options.every_scenario,
             max_states: options.max_states,
             changes,
             shard,
+            ..Self::of(
+                subject.host.id().clone(),
+                subject.guest.image.hash.clone(),
+                subject.scheme.name.clone(),
+                subject.scheme.mode,
+            )
+        }
+    }
+
+    /// About a path of this name, without anything that is asked of it.
+    pub fn of(host: HostId, image: String, scheme: String, mode: Mode) -> Self {
+        Self {
+            kind: Self::KIND.into(),
+            format: FORMAT,
+            program: program(),
+            host,
+            image,
+            scheme,
+            mode,
+            scenarios: Vec::new(),
+            every_scenario: false,
+            max_states: 0,
+            changes: Vec::new(),
+            shard: Shard::WHOLE,
             checksum: String::new(),
         }
     }
 
     /// The answer, as far as these findings give it.
-    pub(super) fn answer(&self, findings: Vec<Finding>) -> Necessity {
+    pub fn answer(&self, findings: Vec<Finding>) -> Necessity {
         let of = (0..self.units()).filter(|unit| self.shard.has(*unit)).count();
         Necessity {
             host: self.host.clone(),

@@ -16,7 +16,7 @@ use crate::kvm::Host;
 use crate::machine::Knobs;
 
 pub use header::{Header, answer};
-pub use work::necessity;
+pub use work::{necessity, rule};
 
 /// What to ask.
 #[derive(Clone, Debug)]

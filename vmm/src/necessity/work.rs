@@ -176,7 +176,8 @@ fn judged(subject: &Subject, guest: &Guest, scenario: &Scenario, change: Option<
     }
 }
 
-fn rule(verdict: &Verdict) -> String {
+/// The rule that a verdict names, as `I5`, or else its word.
+pub fn rule(verdict: &Verdict) -> String {
     verdict.invariant().map_or_else(|| verdict.word().to_owned(), |i| i.to_string())
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::cache;
 use super::explore::Explore;
 use super::kernel::KernelArgs;
+use super::necessity::Necessity;
 use crate::cli::args::UnitArgs;
 use crate::cli::boot::read;
 use crate::cli::failure::Failure;
@@ -27,10 +28,10 @@ changed but what the kernel as it came up writes for NMIs, every NMI was handled
 kernel's preempt count and taint are what they were, it says nothing, and the user program goes on.
 
 A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
-checksum, at CPL 3) or `idle`. A schedule begins with the NMI at its site; before one that begins
-amid the NMI's own code, an NMI at the default site is understood. `nmi` and `unmask` are as in the lab;
-`fault` makes the instruction at its place raise a page fault, which the kernel's handler takes
-and resolves, and whose iretq unblocks NMIs.
+checksum, at CPL 3), `user-ldt` (there on a stack segment of the LDT) or `idle`. A schedule begins
+with the NMI at its site; before one that begins amid the NMI's own code, an NMI at the default site
+is understood. `nmi` and `unmask` are as in the lab; `fault` makes the instruction at its place
+raise a page fault, which the kernel's handler takes and resolves, and whose iretq unblocks NMIs.
 
 Examples:
   scripts/linux/build-test-kernel
@@ -40,6 +41,7 @@ Examples:
   vmm linux --kernel vmlinux --sweep --part second,third,fault --fault-in-handler auto
   vmm linux --kernel vmlinux --sweep --mutate 'nmi_restore+0x1b=90'
   vmm linux explore --kernel vmlinux --fault-in-handler auto
+  vmm linux necessity --kernel vmlinux
   vmm linux --campaign scripts/campaigns/linux-test-kernel.toml
   vmm bench --linux
 
@@ -108,6 +110,9 @@ pub enum Command {
     /// Search every number, timing and nesting of NMIs from a site, until nothing new appears
     #[command(after_help = super::explore::HELP)]
     Explore(Box<Explore>),
+    /// Remove each instruction of the NMI's entry code, and say what breaks without it
+    #[command(after_help = super::necessity::HELP)]
+    Necessity(Box<Necessity>),
 }
 
 /// What to do with the kernel.

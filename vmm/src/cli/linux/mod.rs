@@ -6,6 +6,7 @@ mod cache;
 mod campaign;
 pub mod explore;
 mod kernel;
+mod necessity;
 pub mod sweep;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub fn run(args: &Linux, opened: Opened, out: &mut Out) -> Result<Ending, Failur
     match &args.command {
         Some(Command::Cache { what }) => return cache::run(*what, out),
         Some(Command::Explore(args)) => return explore::run(args, opened, out),
+        Some(Command::Necessity(args)) => return necessity::run(args, opened, out),
         None => {}
     }
     match &args.what {

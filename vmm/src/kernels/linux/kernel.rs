@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Options, entry, hooks, initrd, user, warning};
 use crate::kernels::entry::EntryPath;
 use crate::kernels::fault_by::{Detour, Fault, FaultBy};
-use crate::kernels::kernel::{Holds, Kernel, Vital};
+use crate::kernels::kernel::{HandlerGs, Holds, Kernel, Vital};
 use crate::kernels::pc::{Board, Error, KERNEL_MAP, KernelSymbols, PageFault, Pc, Program};
 use crate::kvm::{Host, Vm};
 use crate::oracle::Invariant;
@@ -23,7 +23,7 @@ pub struct Linux {
 
 /// What the PC, the command line and the user program are: to be counted up with any change
 /// that makes a kernel come up otherwise, since saved machines are good for one number only.
-const REVISION: u32 = 4;
+const REVISION: u32 = 5;
 
 impl Linux {
     /// What a saved machine of this kernel is known by: it changes with all that the kernel
@@ -99,6 +99,7 @@ impl Kernel for Linux {
         pc.set_page_table(
             root.ok_or_else(|| Error::Symbols("there is no init_top_pgt, the kernel's page table".into()))?,
         );
+        pc.note_gs()?;
         quieten(pc)?;
         warning::silence(pc)?;
         set_breakpoint(pc)
@@ -139,8 +140,15 @@ impl Kernel for Linux {
         Some(PageFault { address: path.counter?, code: PROTECTION | WRITE })
     }
 
-    fn handler_gs(&self, pc: &Pc) -> Result<Option<(u64, u64)>, Error> {
-        self.symbols.any(&entry::HANDLERS).map(|code| Ok((code, pc.kernel_gs()?))).transpose()
+    /// A kernel for one CPU (it has no `__per_cpu_offset`) reaches nothing by GS but the stack
+    /// protector's canary. There, paranoid entry by FSGSBASE loads the pointer
+    /// `pcpu_unit_offsets` as GS's base, and not what it points to (GET_PERCPU_BASE in
+    /// arch/x86/entry/calling.h).
+    fn handler_gs(&self, pc: &Pc) -> Result<Option<(u64, HandlerGs)>, Error> {
+        let Some(code) = self.symbols.any(&entry::HANDLERS) else { return Ok(None) };
+        let relies = ["__per_cpu_offset", "__stack_chk_fail"].iter().any(|name| self.symbols.get(name).is_some());
+        let user = pc.user_gs().filter(|_| !relies);
+        Ok(Some((code, user.map_or(HandlerGs::Is(pc.kernel_gs()?), HandlerGs::IsNot))))
     }
 
     fn fault(&self, pc: &Pc, path: &EntryPath, by: FaultBy) -> Result<Option<Fault>, Error> {

@@ -33,13 +33,13 @@ const QUIET: &str =
 /// Host kvm_pvm: CPL 0 is emulated, and of these features' instructions the emulator
 /// knows none (symptom: KVM_EXIT_INTERNAL_ERROR, suberror 1), yet CPUID says they are
 /// there whatever KVM_SET_CPUID2 said. Linux takes numbers (word * 32 + bit): smap,
-/// smep, umip, xsave, fsgsbase, erms, fsrm, rdrand, rdseed, popcnt, sse4_2, ssse3,
+/// smep, umip, xsave, erms, fsrm, rdrand, rdseed, popcnt, sse4_2, ssse3,
 /// invpcid, cx16; and for the crypto code sse4_1, aes, pclmulqdq, sha_ni, gfni, vaes,
 /// vpclmulqdq. Kernels before 5.10 take one number only, and cannot be helped so.
 ///
 /// The init calls (a self-test, certificates, tracing's tables) do nothing for the NMI
 /// path, and take seconds to minutes where each instruction is emulated.
-pub const HOST_WORDS: &str = "clearcpuid=308,295,514,154,288,297,580,158,306,151,148,137,298,141,147,153,129,317,520,521,522 \
+pub const HOST_WORDS: &str = "clearcpuid=308,295,514,154,297,580,158,306,151,148,137,298,141,147,153,129,317,520,521,522 \
     initcall_blacklist=blake2s_mod_init,load_system_certificate_list,trace_eval_init,trace_eval_sync,\
     init_kprobes,ftrace_check_sync,ftrace_check_for_weak_functions";
 

@@ -5,12 +5,15 @@ use super::assists::Native;
 use super::machine::Pc;
 use super::program;
 use super::stop::Stop;
-use crate::cpu::{Segment, msr, rflags};
+use crate::cpu::{Segment, is_canonical, msr, rflags};
+use crate::kvm::VcpuState;
 
-/// The flat code and stack segments of a 64-bit user, with these selectors.
+/// The flat code and stack segments of a 64-bit user, with these selectors. The stack that the lab's
+/// program has in the LDT is of 16 bits.
 pub(super) fn user_segments(cs: u16, ss: u16) -> (Segment, Segment) {
     let segment = Segment { limit: 0xffff_ffff, type_: 3, present: 1, dpl: 3, s: 1, g: 1, ..Default::default() };
-    (Segment { selector: cs, type_: 11, l: 1, ..segment }, Segment { selector: ss, db: 1, ..segment })
+    let db = (ss & 1 << 2 == 0).into();
+    (Segment { selector: cs, type_: 11, l: 1, ..segment }, Segment { selector: ss, db, ..segment })
 }
 
 impl Pc {
@@ -33,7 +36,7 @@ impl Pc {
         match first[0] {
             0xcc => self.assists.int3 += 1,
             0x9b => self.assists.fwait += 1,
-            _ => return false,
+            _ => return self.assist_base(),
         }
         self.vm.drop_exception();
         let state = self.vm.state_mut();
@@ -55,6 +58,20 @@ impl Pc {
             [0xf3, 0x40..=0x4f, 0x0f, 0x1e, 0xc8..=0xcf] if whole => Some(5),
             _ => None,
         }
+    }
+
+    /// Executes an instruction of FSGSBASE at RIP, if it is one.
+    ///
+    /// Hosts kvm_pvm whose emulator knows none of them, though CPUID shows the feature (symptom: as
+    /// above). That on Linux 6.18 executes them by itself.
+    fn assist_base(&mut self) -> bool {
+        let Some(d) = self.next_instruction() else { return false };
+        let done = move_base(&d.insn, self.vm.state_mut());
+        if done {
+            self.vm.drop_exception();
+            self.assists.fsgsbase += 1;
+        }
+        done
     }
 
     /// At the first instruction of the #PF handler: if this fault is the fetch of a
@@ -105,6 +122,7 @@ impl Pc {
         }
         let stop = match (opcode[0], regs.rdx as u16) {
             (0xee, program::MARK) => Stop::Mark,
+            (0xee, program::LDT_MARK) => Stop::LdtMark,
             (0xef, program::HEARTBEAT) => Stop::Heartbeat(regs.rax as u32),
             _ => return None,
         };
@@ -123,5 +141,52 @@ impl Pc {
             self.lstar = self.vm.msr(msr::LSTAR).ok().flatten().filter(|lstar| *lstar != 0);
         }
         self.lstar
+    }
+}
+
+/// Carries out RDFSBASE, RDGSBASE, WRFSBASE or WRGSBASE; `false` where it is none of them, or where
+/// the CPU would raise #GP.
+fn move_base(insn: &iced_x86::Instruction, state: &mut VcpuState) -> bool {
+    use iced_x86::Mnemonic::{Rdfsbase, Rdgsbase, Wrfsbase, Wrgsbase};
+    let mask = if insn.op0_register().is_gpr32() { u64::from(u32::MAX) } else { u64::MAX };
+    let n = insn.op0_register().number() as u8;
+    let segment = match insn.mnemonic() {
+        Rdfsbase | Wrfsbase => &mut state.sregs.fs,
+        Rdgsbase | Wrgsbase => &mut state.sregs.gs,
+        _ => return false,
+    };
+    let value = state.regs.gpr(n) & mask;
+    match insn.mnemonic() {
+        Rdfsbase | Rdgsbase => *state.regs.gpr_mut(n) = segment.base & mask,
+        _ if !is_canonical(value) => return false,
+        _ => segment.base = value,
+    }
+    state.regs.rip += insn.len() as u64;
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases_are_moved_as_by_the_cpu() {
+        const HIGH: u64 = 0xffff_9234_5678_9000;
+        let run = |bytes: &[u8], state: &mut VcpuState| {
+            move_base(&crate::image::Code::decode(64, bytes, 0).unwrap().insn, state)
+        };
+        let mut state = VcpuState::default();
+        state.regs.r9 = HIGH;
+        assert!(run(&[0xf3, 0x49, 0x0f, 0xae, 0xd9], &mut state), "wrgsbase %r9");
+        assert!(run(&[0xf3, 0x48, 0x0f, 0xae, 0xcb], &mut state), "rdgsbase %rbx");
+        assert_eq!((state.sregs.gs.base, state.regs.rbx, state.regs.rip), (HIGH, HIGH, 10));
+        assert!(run(&[0xf3, 0x41, 0x0f, 0xae, 0xd1], &mut state), "wrfsbase %r9d");
+        assert!(run(&[0xf3, 0x0f, 0xae, 0xc1], &mut state), "rdfsbase %ecx");
+        assert_eq!((state.sregs.fs.base, state.regs.rcx), (HIGH & 0xffff_ffff, HIGH & 0xffff_ffff));
+        let before = state;
+        assert!(!run(&[0x0f, 0x01, 0xf8], &mut state), "swapgs");
+        state.regs.rax = 1 << 47;
+        assert!(!run(&[0xf3, 0x48, 0x0f, 0xae, 0xd8], &mut state), "wrgsbase %rax, not canonical");
+        assert_eq!(state.sregs.gs.base, before.sregs.gs.base);
     }
 }

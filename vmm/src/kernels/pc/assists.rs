@@ -12,6 +12,8 @@ pub struct Assists {
     pub rdssp: u64,
     /// SYSCALL's switch to CPL 0 completed for it.
     pub syscall: u64,
+    /// RDGSBASE, WRGSBASE, RDFSBASE and WRFSBASE executed for it.
+    pub fsgsbase: u64,
     /// OUT of the user program executed for it.
     pub user_out: u64,
     /// Whether the kernel was given words for this host on its command line.
@@ -28,9 +30,9 @@ impl std::fmt::Display for Assists {
             return f.write_str("none");
         }
         let words = if self.command_line { "words on the command line, " } else { "" };
-        let Self { int3, fwait, syscall, user_out, .. } = self;
+        let Self { int3, fwait, syscall, fsgsbase, user_out, .. } = self;
         write!(f, "{words}int3 executed {int3}, fwait skipped {fwait}, SYSCALL completed {syscall}, ")?;
-        write!(f, "OUT at CPL 3 executed {user_out} times")?;
+        write!(f, "FSGSBASE executed {fsgsbase}, OUT at CPL 3 executed {user_out} times")?;
         if self.rdssp > 0 {
             write!(f, ", rdssp skipped {}", self.rdssp)?;
         }

@@ -55,7 +55,7 @@ impl Pc {
                         self.symbols.show(self.rip())
                     )
                 }
-                Stop::Budget | Stop::Mark | Stop::Idle => continue,
+                Stop::Budget | Stop::Mark | Stop::LdtMark | Stop::Idle => continue,
                 other => {
                     let callers = [vec![self.symbols.show(self.rip())], self.callers(4)].concat();
                     format!("{other:?} at {}", callers.join(" < "))

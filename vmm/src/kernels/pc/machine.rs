@@ -10,8 +10,9 @@ use super::assists::{Assists, Native};
 use super::board::Board;
 use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
+use super::memory::GsBases;
 use super::pit::Nanos;
-use super::program::Program;
+use super::program::{self, Program};
 use super::stop::Stop;
 use super::{Error, Hooks, KernelSymbols, Module, boot, multiboot};
 use crate::cpu::Lazy;
@@ -77,6 +78,8 @@ pub struct Pc {
     pub(super) breakpoint: bool,
     /// The hook that is being stepped over.
     pub(super) passing: Option<u64>,
+    /// The bases of GS, once they are known for certain.
+    pub(super) gs: Option<GsBases>,
     /// How many snapshots were taken, and which the dirty log counts from.
     pub(super) snapshots: u64,
     pub(super) current: u64,
@@ -117,6 +120,7 @@ impl Pc {
             stop_at_idle: false,
             breakpoint: false,
             passing: None,
+            gs: None,
             snapshots: 0,
             current: 0,
         })
@@ -359,7 +363,11 @@ impl Pc {
             Exit::Hlt => self.idle(),
             Exit::Out { port, value } if self.program.is(port) => {
                 self.user_out = Native::Complete;
-                Some(if port == self.program.heartbeat { Stop::Heartbeat(value) } else { Stop::Mark })
+                Some(match port {
+                    port if port == self.program.heartbeat => Stop::Heartbeat(value),
+                    program::LDT_MARK => Stop::LdtMark,
+                    _ => Stop::Mark,
+                })
             }
             Exit::Out { port, value } => match self.devices.write(port, value, now) {
                 Effect::Done if value == u32::from(b'\n') => self.scan_console(),

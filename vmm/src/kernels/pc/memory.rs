@@ -100,11 +100,34 @@ impl Pc {
         Ok(self.vm.load_deep_state(&DeepState::of(&values)?)?)
     }
 
-    /// The GS base of the kernel's per-CPU data, from wherever execution stands.
+    /// The GS base of the kernel's per-CPU data, from wherever execution stands. Before
+    /// [`Pc::note_gs`] it is the one of the two that is in the high half, where user code may have
+    /// one of its own if the CPU has WRGSBASE.
     pub fn kernel_gs(&self) -> Result<u64, Error> {
-        match self.state().sregs.gs.base {
-            base if base & KERNEL_HALF != 0 => Ok(base),
-            _ => self.swapped_gs(),
+        match (self.gs, self.state().sregs.gs.base) {
+            (Some(known), _) => Ok(known.kernel),
+            (None, base) if base & KERNEL_HALF != 0 => Ok(base),
+            (None, _) => self.swapped_gs(),
         }
     }
+
+    /// The user program's GS base, once it was noted.
+    pub fn user_gs(&self) -> Option<u64> {
+        self.gs.map(|known| known.user)
+    }
+
+    /// Notes both where execution stands in user mode: there IA32_KERNEL_GS_BASE is the kernel's.
+    pub fn note_gs(&mut self) -> Result<(), Error> {
+        if self.cpl() == 3 {
+            self.gs = Some(GsBases { user: self.state().sregs.gs.base, kernel: self.swapped_gs()? });
+        }
+        Ok(())
+    }
+}
+
+/// The two GS bases of a kernel that runs one user program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct GsBases {
+    user: u64,
+    kernel: u64,
 }

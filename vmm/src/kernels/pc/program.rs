@@ -2,6 +2,8 @@
 
 /// A byte is written to this port in mid-checksum.
 pub const MARK: u16 = 0x4e1;
+/// The same right after that, on a stack segment of the LDT where the program has one.
+pub const LDT_MARK: u16 = 0x4e2;
 /// The checksum is written to this port at the end of each round.
 pub const HEARTBEAT: u16 = 0x4e4;
 
@@ -27,7 +29,7 @@ impl Program {
 
     /// Whether a port is one of its own.
     pub fn is(&self, port: u16) -> bool {
-        port == self.heartbeat && port != 0 || port == MARK && self.checksum.is_some()
+        port == self.heartbeat && port != 0 || [MARK, LDT_MARK].contains(&port) && self.checksum.is_some()
     }
 
     /// None that is known of but that it writes to a port; 0 where not even that.

@@ -9,13 +9,14 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::assists::{Assists, Native};
 use super::devices::DeviceState;
+use super::memory::GsBases;
 use super::pit::Nanos;
 use super::{Board, Error, Hooks, KernelSymbols, Pc, Program, Snapshot};
 use crate::cpu::{Events, Regs, Sregs, msr};
 use crate::kvm::{DeepState, DeepValues, Host, VcpuState};
 
 /// The beginning of a file, whose last byte is the format's number.
-const MAGIC: &[u8; 8] = b"NMI-PC\0\x01";
+const MAGIC: &[u8; 8] = b"NMI-PC\0\x02";
 const PAGE: usize = 4096;
 /// Pages that are packed together.
 const CHUNK: usize = 256;
@@ -56,6 +57,7 @@ pub struct Header {
     sregs: Sregs,
     events: Events,
     kernel_gs: u64,
+    gs: Option<GsBases>,
     deep: DeepValues,
     devices: DeviceState,
     console: String,
@@ -110,6 +112,7 @@ impl Pc {
             sregs: vcpu.sregs,
             events: vcpu.events,
             kernel_gs: vcpu.kernel_gs,
+            gs: self.gs,
             deep,
             devices: at.devices.clone(),
             console: self.console(0),
@@ -157,7 +160,7 @@ impl Pc {
         pc.devices.resume(&header.devices, header.console.as_bytes());
         (pc.hooks, pc.root, pc.assists) = (header.hooks, header.root, header.assists);
         (pc.lstar, pc.syscall, pc.user_out) = (header.lstar, header.syscall, header.user_out);
-        pc.frozen = header.frozen;
+        (pc.frozen, pc.gs) = (header.frozen, header.gs);
         Ok(pc)
     }
 }
@@ -235,8 +238,8 @@ mod tests {
         let told = |bytes: &[u8]| Saved::read(bytes).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(told(b"").contains("no saved machine"));
         assert!(told(b"\x7fELF-something-else").contains("no saved machine"));
-        assert!(told(b"NMI-PC\0\x02 and more").contains("another version"));
-        assert!(told(b"NMI-PC\0\x01").contains("cut short"));
+        assert!(told(b"NMI-PC\0\x01 and more").contains("another version"));
+        assert!(told(b"NMI-PC\0\x02").contains("cut short"));
         let mut whole = MAGIC.to_vec();
         put(&mut whole, b"not packed");
         let sum = xxh3_128(&whole);

@@ -9,6 +9,8 @@ pub enum Stop {
     Heartbeat(u32),
     /// The user program stands in mid-checksum.
     Mark,
+    /// The same, on a stack segment of the LDT.
+    LdtMark,
     /// The CPU executed HLT with interrupts on; RIP is behind it.
     Idle,
     /// The console reports an oops, or anything at all in a case: the line.

@@ -23,8 +23,8 @@ context is what it was, no memory has changed but what Xen as it came up writes 
 every NMI, says nothing and goes on, the guest was told of the last NMI after it came, its callback was
 not entered while its body was active, and nothing is left pending or masked.
 
-Sites: a place in Xen (`do_xen_version`, the default: in a hypercall; `guest_io_write`: while Xen emulates
-the guest's OUT), or in the guest (`pv_work`, `pv_hypercall`). A schedule may name the callback, too:
+Sites: a place in Xen (`do_xen_version`, the default: in a hypercall; `pv_emulate_privileged_op`:
+while Xen emulates the guest's OUT), or in the guest (`pv_work`, `pv_hypercall`). A schedule may name the callback, too:
 pv_nmi, pv_body, pv_fault, pv_iret (HYPERVISOR_iret).
 
 Examples:

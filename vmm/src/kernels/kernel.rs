@@ -140,6 +140,8 @@ pub enum HandlerGs {
 pub struct Vital {
     /// The kernel's name for it.
     pub name: &'static str,
+    /// Its virtual address.
+    pub addr: u64,
     /// Its value.
     pub value: u64,
     /// When it must be as it was.

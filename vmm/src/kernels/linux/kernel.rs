@@ -119,7 +119,7 @@ impl Kernel for Linux {
                 return Err(Error::Unreadable { what: name, addr });
             }
             let breaks = if holds == Holds::AtHome { Invariant::AtRest } else { Invariant::NoFault };
-            out.push(Vital { name, value: u64::from_le_bytes(value), holds, breaks, means });
+            out.push(Vital { name, addr, value: u64::from_le_bytes(value), holds, breaks, means });
         }
         Ok(out)
     }

@@ -453,7 +453,7 @@ def wrapped(lines):
     for line in lines:
         if line.startswith("- "):
             yield from flush()
-        if line and line[0] not in "|#":
+        if line and not line.startswith(("|", "# ", "## ")):
             paragraph.append(line)
             continue
         yield from flush()

@@ -2,7 +2,7 @@
 //! in schedules and searches). The handler's iretq unblocks NMIs.
 //!
 //! Which breakpoint it is has no part in it: debug registers are in no state of this kernel, since
-//! every run would have to read them. tests/guests/entries/contexts.S has an armed one.
+//! every run would have to read them.
 
 use super::{Scenario, short};
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::pc::{Error, Header, Saved};
+use super::pc::{Error, FORMAT, Header, Saved};
 
 /// What the name of a saved machine ends in.
 const SUFFIX: &str = "nmi-machine";
@@ -30,7 +30,7 @@ pub fn machine_cache() -> PathBuf {
 
 /// The file of the machine with this key.
 pub fn cached(key: &str) -> PathBuf {
-    machine_cache().join(format!("{key}.{SUFFIX}"))
+    machine_cache().join(format!("{key}-{FORMAT}.{SUFFIX}"))
 }
 
 /// A file with a machine.

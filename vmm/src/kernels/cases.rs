@@ -19,7 +19,7 @@ const NO_CR2: &str = "its path nowhere saves CR2 to put it back, so that its han
 const NO_C_CODE: &str = "its path has no code besides the entry code, so that nothing was looked at in the handler";
 
 /// What a single NMI came to.
-pub(super) enum Alone {
+pub enum Alone {
     /// It passes, on this path.
     Passes(Path),
     /// It does not.
@@ -58,7 +58,7 @@ impl Sweep<'_> {
     }
 
     /// What every case begins with.
-    pub(super) fn first(&self) -> Vec<Event> {
+    pub fn first(&self) -> Vec<Event> {
         let nmi = Event { kind: EventKind::Nmi, at: self.lab.start() };
         [nmi].into_iter().chain(self.fault.map(|at| Event { kind: EventKind::Fault, at })).collect()
     }
@@ -78,7 +78,7 @@ impl Sweep<'_> {
     }
 
     /// What a single NMI comes to.
-    pub(super) fn alone(&mut self) -> Result<Alone, LabError> {
+    pub fn alone(&mut self) -> Result<Alone, LabError> {
         let events = self.first();
         let outcome = self.lab.case(&events, Gear::Arm)?;
         if !outcome.verdict.is_pass() {

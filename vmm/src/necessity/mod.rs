@@ -2,6 +2,7 @@
 //! scenario that the path survives as it is is searched again.
 
 mod header;
+pub mod kernel;
 mod work;
 
 use std::sync::Arc;

@@ -13,8 +13,8 @@ use crate::cli::out::{Out, say};
 use crate::cli::output::OutputArgs;
 use crate::cli::progress::{Bar, UNKNOWN, bar};
 use crate::cli::values;
-use crate::kernels::necessity::{Question, necessity};
 use crate::kernels::{Lab, Part};
+use crate::necessity::kernel::{Question, necessity};
 use crate::report::Kind;
 
 /// What `vmm linux necessity --help` ends with.

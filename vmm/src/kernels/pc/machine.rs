@@ -10,7 +10,7 @@ use super::assists::{Assists, Native};
 use super::board::Board;
 use super::cpu_time::Limit;
 use super::devices::{Devices, Effect};
-use super::memory::GsBases;
+use super::gs::GsBases;
 use super::pit::Nanos;
 use super::program::{self, Program};
 use super::stop::Stop;

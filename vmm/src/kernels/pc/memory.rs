@@ -1,5 +1,6 @@
 //! Guest memory as the kernel sees it.
 
+use super::gs::GsBases;
 use super::{Error, Pc};
 use crate::cpu::msr;
 use crate::kvm::DeepState;
@@ -123,11 +124,4 @@ impl Pc {
         }
         Ok(())
     }
-}
-
-/// The two GS bases of a kernel that runs one user program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct GsBases {
-    user: u64,
-    kernel: u64,
 }

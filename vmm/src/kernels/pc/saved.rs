@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::assists::{Assists, Native};
 use super::devices::DeviceState;
-use super::memory::GsBases;
+use super::gs::GsBases;
 use super::pit::Nanos;
 use super::{Board, Error, Hooks, KernelSymbols, Pc, Program, Snapshot};
 use crate::cpu::{Events, Regs, Sregs, msr};
@@ -17,6 +17,8 @@ use crate::kvm::{DeepState, DeepValues, Host, VcpuState};
 
 /// The beginning of a file, whose last byte is the format's number.
 const MAGIC: &[u8; 8] = b"NMI-PC\0\x02";
+/// The format's number: files of another are not looked for in the cache.
+pub const FORMAT: u8 = MAGIC[7];
 const PAGE: usize = 4096;
 /// Pages that are packed together.
 const CHUNK: usize = 256;

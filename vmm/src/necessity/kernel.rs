@@ -1,4 +1,4 @@
-//! Which instruction of a kernel's NMI entry code is needed, and for what: each is replaced by NOPs
+//! Which instruction of a real kernel's NMI entry code is needed, and for what: each is replaced by NOPs
 //! in turn, and every case that the kernel as it is passes is run again, until one fails.
 
 use std::collections::BTreeMap;
@@ -7,23 +7,14 @@ use std::time::{Duration, Instant};
 
 use iced_x86::Mnemonic;
 
-use super::arrival::Start;
-use super::campaign::Part;
-use super::cases::Alone;
-use super::error::LabError;
-use super::fault_by::FaultBy;
-use super::kind::{Case, Kind};
-use super::lab::Lab;
-use super::pc::Error;
-use super::replay::replay;
-use super::row::KernelInfo;
-use super::site::resolve;
-use super::sweep::{Row, Sweep};
-use super::sweeps::{Open, SweepError};
+use super::{Asked, Finding, Header, Necessity, Need, rule};
 use crate::folder::{self, Ended, Filled, Queue, Step, Watcher};
 use crate::image::{Decoded, Mode};
 use crate::inject::Gear;
-use crate::necessity::{Asked, Finding, Header, Necessity, Need, rule};
+use crate::kernels::pc::Error;
+use crate::kernels::{
+    Alone, Case, FaultBy, KernelInfo, Kind, Lab, LabError, Open, Part, Row, Start, Sweep, SweepError, replay, resolve,
+};
 use crate::oracle::Verdict;
 
 /// What to ask of a kernel.
@@ -71,7 +62,7 @@ pub fn necessity(
     let (host, image, version) = (lab.host().clone(), ask.kernel.image.clone(), ask.kernel.version.clone());
     let mut header = Header::of(host, image, version, Mode::Native);
     (header.scenarios, header.every_scenario, header.shard) = (asked, ask.every_site, folder.shard);
-    header.changes = targets.iter().map(|(at, _)| format!("removed@{at:#x}")).collect();
+    header.changes = targets.keys().map(|at| format!("removed@{at:#x}")).collect();
     drop(lab);
     let targets: Vec<(u64, Target)> = targets.into_iter().collect();
     let work = |queue: &Queue<Finding, SweepError>| {

@@ -419,7 +419,8 @@ def linux(*documents):
     yield ""
     for d in documents:
         kernel, total = d["kernel"], d["summary"]
-        yield f"## {kernel['version']}, `{kernel['cmdline']}`"
+        file = "/".join(kernel["file"].split("/")[-2:])
+        yield f"## {kernel['version']} (`{file}`), `{kernel['cmdline']}`"
         yield ""
         for e in d.get("errors", []):
             yield f"Not swept: `{e['site'] or 'getppid'}`: {e['why']}."

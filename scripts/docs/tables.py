@@ -420,7 +420,9 @@ def linux(*documents):
     for d in documents:
         kernel, total = d["kernel"], d["summary"]
         file = "/".join(kernel["file"].split("/")[-2:])
-        yield f"## {kernel['version']} (`{file}`), `{kernel['cmdline']}`"
+        yield f"## {kernel['version']} (`{file}`)"
+        yield ""
+        yield f"Words on its command line: `{kernel['cmdline']}`. Image {kernel['image']}."
         yield ""
         for e in d.get("errors", []):
             yield f"Not swept: `{e['site'] or 'getppid'}`: {e['why']}."
@@ -437,7 +439,7 @@ def linux(*documents):
         )
         rechecked, disagreed = (sum(s[k] for s in d["sweeps"]) for k in ("rechecked", "disagreed"))
         yield f"{number(total['defects'])} defects in {number(total['cases'])} cases; {number(rechecked)} were run again by `KVM_NMI`, and"
-        yield f"{disagreed} disagreed. Image {kernel['image']}."
+        yield f"{disagreed} disagreed."
         yield ""
 
 

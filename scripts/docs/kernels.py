@@ -17,7 +17,7 @@ def xen(*documents):
         yield f"- {version} ({image})"
     yield ""
     yield (
-        "What runs, what is judged and what the sites are is told in [xen.md](../guide/xen.md). The lab's own "
+        "[xen.md](../guide/xen.md) describes what runs, what is judged, and what the sites are. The lab's own "
         "schemes play Xen's side themselves: `xen-always` unmasks NMIs at every return by its iret hypercall, "
         "`xen-flag` only where the guest asks for it."
     )

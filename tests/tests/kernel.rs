@@ -88,6 +88,8 @@ fn what_the_user_names_is_checked_and_what_nothing_names_is_said() {
     vmm(&dead).exits(1).prints(&["livelock"]);
     vmm(&["kernel", "--image", path, "--site", "wrok", "--sweep"]).exits(65).says(&["work"]);
     vmm(&["kernel", "--image", path, "--site", "idle", "--sweep"]).exits(2).says(&["--alive"]);
+    let two = ["kernel", "explore", "--image", path, "--site", "work", "--site", "nmi_body"];
+    vmm(&two).exits(2).says(&["explore takes one --site"]);
     vmm(&["kernel", "--image", path, "--schedule", "nmi@work fault@nmi_body"]).exits(65).says(&["no fault is known"]);
     gcc::must(Command::new("strip").arg("-s").arg(&image));
     vmm(&["kernel", "--image", path, "--site", "work", "--sweep"]).exits(65).says(&["no symbol table"]);

@@ -81,6 +81,9 @@ impl Inject {
         {
             return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
         }
+        if let (Some(what), [_, _, ..]) = (&self.search, sites) {
+            return Err(Failure::Usage(format!("{what} takes one --site, and not {}", sites.len())));
+        }
         let stop: Arc<AtomicBool> = on_interrupt();
         let sites = if sites.is_empty() { vec![String::new()] } else { sites.to_vec() };
         let mutations = vec![self.mutate.clone()];

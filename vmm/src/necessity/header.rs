@@ -9,7 +9,7 @@ use crate::host_id::HostId;
 use crate::image::Mode;
 
 /// Version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Most changes, and most scenarios, that a header can have.
 const MOST: usize = 1 << 20;
 
@@ -34,6 +34,8 @@ pub struct Header {
     pub every_scenario: bool,
     /// States that each search may visit.
     pub max_states: usize,
+    /// What else answers depend on, in words; empty where nothing else does.
+    pub asked_how: String,
     /// The changes, as `removed@0x…`, each a unit of work.
     pub changes: Vec<String>,
     /// The part of the changes that is tried.
@@ -77,6 +79,7 @@ impl Header {
             scenarios: Vec::new(),
             every_scenario: false,
             max_states: 0,
+            asked_how: String::new(),
             changes: Vec::new(),
             shard: Shard::WHOLE,
             checksum: String::new(),
@@ -130,6 +133,7 @@ impl About for Header {
             .or_else(|| other_program(&self.program, &other.program))
             .or_else(|| differs("scheme", &self.scheme, &other.scheme))
             .or_else(|| differs("a limit of", &self.max_states.to_string(), &other.max_states.to_string()))
+            .or_else(|| differs("a question with", &self.asked_how, &other.asked_how))
             .or_else(|| (self.every_scenario != other.every_scenario).then(|| "another --every-scenario".into()))
             .or_else(|| (self.scenarios != other.scenarios).then(|| "other scenarios".into()))
             .or_else(|| (self.changes != other.changes).then(|| "other changes".into()))

@@ -35,6 +35,15 @@ pub struct Question<'a> {
     pub case_limit: u64,
 }
 
+impl Question<'_> {
+    /// What answers depend on besides the kernel's image, the sites and the instructions.
+    fn how(&self) -> String {
+        let parts: Vec<&str> = self.parts.iter().map(|part| part.word()).collect();
+        let (words, limit) = (&self.kernel.cmdline, self.case_limit);
+        format!("the words {words:?}, the changes {:?}, {}, {limit} ms a case", self.mutate, parts.join(","))
+    }
+}
+
 /// A site, and the cases that the kernel as it is passes there.
 struct Golden {
     asked: String,
@@ -62,6 +71,7 @@ pub fn necessity(
     let (host, image, version) = (lab.host().clone(), ask.kernel.image.clone(), ask.kernel.version.clone());
     let mut header = Header::of(host, image, version, Mode::Native);
     (header.scenarios, header.every_scenario, header.shard) = (asked, ask.every_site, folder.shard);
+    header.asked_how = ask.how();
     header.changes = targets.keys().map(|at| format!("removed@{at:#x}")).collect();
     drop(lab);
     let targets: Vec<(u64, Target)> = targets.into_iter().collect();
@@ -100,7 +110,7 @@ fn as_it_is(
 ) -> Result<AsItIs, SweepError> {
     let (mut golden, mut left_out, mut targets) = (Vec::new(), Vec::new(), BTreeMap::new());
     for site in ask.sites {
-        on_site(site);
+        on_site(&name(site));
         match try_site(lab, ask, site, stop, &mut targets) {
             Ok(cases) => golden.push(Golden { asked: site.clone(), cases }),
             Err(LabError::Machine(e @ (Error::Kvm(_) | Error::Interrupted))) => return Err(LabError::from(e).into()),
@@ -130,7 +140,6 @@ fn try_site(
     targets: &mut BTreeMap<u64, Target>,
 ) -> Result<Vec<Case>, LabError> {
     lab.go(ask.mutate, Start::Site(site))?;
-    let entry = lab.pc().symbols.get("__entry_text_start")..lab.pc().symbols.get("__entry_text_end");
     let mut sweep = Sweep::new(lab, 0, stop);
     let path = sweep.single()?;
     let cases = must_pass(&mut sweep, ask.parts)?;
@@ -145,10 +154,12 @@ fn try_site(
         }
     }
     let lab = sweep.lab();
+    let entry = lab.kernel().entry_code(&lab.pc().symbols);
     let own = lab.path().boundaries.iter().map(|b| b.addr);
-    let visited = path.visits.iter().map(|v| v.at.addr).filter(|at| entry.contains(&Some(*at)));
+    let visited = path.visits.iter().map(|v| v.at.addr).filter(|at| entry.iter().any(|code| code.contains(at)));
     for at in own.chain(visited) {
-        let Some(decoded) = lab.pc().instruction(at) else { continue };
+        let missing = Error::Unreadable { what: "an instruction of the entry code", addr: at };
+        let decoded = lab.pc().instruction(at).ok_or(missing)?;
         if !matches!(decoded.insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) {
             let shown = lab.pc().symbols.show(at);
             let is_its = resolve(&shown, &lab.pc().symbols).is_ok_and(|found| found == at);

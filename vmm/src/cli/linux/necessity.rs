@@ -83,8 +83,7 @@ pub fn run(args: &Necessity, opened: Opened, out: &mut Out) -> Result<Ending, Fa
     let (seed, kernel) = (lab.seed(&host)?, lab.kernel().twin());
     let open = || Lab::twin(&host, kernel.twin(), &seed);
     let bar = bar(UNKNOWN);
-    let on_site =
-        &mut |site: &str| bar.set_message(format!("{}, as it is", if site.is_empty() { "getppid" } else { site }));
+    let on_site = &mut |site: &str| bar.set_message(format!("{site}, as it is"));
     let mut watcher = Begun { searching: &bar, then: Bar::new() };
     let found = necessity(lab, &question, &open, &args.units.options(&stop), on_site, &mut watcher);
     bar.finish_and_clear();

@@ -25,12 +25,12 @@ impl Pc {
         let expected = self.program.checksum;
         loop {
             let named = place.map(|at| self.symbols.show(at));
-            let waits = match (seen, self.devices.console().is_empty()) {
-                _ if named.is_some() => named.as_deref().unwrap_or_default(),
-                (None, true) if expected.is_some() => "the kernel's first line",
-                (None, _) if expected.is_none() => "the kernel's first sign of life",
-                (None, _) => "the user program's first heartbeat",
-                (Some(_), _) => "the user program's second heartbeat",
+            let waits = match (&named, expected, seen) {
+                (Some(named), ..) => named,
+                (_, None, _) => "the kernel's first sign of life",
+                (_, _, Some(_)) => "the user program's second heartbeat",
+                _ if self.devices.console().is_empty() => "the kernel's first line",
+                _ => "the user program's first heartbeat",
             };
             if !progress(waits, &self.console_tail(1)) {
                 return Err(Error::Interrupted);
@@ -38,16 +38,16 @@ impl Pc {
             let why = match self.run(place.as_slice(), Duration::from_millis(500))? {
                 Stop::At(_) => return Ok(()),
                 Stop::Heartbeat(_) if place.is_some() => continue,
-                Stop::Heartbeat(_) if expected.is_none() => return Ok(()),
-                Stop::Heartbeat(sum) if expected.is_some_and(|expected| sum != expected) => {
-                    let expected = expected.unwrap_or_default();
-                    format!("its user program computes {sum:#x}, not {expected:#x}: this host cannot run it")
-                }
-                Stop::Heartbeat(sum) if seen == Some(sum) => return Ok(()),
-                Stop::Heartbeat(sum) => {
-                    seen = Some(sum);
-                    continue;
-                }
+                Stop::Heartbeat(sum) => match expected {
+                    Some(expected) if sum != expected => {
+                        format!("its user program computes {sum:#x}, not {expected:#x}: this host cannot run it")
+                    }
+                    Some(_) if seen.is_none() => {
+                        seen = Some(sum);
+                        continue;
+                    }
+                    _ => return Ok(()),
+                },
                 Stop::Budget | Stop::Idle if cpu.is_over()? || start.elapsed() > limit * PATIENCE => {
                     format!(
                         "{} s of CPU time went by while it waited for {waits} (raise the limit, or see where it stands: {})",

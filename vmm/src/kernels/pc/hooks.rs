@@ -13,20 +13,16 @@ pub struct Hooks {
     /// Where SYSCALL goes.
     pub syscall: Option<u64>,
     /// `notify_die`, which asks debuggers about a breakpoint.
-    #[serde(default)]
     pub notifier: Option<u64>,
     /// The complaint about an NMI without a source, which says nothing about the entry code
     /// and takes thousands of instructions.
     pub complaint: Option<Skip>,
     /// Where the kernel goes when it gives up.
-    #[serde(default)]
     pub panics: Vec<u64>,
     /// Whether they come into force only once the kernel has set IA32_LSTAR: until then it may move
     /// its code, and the stops with it.
-    #[serde(default)]
     pub late: bool,
     /// Whether stops may lie in code of CPL 3 ([`super::user_stop`]).
-    #[serde(default)]
     pub user_stops: bool,
 }
 

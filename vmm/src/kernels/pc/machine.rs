@@ -294,18 +294,21 @@ impl Pc {
             let in_force = !self.hooks.late || self.lstar().is_some();
             let none = Hooks::default();
             let hooks = if in_force { &self.hooks } else { &none };
+            let panics = hooks.panics.len();
             let skip = hooks.complaint.as_ref().map(|s| s.function).filter(|_| self.frozen.is_some());
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
             let notifier = hooks.notifier.filter(|_| self.breakpoint);
-            let panics = hooks.panics.clone();
             let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
-            let all =
-                [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads).chain(panics);
-            for hook in all {
+            for hook in [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
                 if looks_in && self.passing != Some(hook) {
                     self.patch(hook);
+                }
+            }
+            for i in 0..panics {
+                if looks_in && self.passing != Some(self.hooks.panics[i]) {
+                    self.patch(self.hooks.panics[i]);
                 }
             }
             let exit = self.vm.run();

@@ -66,15 +66,15 @@ impl Pc {
         written
     }
 
-    /// A model-specific register; 0 where this host has none of that number.
+    /// A model-specific register.
     pub fn msr(&self, number: u32) -> Result<u64, Error> {
-        Ok(self.vm.msr(number)?.unwrap_or(0))
+        let value = self.vm.msr(number)?;
+        value.ok_or(Error::Host("this KVM does not give out an MSR that a judgement needs"))
     }
 
-    /// IA32_msr::KERNEL_GS_BASE: the GS base that SWAPGS would load.
+    /// IA32_KERNEL_GS_BASE: the GS base that SWAPGS would load.
     pub fn swapped_gs(&self) -> Result<u64, Error> {
-        let msr = self.vm.msr(msr::KERNEL_GS_BASE)?;
-        msr.ok_or(Error::Host("this KVM does not give out IA32_msr::KERNEL_GS_BASE"))
+        self.msr(msr::KERNEL_GS_BASE)
     }
 
     /// The word at a guest-physical address; `None` beyond RAM.
@@ -119,9 +119,12 @@ impl Pc {
 
     /// Notes both where execution stands in user mode: there IA32_KERNEL_GS_BASE is the kernel's.
     pub fn note_gs(&mut self) -> Result<(), Error> {
-        if self.cpl() == 3 {
-            self.gs = Some(GsBases { user: self.state().sregs.gs.base, kernel: self.swapped_gs()? });
+        if self.cpl() != 3 {
+            return Err(Error::Host(
+                "the user program's heartbeat did not stop in user mode, where GS's bases are known",
+            ));
         }
+        self.gs = Some(GsBases { user: self.state().sregs.gs.base, kernel: self.swapped_gs()? });
         Ok(())
     }
 }

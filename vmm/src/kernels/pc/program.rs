@@ -13,12 +13,7 @@ pub struct Program {
     /// What it writes to its heartbeat's port, each time; anything where there is none.
     pub checksum: Option<u32>,
     /// The heartbeat's port.
-    #[serde(default = "heartbeat")]
     pub heartbeat: u16,
-}
-
-fn heartbeat() -> u16 {
-    HEARTBEAT
 }
 
 impl Program {

@@ -17,7 +17,6 @@ pub struct KernelSymbols {
     by_name: BTreeMap<String, u64>,
     /// Where they come from, in words.
     pub source: String,
-    #[serde(default)]
     placed: Placed,
 }
 

@@ -41,11 +41,10 @@ pub fn symbols(image: &[u8], syms: &[u8]) -> Result<KernelSymbols, Error> {
     }
     let xen = KernelSymbols::of_table(syms).ok_or_else(|| Error::Symbols("xen-syms is stripped".into()))?;
     let mut all = xen.placed(XEN_MAP, XEN_MAP, Vec::new());
-    let own = KernelSymbols::of_table(guest::ELF).unwrap_or_default();
-    let code = [own.get("pv_start"), own.get("pv_hypercall_page")];
-    if let [Some(start), Some(end)] = code {
-        all.add(&own, start..end);
-    }
+    let nameless = || Error::Symbols("the lab's own guest has none: this program was built without them".into());
+    let own = KernelSymbols::of_table(guest::ELF).ok_or_else(nameless)?;
+    let (start, end) = own.get("pv_start").zip(own.get("pv_hypercall_page")).ok_or_else(nameless)?;
+    all.add(&own, start..end);
     Ok(all)
 }
 

@@ -34,12 +34,13 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// ```text
 /// abi 1
 /// ram 8388608
-/// scheme naive [ring3] [kpti] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
+/// scheme naive [ring3] [kpti] [fred] mode=native arg=SCHEME_NAIVE entry=naive.entry prefix=naive.
 ///        [repeat=naive.repeat,…] [faults=gp@naive.exit_iret,…]
-///        [resumes=LOW..HIGH@SYMBOL,…] [relies=ac]
-///        [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
+///        [resumes=LOW..HIGH@SYMBOL,…] [relies=ac,dr7] [body_msr=NUMBER:VALUE,…]
+///        [uses=debug,vector] [idle=SYMBOL[:BYTES],…] [broken=I5] [gallery=COMMIT] [summary="…"]
 /// scenario quiet arg=scenario_quiet [redzone] [ring3] [native] [kpti] [breakpoints] [faults=np,…]
-///        [halts=SYMBOL,…] [needs=ldt-ss16] [traps=db@SYMBOL,…] [summary="…"]
+///        [halts=SYMBOL,…] [needs=ldt-ss16] [traps=db@SYMBOL,…]
+///        [uses=debug,vector] [summary="…"]
 /// stack nmi low=nmi_stack_low high=nmi_stack_high [user=SYMBOL]
 /// alias low=SYMBOL high=SYMBOL
 /// code32 low=SYMBOL high=SYMBOL
@@ -54,6 +55,10 @@ pub const DEFAULT_RAM: u64 = 8 << 20;
 /// only with a scheme that says `kpti`; one with `native` with none of mode pv. In one
 /// with `breakpoints` a #DB may come anywhere (`db@`). `halts` are the HLTs at which it waits for an
 /// event; the VMM wakes it.
+///
+/// `uses` are registers that cost time to read and are read in no other run, as soon as one line
+/// says so: debug registers, and those of the x87 and vector units. `relies` and `body_msr` are what
+/// the body may count on. With `fred` an entry that is linked in is FRED's.
 ///
 /// A stack is empty below `user` while user code runs, and at the scenario's end. That which
 /// interrupts of user code begin on is so in any case while it runs.

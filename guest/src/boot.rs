@@ -31,6 +31,8 @@ kernel_entry:
 #[unsafe(no_mangle)]
 extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scenario, ram: u64) -> ! {
     cpu::enable_protections();
+    cpu::enable_vectors();
+    cpu::load_kernel_spec_ctrl();
     early::init(ram);
     reference::build(ram);
     espfix::map();
@@ -58,6 +60,7 @@ extern "sysv64" fn kernel_main(scheme: &'static Scheme, scenario: &'static Scena
     heap::init();
     vmalloc::allocate(early::page());
     scenario::install(scenario);
+    (scenario.prepare)();
     entry::install(scheme);
 
     hyper::ready();

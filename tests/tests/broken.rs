@@ -105,6 +105,8 @@ fn each_fault_of_the_hypervisor_trips_the_rule_that_it_breaks() {
         ("halt-not-woken", "mainline", "halt", "nmi@halt.woken#2", "I3"),
         ("delivered-twice", "naive", "quiet", "nmi@work.fold#1", "I14"),
         ("event-blocks-nmis", "mainline", "quiet", "mce@work.fold#1", "I2"),
+        ("rsm-unblocks", "mainline", "quiet", "nmi@work.fold#1 smi@body#1", "I2"),
+        ("vnmi-pending-reads-blocked", "mainline", "quiet", "nmi@work.fold#1 nmi@body#1", "I2"),
         ("pending-lost-at-exit", "mainline", "quiet", "nmi@work.fold#1 nmi@body#1", "I1"),
     ];
     for (fault, scheme, scenario, schedule, invariant) in cases {

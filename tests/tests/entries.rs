@@ -310,3 +310,17 @@ fn an_entry_leaves_user_code_by_the_threads_stack() {
         }
     }
 }
+
+/// An object declares a stack of its own, and that FRED enters it.
+#[test]
+fn an_object_declares_its_stack_and_fred() {
+    if !gcc::is_there() {
+        return;
+    }
+    passes(&Built::entry("own-stack", &[]), "custom", "quiet");
+    breaks(&Built::entry("own-stack", &["UNDECLARED"]), ("custom", "quiet"), "I9");
+    let fred = Built::entry("fred-entry", &[]);
+    passes(&fred, "custom", "quiet");
+    passes(&fred, "custom", "short-vmalloc-fault");
+    breaks(&Built::entry("fred-entry", &["LOST"]), ("custom", "quiet"), "I12");
+}

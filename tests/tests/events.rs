@@ -174,3 +174,38 @@ fn a_guest_may_wait_for_an_nmi_by_hlt() {
     assert_eq!((&found["verdict"], &found["closed"]), (&"pass".into(), &true.into()), "{found}");
     assert_eq!(found["deviations"].as_array().map(Vec::len), Some(0), "{found}");
 }
+
+/// An SMI whose handler ends by RSM changes nothing that a guest can see; one that a bug makes lose
+/// the mask is found by a search, too.
+#[test]
+fn an_smi_leaves_nmis_blocked() {
+    for scheme in ["mainline", "naive", "fred"] {
+        for schedule in ["smi@work.fold#1", "nmi@work.fold#1 smi@body#1 nmi@body#1"] {
+            comes_to(scheme, "quiet", schedule, "pass");
+        }
+    }
+    let args = ["explore", "--scheme", "mainline", "--scenario", "watch", "--events", "nmi,smi", "--json"];
+    assert_eq!(vmm(&args).exits(0).json()["verdict"], "pass");
+    let found = vmm(&[&args[..], &["--hv-bug", "rsm-unblocks"]].concat()).exits(1).json();
+    assert_eq!(found["violations"][0]["invariant"], "I2", "{found}");
+}
+
+/// What an NMI's handler must switch besides GS and CR3.
+#[test]
+fn breakpoints_an_msr_and_vector_registers_are_switched_or_that_is_found() {
+    for (scheme, scenario, at, verdict) in [
+        ("twin-dr7", "armed", "armed.on", "pass"),
+        ("bug-dr7-kept", "armed", "armed.on", "violation(I21"),
+        ("bug-dr7-kept", "armed", "armed.off", "pass"),
+        ("bug-dr7-lost", "armed", "armed.on", "violation(I6"),
+        ("twin-spec-ctrl", "spec-ctrl", "spec_ctrl.gap", "pass"),
+        ("bug-spec-ctrl-cs", "spec-ctrl", "spec_ctrl.gap", "violation(I21"),
+        ("bug-spec-ctrl-lost", "spec-ctrl", "spec_ctrl.gap", "violation(I6"),
+        ("bug-spec-ctrl-lost", "spec-ctrl", "spec_ctrl.kernel", "pass"),
+        ("twin-fpu", "fpu", "fpu.end", "pass"),
+        ("bug-fpu-area", "fpu", "fpu.end", "violation(I7"),
+        ("bug-fpu-lost", "fpu", "fpu.end", "violation(I6"),
+    ] {
+        comes_to(scheme, scenario, &format!("nmi@{at}#1"), verdict);
+    }
+}

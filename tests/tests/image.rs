@@ -104,6 +104,10 @@ fn no_executable_section_holds_an_unsupported_instruction() {
     found.retain(|f| {
         !f.ends_with("int3: is not emulated") || !f.starts_with(&format!("{:#x}:", symbol("bp_fault.instruction")))
     });
+    // What loads and stores a vector register is known to such a KVM; the FPU's code has it.
+    let loads = found.iter().filter(|f| f.contains(": movdqu ")).count();
+    assert!(loads > 0, "the scenario fpu is gone");
+    found.retain(|f| !f.contains(": movdqu "));
     // Ring 3's 32-bit code has a far jump that 64-bit code cannot have.
     found.retain(|f| !in_32_bit_code(f));
     assert!(checked > 1024, "only {checked} bytes of code were found");

@@ -5,7 +5,7 @@
 
 use core::arch::global_asm;
 
-use super::{Scheme, naive, xen_flag};
+use super::{Scheme, fred, naive, xen_flag};
 use crate::arch::{fault, vector};
 
 lab_note!(
@@ -20,6 +20,12 @@ lab_note!(
     "hooks=nmi_entry@SCHEME_CUSTOM_PV,db_entry@CUSTOM_FAULTS+0x8,bp_entry@CUSTOM_FAULTS+0x18,ud_entry@CUSTOM_FAULTS+0x30,"
     "gp_entry@CUSTOM_FAULTS+0x68,pf_entry@CUSTOM_FAULTS+0x70"
 );
+lab_note!(
+    "slot fred fred mode=pv arg=SCHEME_CUSTOM_FRED low=slot_low high=slot_high "
+    "data_low=slot_data_low data_high=slot_data_high "
+    "hooks=nmi_entry@SCHEME_CUSTOM_FRED,db_entry@CUSTOM_FAULTS+0x8,bp_entry@CUSTOM_FAULTS+0x18,"
+    "ud_entry@CUSTOM_FAULTS+0x30,gp_entry@CUSTOM_FAULTS+0x68,pf_entry@CUSTOM_FAULTS+0x70"
+);
 
 // The notes above have these as numbers.
 const _: () = {
@@ -33,11 +39,12 @@ const _: () = {
 
 scheme!(SCHEME_CUSTOM = Scheme::native(naive::ENTRY));
 scheme!(SCHEME_CUSTOM_PV = Scheme::paravirtual(naive::ENTRY, xen_flag::register, fault::PV));
+scheme!(SCHEME_CUSTOM_FRED = fred::at_entry(naive::ENTRY));
 
 /// Bytes for code and constants.
 const ROOM: usize = 8192;
 /// Bytes for variables that begin as zero.
-const DATA: usize = 256;
+const DATA: usize = 1024;
 /// A byte that is not the beginning of an instruction in 64-bit code.
 const NO_INSTRUCTION: u8 = 0x06;
 
@@ -71,7 +78,7 @@ slot_data_high:
 /// The handler of `vector` that the linked object defines, if it does and `scheme` is
 /// its own.
 pub fn handler(scheme: &Scheme, vector: u8) -> Option<u64> {
-    let custom = [&raw const SCHEME_CUSTOM, &raw const SCHEME_CUSTOM_PV];
+    let custom = [&raw const SCHEME_CUSTOM, &raw const SCHEME_CUSTOM_PV, &raw const SCHEME_CUSTOM_FRED];
     // The compiler must believe neither these statics' values nor that of the table.
     let vector = usize::from(vector);
     if vector >= vector::EXCEPTIONS || !core::hint::black_box(custom).contains(&(&raw const *scheme)) {

@@ -67,6 +67,11 @@ const fn scheme(segment_not_present: Handler) -> Scheme {
     Scheme { setup: fred_user::init, ..Scheme::paravirtual(entry, register, faults) }
 }
 
+/// A scheme whose events of CPL0 enter at `entry`, which is byte 256 of a page. No user code runs.
+pub const fn at_entry(entry: Handler) -> Scheme {
+    Scheme::paravirtual(entry, register_entry, handlers!("fred_fault"))
+}
+
 /// The stack level of NMIs from CPL0.
 const NMI_LEVEL: u64 = 2;
 /// `IA32_FRED_STKLVLS`: two bits for each vector.
@@ -88,6 +93,14 @@ const NOT_PRESENT: u64 = vector::SEGMENT_NOT_PRESENT as u64 | TYPE_HARDWARE_EXCE
 fn register(_: Handler) -> i64 {
     // SAFETY: an immutable table, defined below.
     hyper::configure_fred(unsafe { &CONFIG })
+}
+
+/// Where the entry is not at its place the hypervisor refuses the configuration.
+fn register_entry(entry: Handler) -> i64 {
+    const OF_CPL0: u64 = 256;
+    let (_, nmi_stack) = stacks::nmi_stack();
+    let page = (entry as *const () as u64).wrapping_sub(OF_CPL0);
+    hyper::configure_fred(&abi::FredConfig { config: page, levels: LEVELS, rsp: [stacks::entry_sp(), 0, nmi_stack, 0] })
 }
 
 unsafe extern "C" {

@@ -13,10 +13,12 @@ macro_rules! scenario {
 }
 
 mod address_space;
+mod armed;
 mod bp_fault;
 mod cr2_race;
 mod db_fault;
 mod flags;
+mod fpu;
 mod gdt_switch;
 mod halt;
 mod irq_body;
@@ -24,6 +26,7 @@ mod quiet;
 mod shadows;
 mod short;
 mod single_step;
+mod spec_ctrl;
 mod ud_fault;
 mod user;
 mod user_gs;
@@ -44,6 +47,8 @@ use crate::arch::fault;
 pub struct Scenario {
     /// What an NMI's body does between its begin and its end.
     pub body: extern "sysv64" fn(),
+    /// What boot does for it, before *ready*.
+    pub prepare: fn(),
     /// What NMIs interrupt; it returns a checksum that does not depend on them.
     pub work: extern "sysv64" fn() -> u64,
     /// A #DB may come anywhere, as by a breakpoint: the handlers of #DB return from one that no
@@ -60,7 +65,7 @@ impl Scenario {
         extern "sysv64" fn work() -> u64 {
             0
         }
-        Self { body, work, breakpoints: false, split: false }
+        Self { body, prepare: || (), work, breakpoints: false, split: false }
     };
 }
 

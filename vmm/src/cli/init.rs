@@ -58,10 +58,10 @@ const CARRIED: &[Carried] = carried! {
     "scripts/cluster" / "kubernetes.yaml", "slurm.sh" => "cluster";
     "scripts/examples/os" / "Makefile", "README.md", "os.S", "os.ld" => "os";
     "scripts/campaigns" / "agreement.toml", "breakpoints.toml", "closure-external.toml", "closure.toml", "external.toml",
-        "faulting-iret.toml", "history-debug.toml", "history-espfix.toml", "history-kpti.toml", "history-switch.toml",
-        "history-user.toml", "history.toml", "iret-window.toml",
+        "faulting-iret.toml", "history-debug.toml", "history-espfix.toml", "history-kpti.toml", "history-state.toml",
+        "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
-        "quick.toml", "traps.toml", "unmask.toml" => "campaigns";
+        "quick.toml", "smi.toml", "traps.toml", "unmask.toml" => "campaigns";
     "docs/schemas" / "agree.json", "bench.json", "boundaries.json", "compare.json", "doctor.json", "explain.json",
         "explore.json", "kernel-costs.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux-explore.json", "linux.json", "necessity.json",
         "probe-compare.json", "probe-model.json", "probe.json", "run.json", "scenarios.json", "schemes.json"

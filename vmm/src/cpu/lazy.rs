@@ -27,6 +27,11 @@ impl Classes {
         self == Self::default()
     }
 
+    /// Whether it holds all of `other`.
+    pub fn has(self, other: Self) -> bool {
+        self.or(other) == self
+    }
+
     /// Those of either.
     pub fn or(self, other: Self) -> Self {
         Self { debug: self.debug | other.debug, vector: self.vector | other.vector, msr: self.msr | other.msr }

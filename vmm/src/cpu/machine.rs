@@ -44,6 +44,11 @@ impl Msrs {
     pub fn index(number: u32) -> Option<usize> {
         Self::NUMBERS.iter().position(|n| *n == number)
     }
+
+    /// The value of `number`; `None` where it is not carried.
+    pub fn value(&self, number: u32) -> Option<u64> {
+        Self::index(number).and_then(|i| self.values.get(i).copied())
+    }
 }
 
 /// The state of one CPU. Its parts are those that a host's KVM is loaded with.

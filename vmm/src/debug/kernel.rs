@@ -212,7 +212,7 @@ impl Run for KernelRun<'_> {
             Kind::Nmi => format!("an NMI arrives (at {})", self.show(self.vcpu().regs.rip)),
             Kind::Unmask => format!("NMIs are unmasked from outside (at {})", self.show(self.vcpu().regs.rip)),
             Kind::Fault => format!("the instruction faults (at {})", self.show(self.vcpu().regs.rip)),
-            Kind::Mce | Kind::Irq | Kind::Db => return Err(Error::NotHere(kind)),
+            Kind::Mce | Kind::Irq | Kind::Db | Kind::Smi => return Err(Error::NotHere(kind)),
         };
         self.events.push(Event { kind, at: self.log.boundary() });
         self.log.forget();

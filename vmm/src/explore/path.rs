@@ -71,7 +71,7 @@ pub fn exists(state: &Packed, session: &Session, edge: Edge, reductions: Reducti
     let Some(kind) = edge.event() else { return true };
     let mode = session.machine().mode();
     let held = (state.blocked(mode), state.pending(mode));
-    let at = Boundary::new(state.vcpu(), state.ghost(), mode, held, session.rules().scenario.breakpoints);
+    let at = Boundary::new(session, state.vcpu(), state.ghost(), held);
     let later = reductions.reduce && !kind.matters_while_blocked() && (at.blocked || at.shadow);
     reductions.events.has(kind) && kind.changes(at) && !later
 }

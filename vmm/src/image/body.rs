@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::resolver::{Error, Resolver, number};
+use crate::cpu::{Classes, Msrs};
 
 /// What the NMI body relies on besides what every body does (I21).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,52 @@ impl Body {
         });
         Ok(Self { rsp: rsp.transpose()? })
     }
+}
+
+/// What the body of one scheme relies on (I21).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relies {
+    /// AC, too, is clear.
+    pub ac: bool,
+    /// No breakpoint is armed (DR7).
+    pub dr7: bool,
+    /// These model-specific registers have these values.
+    pub msrs: Vec<(u32, u64)>,
+}
+
+impl Relies {
+    pub(super) fn read(line: &Resolver) -> Result<Self, Error> {
+        if let Some(other) = line.list("relies").find(|what| !["ac", "dr7"].contains(what)) {
+            return Err(line.bad(other, "is nothing that a body can rely on besides (ac, dr7)"));
+        }
+        let says = |what: &str| line.list("relies").any(|w| w == what);
+        let msr = |value: &str| {
+            let (index, wanted) = value
+                .split_once(':')
+                .and_then(|(index, wanted)| Some((u32::try_from(number(index)?).ok()?, number(wanted)?)))
+                .ok_or_else(|| line.bad(value, "is not of the form NUMBER:VALUE"))?;
+            match Msrs::index(index) {
+                Some(_) => Ok((index, wanted)),
+                None => Err(line.bad(value, "is a register that the lab does not carry")),
+            }
+        };
+        let msrs = line.list("body_msr").map(msr).collect::<Result<_, _>>()?;
+        Ok(Self { ac: says("ac"), dr7: says("dr7"), msrs })
+    }
+}
+
+/// The lazy state that a scheme or a scenario says its code uses.
+pub(super) fn uses(line: &Resolver) -> Result<Option<Classes>, Error> {
+    let mut found = None;
+    for what in line.list("uses") {
+        let classes: &mut Classes = found.get_or_insert_default();
+        match what {
+            "debug" => classes.debug = true,
+            "vector" => classes.vector = true,
+            _ => return Err(line.bad(what, "is no class of registers that code can use (debug, vector)")),
+        }
+    }
+    Ok(found)
 }
 
 /// The roots of one process's page tables, where those of the kernel and of user code are

@@ -4,12 +4,16 @@ use std::ops::Range;
 
 use guest::abi;
 
-use super::body::{Body, PageTables, Resumes};
+use super::body::{Body, PageTables, Relies, Resumes, uses};
 use super::manifest::{Line, Mode};
 use super::need::Need;
 use super::resolver::{Error, Resolver};
 use super::symbols::Symbols;
 use super::vectors::{Trap, vector_number};
+use crate::cpu::Classes;
+
+/// The flag of a scheme that FRED enters, and of the slot for such entries.
+pub(super) const FRED: &str = "fred";
 
 /// A way to enter and leave an NMI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +34,10 @@ pub struct Scheme {
     pub faults: Vec<Trap>,
     /// Changes of the interrupted context that are meant.
     pub resumes: Vec<Resumes>,
-    /// Its body relies on AC, too, being clear.
-    pub relies_on_ac: bool,
+    /// What its body relies on besides what every body does.
+    pub relies: Relies,
+    /// The lazy state that its code uses.
+    pub uses: Option<Classes>,
     /// Memory that has its at-ready value whenever no NMI is live.
     pub idle: Vec<Range<u64>>,
     /// Its kernel can run user code: every native one, and in mode pv one that says so.
@@ -49,14 +55,14 @@ pub struct Scheme {
 impl Scheme {
     fn read(line: &Resolver) -> Result<Self, Error> {
         line.known(&[
-            "mode", "arg", "entry", "prefix", "repeat", "resumes", "relies", "faults", "idle", "broken", "gallery",
-            "summary",
+            "mode", "arg", "entry", "prefix", "repeat", "resumes", "relies", "body_msr", "uses", "faults", "idle",
+            "broken", "gallery", "summary",
         ])?;
         let name = line.word("a name")?.to_owned();
         let mode = line.mode()?;
         let flags = line.line.words.get(1..).unwrap_or_default();
-        if let Some(other) = flags.iter().find(|w| !["ring3", "kpti"].contains(&w.as_str())) {
-            return Err(line.bad(other, "is not a scheme flag (ring3, kpti)"));
+        if let Some(other) = flags.iter().find(|w| !["ring3", "kpti", "fred"].contains(&w.as_str())) {
+            return Err(line.bad(other, "is not a scheme flag (ring3, kpti, fred)"));
         }
         let flag = |name: &str| flags.iter().any(|w| w == name);
         let entry = match line.line.pairs.get("entry") {
@@ -69,7 +75,8 @@ impl Scheme {
             repeat: line.list("repeat").map(|v| line.addr(v)).collect::<Result<_, _>>()?,
             faults: line.list("faults").map(|v| line.fault(v)).collect::<Result<_, _>>()?,
             resumes: line.list("resumes").map(|v| Resumes::read(v, line)).collect::<Result<_, _>>()?,
-            relies_on_ac: Self::relies_on_ac(line)?,
+            relies: Relies::read(line)?,
+            uses: uses(line)?,
             idle: line.list("idle").map(|v| line.sized(v)).collect::<Result<_, _>>()?,
             ring3: mode == Mode::Native || flag("ring3"),
             kpti: flag("kpti"),
@@ -80,13 +87,6 @@ impl Scheme {
             mode,
             entry,
         })
-    }
-
-    fn relies_on_ac(line: &Resolver) -> Result<bool, Error> {
-        match line.list("relies").find(|what| *what != "ac") {
-            Some(other) => Err(line.bad(other, "is nothing that a body can rely on besides (ac)")),
-            None => Ok(line.list("relies").next().is_some()),
-        }
     }
 
     /// Whether it is no candidate, but there to test the oracle or to show a bug.
@@ -115,6 +115,8 @@ pub struct Scenario {
     pub breakpoints: bool,
     /// What not every host's KVM has, and it cannot be shown without.
     pub needs: Vec<Need>,
+    /// The lazy state that its code uses.
+    pub uses: Option<Classes>,
     /// Vectors of faults that a return may raise, by what the scenario does.
     pub faults: Vec<u8>,
     /// HLTs at which it waits for an event.
@@ -127,7 +129,7 @@ pub struct Scenario {
 
 impl Scenario {
     fn read(line: &Resolver) -> Result<Self, Error> {
-        line.known(&["arg", "faults", "halts", "needs", "traps", "summary"])?;
+        line.known(&["arg", "faults", "halts", "needs", "traps", "uses", "summary"])?;
         let need =
             |name: &str| Need::of(name).ok_or_else(|| line.bad(name, "is nothing that a scenario can need (ldt-ss16)"));
         let vector = |name: &str| {
@@ -147,6 +149,7 @@ impl Scenario {
             kpti: flag("kpti"),
             breakpoints: flag("breakpoints"),
             needs: line.list("needs").map(need).collect::<Result<_, _>>()?,
+            uses: uses(line)?,
             faults: line.list("faults").map(vector).collect::<Result<_, _>>()?,
             halts: line.list("halts").map(|v| line.addr(v)).collect::<Result<_, _>>()?,
             traps: line.list("traps").map(|v| line.fault(v)).collect::<Result<_, _>>()?,
@@ -204,6 +207,8 @@ pub struct Hook {
 pub struct Slot {
     /// For entries of this mode.
     pub mode: Mode,
+    /// For those that FRED enters.
+    pub fred: bool,
     /// The symbol whose value RDI holds at entry, as written.
     pub arg: String,
     /// For code and constants: bytes of an executable segment, in the file.
@@ -230,7 +235,8 @@ impl Slot {
             true => Some(line.range_of("data_low", "data_high")?),
             false => None,
         };
-        Ok(Self { mode: line.mode()?, arg: line.text("arg"), text: line.range()?, data, hooks })
+        let fred = line.line.words.iter().skip(1).any(|w| w == FRED);
+        Ok(Self { mode: line.mode()?, fred, arg: line.text("arg"), text: line.range()?, data, hooks })
     }
 }
 
@@ -251,7 +257,7 @@ pub struct Declarations {
     pub scratch: Vec<Scratch>,
     /// Code that runs in 32-bit code segments.
     pub code32: Vec<Range<u64>>,
-    /// One a mode at most.
+    /// One a mode at most, and one for FRED.
     pub slots: Vec<Slot>,
     /// The hypercall page: 128 stubs of 32 bytes, through which all PV hypercalls go.
     pub hypercalls: Option<u64>,
@@ -262,6 +268,13 @@ pub struct Declarations {
 }
 
 impl Declarations {
+    /// The lazy state that a run of `scheme` in `scenario` may touch; `None` where the image declares
+    /// nothing about that, and its code says.
+    pub fn uses(&self, scheme: &Scheme, scenario: &Scenario) -> Option<Classes> {
+        let declares = self.schemes.iter().any(|s| s.uses.is_some()) || self.scenarios.iter().any(|s| s.uses.is_some());
+        declares.then(|| scheme.uses.unwrap_or_default().or(scenario.uses.unwrap_or_default()))
+    }
+
     /// Resolves a parsed manifest against the image's symbols.
     pub fn resolve(lines: &[Line], symbols: &Symbols) -> Result<Self, Error> {
         let mut out = Self {
@@ -318,7 +331,9 @@ impl Declarations {
             None => Ok(()),
         };
         twice("scheme", out.schemes.iter().map(|s| s.name.as_str()).collect())?;
-        twice("slot of mode", out.slots.iter().map(|s| s.mode.name()).collect())?;
+        let mut kinds: Vec<_> = out.slots.iter().map(|s| if s.fred { FRED } else { s.mode.name() }).collect();
+        kinds.sort_unstable();
+        twice("slot of mode", kinds)?;
         twice("scenario", out.scenarios.iter().map(|s| s.name.as_str()).collect())?;
         if out.schemes.is_empty() {
             return Err(Error::Missing { of: "the image".into(), what: "at least one scheme" });

@@ -11,7 +11,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
 use object::{Endianness, SectionIndex};
 
-use super::declare::{Hook, Slot};
+use super::declare::{FRED, Hook, Slot};
 use super::elf::{header, wrong_kind};
 use super::error;
 use super::file::Image;
@@ -79,11 +79,16 @@ struct Object<'a> {
 pub fn link(image: &Image, object: &[u8]) -> Result<Image, Error> {
     let mut object = Object::read(object)?;
     let mut lines = object.manifest()?;
-    let mode = match lines.iter().find(|l| l.keyword == "scheme").and_then(|l| l.pairs.get("mode")) {
+    let scheme = lines.iter().find(|l| l.keyword == "scheme");
+    let mode = match scheme.and_then(|l| l.pairs.get("mode")) {
         Some(mode) if mode == Mode::Pv.name() => Mode::Pv,
         _ => Mode::Native,
     };
-    let slot = image.declared.slots.iter().find(|s| s.mode == mode).ok_or(Error::NoSlot(mode))?;
+    let fred = scheme.is_some_and(|l| l.words.iter().skip(1).any(|w| w == FRED));
+    if fred && mode != Mode::Pv {
+        return Err(Error::Manifest("FRED is played by the VMM: a scheme that says fred has mode=pv".into()));
+    }
+    let slot = image.declared.slots.iter().find(|s| (s.mode, s.fred) == (mode, fred)).ok_or(Error::NoSlot(mode))?;
     declare(&mut lines, slot)?;
 
     object.place(slot)?;
@@ -118,8 +123,11 @@ fn no_room(name: &str) -> Error {
 /// Completes what the object says about itself.
 fn declare(lines: &mut Vec<Line>, slot: &Slot) -> Result<(), Error> {
     lines.retain(|l| l.keyword != "abi");
-    if let Some(other) = lines.iter().find(|l| !["scheme", "scratch"].contains(&l.keyword.as_str())) {
-        return Err(Error::Manifest(format!("an entry declares `scheme` and `scratch` only, not `{}`", other.keyword)));
+    if let Some(other) = lines.iter().find(|l| !["scheme", "scratch", "stack"].contains(&l.keyword.as_str())) {
+        return Err(Error::Manifest(format!(
+            "an entry declares `scheme`, `scratch` and `stack` only, not `{}`",
+            other.keyword
+        )));
     }
     if lines.iter().filter(|l| l.keyword == "scheme").count() > 1 {
         return Err(Error::Manifest("an entry is one scheme, and there are several".into()));

@@ -27,6 +27,9 @@ pub enum Kind {
     Irq,
     /// A #DB, as a breakpoint raises it after an instruction. Its handler's iretq unblocks NMIs.
     Db,
+    /// A system management interrupt (SMI), whose handler ends by RSM and executes no IRET: it gives
+    /// back what it found, the NMI mask among it.
+    Smi,
     /// The instruction there faults, as any may in a handler's C code: a real exception, whose
     /// handler's iretq unblocks NMIs.
     Fault,
@@ -52,42 +55,40 @@ pub struct Boundary {
     pub breakpoints: bool,
     /// Maskable interrupts are on (RFLAGS.IF).
     pub interrupts: bool,
+    /// RSM unblocks NMIs, which is a bug (`--hv-bug rsm-unblocks`).
+    pub rsm_unblocks: bool,
 }
 
 impl Boundary {
     /// The one that a session stands at.
     pub fn of(session: &Session) -> Self {
         let (m, ghost) = (session.machine(), &session.oracle().ghost);
-        Self::new(m.state(), ghost, m.mode(), (m.blocked(), m.pending()), session.rules().scenario.breakpoints)
+        Self::new(session, m.state(), ghost, (m.blocked(), m.pending()))
     }
 
-    /// One in this state, with NMIs blocked and one pending or not.
-    pub fn new(
-        vcpu: &VcpuState,
-        ghost: &Ghost,
-        mode: Mode,
-        (blocked, pending): (bool, bool),
-        breakpoints: bool,
-    ) -> Self {
+    /// One of the session's runs in this state, with NMIs blocked and one pending or not.
+    pub fn new(session: &Session, vcpu: &VcpuState, ghost: &Ghost, (blocked, pending): (bool, bool)) -> Self {
+        let (m, breakpoints) = (session.machine(), session.rules().scenario.breakpoints);
         Self {
             blocked,
             pending,
             shadow: vcpu.events.interrupt.shadow != 0,
-            takes_external: mode == Mode::Native && ghost.has_room_for_external(),
+            takes_external: m.mode() == Mode::Native && ghost.has_room_for_external(),
             in_external: ghost.in_external(),
             in_machine_check: ghost.in_machine_check(),
             breakpoints,
             interrupts: vcpu.regs.rflags & rflags::IF != 0,
+            rsm_unblocks: m.rsm_unblocks(),
         }
     }
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Db, Self::Fault];
+    pub const ALL: [Self; 7] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Db, Self::Smi, Self::Fault];
     /// Those that can arrive in the lab's own scenarios, which raise faults of their own. The
     /// others need a kernel that resolves them.
-    pub const IN_SCENARIOS: [Self; 5] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Db];
+    pub const IN_SCENARIOS: [Self; 6] = [Self::Nmi, Self::Unmask, Self::Mce, Self::Irq, Self::Db, Self::Smi];
     /// Those that can arrive in a real kernel's handler.
     pub const IN_KERNELS: [Self; 3] = [Self::Nmi, Self::Unmask, Self::Fault];
 
@@ -99,6 +100,7 @@ impl Kind {
             Kind::Mce => "mce",
             Kind::Irq => "irq",
             Kind::Db => "db",
+            Kind::Smi => "smi",
             Kind::Fault => "fault",
         }
     }
@@ -111,7 +113,7 @@ impl Kind {
             Kind::Db => Some(1),
             // Where the built-in kernel expects it, and no exception is (SDM vol. 3, 6.2).
             Kind::Irq => Some(32),
-            Kind::Nmi | Kind::Unmask | Kind::Fault => None,
+            Kind::Nmi | Kind::Unmask | Kind::Smi | Kind::Fault => None,
         }
     }
 
@@ -123,6 +125,7 @@ impl Kind {
             Kind::Mce => "machine checks, whose handler's iretq unblocks NMIs (mode native)",
             Kind::Irq => "a maskable interrupt on vector 32, where RFLAGS.IF is set (mode native)",
             Kind::Db => "a breakpoint's #DB, in a scenario that has breakpoints (mode native)",
+            Kind::Smi => "an SMI whose handler executes no IRET; it changes nothing, but for --hv-bug rsm-unblocks",
             Kind::Fault => "the instruction raises a page fault, which the kernel resolves",
         }
     }
@@ -137,6 +140,7 @@ impl Kind {
             Kind::Mce => "a machine check arrives",
             Kind::Irq => "an interrupt arrives",
             Kind::Db => "a breakpoint hits",
+            Kind::Smi => "an SMI arrives, and its handler returns by RSM",
             Kind::Fault => "the instruction faults",
         }
     }
@@ -149,6 +153,7 @@ impl Kind {
             Kind::Mce => "the machine check",
             Kind::Irq => "the interrupt",
             Kind::Db => "the #DB",
+            Kind::Smi => "the SMI",
             Kind::Fault => "the fault",
         }
     }
@@ -163,6 +168,8 @@ impl Kind {
             Kind::Irq => at.takes_external && !at.in_external && at.interrupts && !at.shadow,
             // Loads of SS hold a #DB back, and the CPU may lose it (SDM vol. 3, 6.8.3).
             Kind::Db => at.takes_external && at.breakpoints && !at.shadow,
+            // RSM gives back all that the guest can see (SDM vol. 3, 34.8 for the NMI mask).
+            Kind::Smi => at.rsm_unblocks && at.blocked,
             Kind::Fault => true,
         }
     }
@@ -172,7 +179,7 @@ impl Kind {
     pub fn matters_while_blocked(self) -> bool {
         match self {
             Kind::Nmi => false,
-            Kind::Unmask | Kind::Mce | Kind::Irq | Kind::Db | Kind::Fault => true,
+            Kind::Unmask | Kind::Mce | Kind::Irq | Kind::Db | Kind::Smi | Kind::Fault => true,
         }
     }
 
@@ -182,6 +189,7 @@ impl Kind {
         match self {
             Kind::Nmi => session.arrive(),
             Kind::Unmask => session.unmask(),
+            Kind::Smi => session.smi(),
             Kind::Mce | Kind::Irq | Kind::Db => return session.external(self),
             Kind::Fault => session.cannot_fault(),
         }
@@ -202,6 +210,12 @@ impl Session {
     pub fn unmask(&mut self) {
         self.oracle.unmasked();
         self.machine.set_blocked(false);
+    }
+
+    /// An SMI comes and goes at this boundary: the model knows of no change.
+    pub fn smi(&mut self) {
+        self.machine.smi();
+        self.oracle.boundary(&self.machine);
     }
 
     /// A fault is to arrive, which no guest of this machine is known to resolve.
@@ -330,7 +344,8 @@ mod tests {
         let unknown = "nmx".parse::<Kind>().map_err(|e| e.to_string());
         assert_eq!(
             unknown,
-            Err("unknown event \"nmx\"; expected nmi, unmask, mce, irq, db, or, in a real kernel, fault".to_owned())
+            Err("unknown event \"nmx\"; expected nmi, unmask, mce, irq, db, smi, or, in a real kernel, fault"
+                .to_owned())
         );
     }
 }

@@ -202,7 +202,9 @@ impl<'a> Run<'a> {
                 }
                 Kind::Unmask => self.lab.pc.state_mut().events.nmi.masked = 0,
                 Kind::Fault => self.faults = true,
-                kind @ (Kind::Mce | Kind::Irq | Kind::Db) => return Err(ScheduleError::OnlyInScenarios(kind).into()),
+                kind @ (Kind::Mce | Kind::Irq | Kind::Db | Kind::Smi) => {
+                    return Err(ScheduleError::OnlyInScenarios(kind).into());
+                }
             }
         }
         if self.faults && self.deliverable() {

@@ -52,7 +52,11 @@ impl Machine {
                 )));
             }
         }
-        self.vm.carry_lazy(self.guest.code.classes())?;
+        if let Some(uses) = self.uses {
+            let others = self.guest.code.iter().filter(|d| !uses.has(d.classes()));
+            self.undeclared = others.map(|d| d.insn.ip()).collect();
+        }
+        self.vm.carry_lazy(self.uses.unwrap_or_else(|| self.guest.code.classes()))?;
         self.idt = Idt::read(self.memory(), self.vm.state());
         Ok(())
     }

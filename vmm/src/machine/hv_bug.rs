@@ -39,11 +39,15 @@ pub enum HvBug {
     PendingLostAtExit,
     /// An NMI does not wake a halted CPU, which sleeps until another event comes.
     HaltNotWoken,
+    /// RSM unblocks NMIs that were blocked when the SMI came.
+    RsmUnblocks,
+    /// With virtual NMIs: a pending NMI is taken for NMIs being blocked.
+    VnmiPendingReadsBlocked,
 }
 
 impl HvBug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::IretKeepsBlocked,
         Self::IretUnblocksEarly,
         Self::SecondNmiLost,
@@ -57,6 +61,8 @@ impl HvBug {
         Self::EventBlocksNmis,
         Self::PendingLostAtExit,
         Self::HaltNotWoken,
+        Self::RsmUnblocks,
+        Self::VnmiPendingReadsBlocked,
     ];
 
     /// Its name on the command line, in campaigns and in replay lines.
@@ -75,6 +81,8 @@ impl HvBug {
             HvBug::EventBlocksNmis => "event-blocks-nmis",
             HvBug::PendingLostAtExit => "pending-lost-at-exit",
             HvBug::HaltNotWoken => "halt-not-woken",
+            HvBug::RsmUnblocks => "rsm-unblocks",
+            HvBug::VnmiPendingReadsBlocked => "vnmi-pending-reads-blocked",
         }
     }
 
@@ -108,7 +116,11 @@ impl HvBug {
                 "An NMI that is pending at an exit to user space is forgotten, as where a vCPU is saved (Linux ab2ee212a57b)"
             }
             HvBug::HaltNotWoken => {
-                "An NMI does not wake a halted CPU, and is lost (acrn-hypervisor issue 4621, openvmm issue 3511)"
+                "An NMI does not wake a halted CPU, and is lost (acrn-hypervisor 4621, openvmm 3511)"
+            }
+            HvBug::RsmUnblocks => "RSM unblocks NMIs that were blocked when the SMI came (smi@)",
+            HvBug::VnmiPendingReadsBlocked => {
+                "With virtual NMIs a pending NMI is taken for NMIs being blocked, and stays pending after the iretq"
             }
         }
     }

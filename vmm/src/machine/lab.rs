@@ -16,7 +16,7 @@ use super::pv::Pv;
 use super::stop::Stop;
 use super::tables::Unprotected;
 use super::transport::{self, Transport};
-use crate::cpu::{msr, rflags};
+use crate::cpu::{Classes, msr, rflags};
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
 use crate::image::manifest::Mode;
@@ -82,6 +82,10 @@ pub struct Machine {
     pub(super) keeps_segments: bool,
     /// HLTs at which the guest waits for an event.
     pub(super) halts: Vec<u64>,
+    /// The lazy state that the scheme and the scenario declare; `None`: the image's code says.
+    pub(super) uses: Option<Classes>,
+    /// Instructions that touch other lazy state.
+    pub(super) undeclared: Vec<u64>,
     /// The model of the CPU, which may execute in KVM's place.
     pub(super) predictor: Predictor,
     /// [`Machine::read_time`].
@@ -136,6 +140,8 @@ impl Machine {
             restored: false,
             keeps_segments: false,
             halts: scenario.halts.clone(),
+            uses: image.declared.uses(scheme, scenario),
+            undeclared: Vec::new(),
             predictor: Predictor::default(),
             read_time: None,
             time_reads: 0,
@@ -307,6 +313,19 @@ impl Machine {
         match self.mode {
             Mode::Native => self.vm.state_mut().events.nmi.masked = blocked.into(),
             Mode::Pv => self.pv.masked = blocked,
+        }
+    }
+
+    /// Whether this hypervisor's RSM unblocks NMIs, for a guest whose mask is the CPU's.
+    pub fn rsm_unblocks(&self) -> bool {
+        self.mode == Mode::Native && self.knobs.hv_bug == Some(HvBug::RsmUnblocks)
+    }
+
+    /// An SMI arrives here, whose handler ends by RSM. The VMM plays it on every host: of what the
+    /// guest can see it changes nothing.
+    pub fn smi(&mut self) {
+        if self.rsm_unblocks() {
+            self.set_blocked(false);
         }
     }
 

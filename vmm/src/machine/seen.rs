@@ -1,5 +1,6 @@
 //! What a step tells the lab besides where it ends.
 
+use super::error::Error;
 use super::lab::Machine;
 use super::stop::Stop;
 use crate::cpu::msr::TIME_MSRS;
@@ -7,16 +8,27 @@ use crate::image::vectors::has_error_code;
 use crate::image::{Decoded, Flow};
 
 impl Machine {
-    /// An instruction is about to be executed, and is looked at.
-    pub(super) fn see(&mut self, d: &Decoded) {
+    /// An instruction is about to be executed, and is looked at. One that uses what its image says
+    /// this scheme and scenario do not use is an error: it would go unread.
+    pub(super) fn see(&mut self, d: &Decoded) -> Result<(), Error> {
         let classes = d.classes();
-        if !classes.is_empty() {
-            self.vm.add_lazy_classes(classes);
+        match self.uses {
+            Some(uses) if !uses.has(classes) => {
+                return Err(Error::Contract(format!(
+                    "`{}` at {} uses registers of a class that neither the scheme nor the scenario declares: say uses= \
+                     (debug, vector) in the note of one of them",
+                    d.text(),
+                    self.place(d.insn.ip())
+                )));
+            }
+            None if !classes.is_empty() => self.vm.add_lazy_classes(classes),
+            _ => {}
         }
         let msr = d.insn.mnemonic() == iced_x86::Mnemonic::Rdmsr && TIME_MSRS.contains(&(self.state().regs.rcx as u32));
         if msr || d.reads_time() {
             self.saw_time(d.insn.ip());
         }
+        Ok(())
     }
 
     /// The instruction at `rip` reads time or randomness.

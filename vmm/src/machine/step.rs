@@ -57,7 +57,7 @@ impl Machine {
         if self.waits() {
             return Ok(self.wake());
         }
-        self.see(&d);
+        self.see(&d)?;
         let before = self.state().regs;
         let shadow = self.state().events.interrupt.shadow;
         let rip = before.rip;
@@ -111,6 +111,7 @@ impl Machine {
                 Some(HvBug::FailedIretLeavesBlocked) if faulted => self.vm.state_mut().events.nmi.masked = 1,
                 _ if faulted => self.apply_iret_knob(),
                 Some(HvBug::IretKeepsBlocked) => self.vm.state_mut().events.nmi.masked = 1,
+                Some(HvBug::VnmiPendingReadsBlocked) if self.latched => self.vm.state_mut().events.nmi.masked = 1,
                 _ => {}
             }
         }
@@ -320,6 +321,7 @@ impl Machine {
                 || self.at_user_syscall()
                 || self.page_fault_stop() == Some(rip)
                 || self.keeps_segments && self.guest.code.irets().contains(&rip)
+                || self.undeclared.contains(&rip)
                 || self.next_instruction().is_some_and(|d| d.loads_ss() || d.is_sti() || d.must_be_seen());
             if here {
                 // A stop at RIP itself would be hit at once: get past it first.
@@ -342,6 +344,9 @@ impl Machine {
             }
             for i in 0..self.guest.code.seen().len() {
                 self.patch(self.guest.code.seen()[i]);
+            }
+            for i in 0..self.undeclared.len() {
+                self.patch(self.undeclared[i]);
             }
             if self.user.is_some() && self.pv().has_user_mode() {
                 // The user's SYSCALLs are the hypervisor's.

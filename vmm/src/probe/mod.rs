@@ -16,6 +16,7 @@ mod irets;
 pub mod kept;
 mod masking;
 pub mod model;
+mod pending;
 mod report;
 mod ring3;
 mod spec;
@@ -37,6 +38,7 @@ pub fn probes() -> impl Iterator<Item = &'static Probe> {
     [
         delivery::PROBES,
         masking::PROBES,
+        pending::PROBES,
         irets::PROBES,
         stepping::PROBES,
         traps::PROBES,

@@ -16,27 +16,27 @@ use crate::entry::{Scheme, naive};
 
 lab_note!(
     "scheme bug-kpti-none kpti mode=native arg=SCHEME_BUG_KPTI_NONE entry=naive.entry prefix=naive. "
-    "gallery=kpti summary=\"KPTI: loads no CR3\""
+    "gallery=8a09317b895f summary=\"KPTI: loads no CR3\""
 );
 lab_note!(
     "scheme bug-kpti-cs kpti mode=native arg=SCHEME_BUG_KPTI_CS entry=bug_kpti_cs.entry prefix=bug_kpti_cs. "
     "repeat=bug_kpti_cs.repeat idle=nmi_stack_low+0xfc8:8,PERCPU+0x0:8 "
-    "gallery=kpti summary=\"KPTI: loads CR3 where user code was interrupted only\""
+    "gallery=8a09317b895f summary=\"KPTI: loads CR3 where user code was interrupted only\""
 );
 lab_note!(
     "scheme bug-kpti-kernel-back kpti mode=native arg=SCHEME_BUG_KPTI_KERNEL_BACK entry=bug_kpti_kernel_back.entry "
     "prefix=bug_kpti_kernel_back. repeat=bug_kpti_kernel_back.repeat idle=nmi_stack_low+0xfc8:8,PERCPU+0x0:8 "
-    "gallery=kpti summary=\"KPTI: the kernel's CR3 stays where the user's was found\""
+    "gallery=8a09317b895f summary=\"KPTI: the kernel's CR3 stays where the user's was found\""
 );
 lab_note!(
     "scheme bug-kpti-user-back kpti mode=native arg=SCHEME_BUG_KPTI_USER_BACK entry=bug_kpti_user_back.entry "
     "prefix=bug_kpti_user_back. repeat=bug_kpti_user_back.repeat idle=nmi_stack_low+0xfc8:8,PERCPU+0x0:8 "
-    "gallery=kpti summary=\"KPTI: gives back the user's CR3 where the kernel's was found\""
+    "gallery=8a09317b895f summary=\"KPTI: gives back the user's CR3 where the kernel's was found\""
 );
 lab_note!(
     "scheme bug-kpti-stale kpti mode=native arg=SCHEME_BUG_KPTI_STALE entry=bug_kpti_stale.entry prefix=bug_kpti_stale. "
     "repeat=bug_kpti_stale.repeat idle=nmi_stack_low+0xfc8:8,PERCPU+0x0:8 "
-    "gallery=kpti summary=\"KPTI: loads a kernel's CR3 of another process\""
+    "gallery=8a09317b895f summary=\"KPTI: loads a kernel's CR3 of another process\""
 );
 
 scheme!(SCHEME_BUG_KPTI_NONE = Scheme::native(naive::ENTRY));

@@ -12,3 +12,4 @@ mod kpti;
 mod machine_check;
 mod ring3;
 mod rostedt;
+mod switched_state;

@@ -147,6 +147,16 @@ entry_asm! {r"
     ROSTEDT bug_debug_ist, 1, 1
     ROSTEDT bug_debug_undo, 1, 1, bug_debug_undo_body
     ROSTEDT twin_debug_stack, 1, 1, twin_debug_stack_body
+    # Of switched_state.rs.
+    ROSTEDT twin_dr7, 1, 1, twin_dr7_body
+    ROSTEDT bug_dr7_kept, 1, 1
+    ROSTEDT bug_dr7_lost, 1, 1, bug_dr7_lost_body
+    ROSTEDT twin_spec_ctrl, 1, 1, twin_spec_ctrl_body
+    ROSTEDT bug_spec_ctrl_cs, 1, 1, bug_spec_ctrl_cs_body
+    ROSTEDT bug_spec_ctrl_lost, 1, 1, bug_spec_ctrl_lost_body
+    ROSTEDT twin_fpu, 1, 1, twin_fpu_body
+    ROSTEDT bug_fpu_area, 1, 1, bug_fpu_area_body
+    ROSTEDT bug_fpu_lost, 1, 1, bug_fpu_lost_body
 ",
     stack_size = stacks::NMI_STACK_SIZE,
     kernel_cs = gdt::KERNEL_CS,

@@ -76,6 +76,10 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
                 }
                 Err(Stop::Fault(second)) => second,
             };
+            if event.source == Source::Software {
+                // The instruction has not been executed: its frame points at it (SDM vol. 3, 7.5).
+                self.next = Val::known(before.regs.rip);
+            }
             // Software interrupts and NMIs are benign whatever their vector is.
             let first = match event.source {
                 Source::Software | Source::External => Class::Benign,

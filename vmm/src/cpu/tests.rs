@@ -48,6 +48,19 @@ fn a_fault_tells_why() {
     assert_eq!(frame[24..32], (rflags::FIXED | rflags::RF).to_le_bytes());
 }
 
+/// As kvm-unit-tests' eventinj has it.
+#[test]
+fn an_int_that_cannot_be_delivered_faults_where_it_stands() {
+    let (mut ram, mut cpu) = machine(&[0xcd, 0x20]); // int $0x20, behind the end of the IDT
+    let code = Some(0x20 << 3 | 2);
+    let ends = steps(&mut ram, &mut cpu, 1);
+    assert_eq!(ends, [End::Delivered(Delivered { vector: 13, error_code: code, cr2: None, cleared_ac: false })]);
+    assert_eq!(ram[cpu.regs.rsp as usize + 8..][..8], CODE.to_le_bytes(), "its frame points at it");
+    let (mut ram, mut cpu) = machine(&[0xcd, 3]);
+    steps(&mut ram, &mut cpu, 1);
+    assert_eq!(ram[cpu.regs.rsp as usize..][..8], (CODE + 2).to_le_bytes(), "one that is delivered, behind it");
+}
+
 #[test]
 fn a_flag_that_is_undefined_is_not_tested() {
     // and %eax,%eax clears AF or not; mul %ebx; jz

@@ -121,7 +121,8 @@ pub fn operands(
             OpAccess::None | OpAccess::NoMemAccess => continue,
         };
         let Some(vaddr) = used.virtual_address(0, |reg, _, _| base(reg)) else { continue };
-        let places = physical(vaddr, used.memory_size().size() as u64);
+        let (at, len) = next.extent((vaddr, used.memory_size().size() as u64), regs.rcx, regs.rflags);
+        let places = physical(at, len);
         out.extend(places.into_iter().map(|(addr, len)| Access { by: 0, addr, len, writes, reads }));
     }
 }

@@ -11,7 +11,7 @@ use iced_x86::{
 use guest::abi;
 
 use super::file::Image;
-use crate::cpu::Classes;
+use crate::cpu::{Classes, rflags};
 
 /// How an instruction hands on control, as far as a single step must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,27 @@ impl Decoded {
             _ => Flow::Next,
         };
         Self { insn, flow }
+    }
+
+    /// The memory that it accesses in all, where one of its operands is `element`, an address and
+    /// bytes: a repeated string instruction goes on from there, downwards where DF is set. One that
+    /// may end sooner (CMPS, SCAS) counts with its first element only.
+    pub fn extent(&self, element: (u64, u64), rcx: u64, flags: u64) -> (u64, u64) {
+        // Of a repeated one the decoder gives no size with an operand's address.
+        let (at, len) = (element.0, self.insn.memory_size().size() as u64);
+        let all = len.saturating_mul(rcx);
+        match self.flow {
+            Flow::Repeat if self.insn.has_repne_prefix() || self.compares() => (at, len),
+            Flow::Repeat if rcx == 0 => (at, 0),
+            Flow::Repeat if flags & rflags::DF != 0 => (at.wrapping_sub(all - len), all),
+            Flow::Repeat => (at, all),
+            _ => element,
+        }
+    }
+
+    fn compares(&self) -> bool {
+        use Mnemonic::{Cmpsb, Cmpsd, Cmpsq, Cmpsw, Scasb, Scasd, Scasq, Scasw};
+        matches!(self.insn.mnemonic(), Cmpsb | Cmpsd | Cmpsq | Cmpsw | Scasb | Scasd | Scasq | Scasw)
     }
 
     /// Whether it loads SS and so holds interrupts, NMIs included, back for one
@@ -378,5 +399,16 @@ mod tests {
         let d = Code::decode(32, &bytes, 0x4000_0080).unwrap();
         assert_eq!((d.flow, d.is_of(32), d.is_of(64)), (Flow::To(0x4000_0088), true, false));
         assert!(Code::decode(64, &bytes, 0x4000_0080).is_none());
+    }
+
+    #[test]
+    fn a_repeated_move_accesses_all_that_it_moves() {
+        let extent = |bytes: &[u8], rcx, flags| Code::decode(64, bytes, 0).unwrap().extent((0x1000, 0), rcx, flags);
+        let rep_movsq = [0xf3, 0x48, 0xa5];
+        assert_eq!(extent(&rep_movsq, 21, 0), (0x1000, 168));
+        assert_eq!(extent(&rep_movsq, 21, rflags::DF), (0x1000 - 160, 168));
+        assert_eq!(extent(&rep_movsq, 0, 0), (0x1000, 0));
+        assert_eq!(extent(&[0x48, 0xa5], 21, 0), (0x1000, 0), "it is not repeated: as it was given");
+        assert_eq!(extent(&[0xf3, 0x48, 0xa7], 21, 0), (0x1000, 8), "it may end sooner");
     }
 }

@@ -238,7 +238,9 @@ fn reads_memory(pc: &Pc, d: &Decoded, range: std::ops::Range<u64>, factory: &mut
         |a: OpAccess| matches!(a, OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite);
     let info = factory.info(&d.insn);
     info.used_memory().iter().filter(|m| read(m.access())).any(|m| {
+        let (regs, len) = (&pc.state().regs, m.memory_size().size().max(1) as u64);
         let at = m.virtual_address(0, |reg, _, _| pc.register(reg));
-        at.is_some_and(|at| overlaps(at, m.memory_size().size().max(1) as u64))
+        let all = at.map(|at| d.extent((at, len), regs.rcx, regs.rflags));
+        all.is_some_and(|(at, len)| overlaps(at, len))
     })
 }

@@ -1,4 +1,4 @@
-//! Whether there is a kernel for the Linux tests, and a Xen for its tests: where there is none, they are shown as
+//! Whether there is a kernel for the Linux tests, a Xen for its tests, and so on: where there is none, they are shown as
 //! ignored, with the reason, and never as passed.
 #![allow(clippy::print_stdout)] // what cargo reads
 
@@ -27,6 +27,13 @@ fn main() {
     println!("cargo::rustc-env=PATCHED_XEN={}", patched.display());
     if patched.join("xen.gz").exists() && patched.join("xen-syms").exists() {
         println!("cargo::rustc-cfg=patched_xen");
+    }
+    let units = cache.join("nmi-lab/kvm-unit-tests");
+    println!("cargo::rustc-check-cfg=cfg(kvm_unit_tests)");
+    println!("cargo::rerun-if-changed={}", units.display());
+    println!("cargo::rustc-env=KVM_UNIT_TESTS={}", units.display());
+    if units.join("revision").exists() {
+        println!("cargo::rustc-cfg=kvm_unit_tests");
     }
     let kernel = cache.join("nmi-lab/linux/vmlinux");
     println!("cargo::rerun-if-changed={}", kernel.display());

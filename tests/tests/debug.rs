@@ -289,3 +289,78 @@ fn an_nmi_arrives_where_a_real_kernel_stands() {
     assert!(text.contains("NMIs that arrived: 2, and were delivered: 2"), "the second is delivered:\n{text}");
     assert!(text.contains("move 0 of ") && text.contains("No more reverse-execution history"), "{text}");
 }
+
+/// The line that a case of any kernel prints, whole, as it was copied.
+#[test]
+fn a_case_on_any_kernel_goes_back_to_the_writer_of_its_frame() {
+    if !gdb_is_there() || !common::gcc::is_there() {
+        return;
+    }
+    let all = common::gcc::copied_examples();
+    let dir = all.path().join("os");
+    common::gcc::must(Command::new("make").arg("-s").current_dir(&dir));
+    let image = dir.join("os.elf").display().to_string();
+    let line = format!("vmm kernel --image {image} --counter nmi_count --schedule 'nmi@work nmi@nmi_body'");
+    let server = Server::start(&["--listen", "0", &line]);
+    assert!(server.said[0].contains("livelock"), "{:?}", server.said);
+    let text = server.gdb(&[
+        "break *nmi_body",
+        "continue",
+        "print/x $rip == (long)&nmi_body",
+        "monitor events",
+        "monitor line",
+        "reverse-continue",
+        "monitor state",
+    ]);
+    for words in [
+        "Breakpoint 1, ",
+        "$1 = 0x1",
+        "an NMI is delivered at work",
+        "an NMI arrives, and is latched: NMIs are blocked (at nmi_body)",
+        "vmm kernel --image ",
+        "move 0 of ",
+    ] {
+        assert!(text.contains(words), "{words:?} is missing in:\n{text}");
+    }
+}
+
+/// The words of a line, after `--`: Xen is entered again by its guest's HYPERVISOR_iret, from the end
+/// back to who counted the second NMI.
+#[test]
+#[cfg_attr(not(debian_xen), ignore = "NOT RUN: no Xen (scripts/xen/fetch-debian-xen)")]
+fn a_case_on_the_real_xen_goes_backwards_from_its_end() {
+    if !gdb_is_there() {
+        return;
+    }
+    let xen = ["xen.gz", "xen-syms"].map(|file| format!("{}/{file}", env!("DEBIAN_XEN")));
+    let named = ["vmm", "xen", "--hypervisor", &xen[0], "--symbols", &xen[1], "--body", "ud", "--case-limit", "4000"];
+    let schedule = ["--schedule", "nmi@pv_work nmi@pv_body"];
+    let server = Server::start(&[&["--listen", "0", "--"], &named[..], &schedule].concat());
+    assert!(server.said[0].contains("violation(I5"), "{:?}", server.said);
+    let text = server.gdb(&[
+        "continue",
+        "print *(int *)&pv_nested",
+        "watch *(int *)&pv_nested",
+        "reverse-continue",
+        "monitor state",
+        "print *(int *)&pv_nested",
+        "delete",
+        "break *do_iret",
+        "reverse-continue",
+        "info symbol $rip",
+        "monitor line",
+    ]);
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!((value("$1 ="), value("$2 =")), (Some("1"), Some("0")), "the last writer is found:\n{text}");
+    assert!(text.contains("at pv_nmi+0x"), "it is the guest's callback:\n{text}");
+    assert!(text.contains("Breakpoint 2, ") && text.contains("do_iret in section"), "{text}");
+    assert!(text.contains("vmm xen --hypervisor ") && text.contains(" --body ud"), "{text}");
+}
+
+#[test]
+fn a_line_that_is_no_case_is_refused() {
+    for bad in ["vmm kernel --image k --site a --sweep", "vmm xen --hypervisor 'x", "vmm linux --kernel k"] {
+        vmm(&["debug", bad]).exits(2).says(&["the line "]);
+        vmm(&["explain", bad]).exits(2).says(&["the line "]);
+    }
+}

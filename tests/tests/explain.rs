@@ -109,3 +109,29 @@ fn the_frame_that_is_overwritten_is_named() {
     let told = vmm(&["explain", line.as_str().unwrap()]).exits(0).stdout;
     assert!(!told.contains("overwrites") && told.contains("Every NMI was served"), "{told}");
 }
+
+/// Of a real kernel: the line is a command of its own.
+#[test]
+fn a_case_on_a_real_kernel_is_told() {
+    if !common::gcc::is_there() {
+        return;
+    }
+    let all = common::gcc::copied_examples();
+    let dir = all.path().join("os");
+    common::gcc::must(std::process::Command::new("make").arg("-s").current_dir(&dir));
+    let line = format!("vmm kernel --image {} --schedule 'nmi@work nmi@nmi_body'", dir.join("os.elf").display());
+    let page = all.path().join("story.html");
+    let told = vmm(&["explain", &line, "--html", page.to_str().unwrap()]).exits(1).stdout;
+    let lines: Vec<&str> = told.lines().collect();
+    assert!((5..=12).contains(&lines.len()), "{told}");
+    for words in
+        ["livelock", "An NMI is delivered at work", "latched", "I17 (progress) breaks", "replay vmm kernel --image"]
+    {
+        assert!(told.contains(words), "{words:?} is missing in: {told}");
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("class=\"story\"") && page.contains("vmm kernel --image"), "the page tells it, too");
+    let json = vmm(&["explain", &line, "--json"]).exits(1).json();
+    common::fits_schema("explain", &json);
+    assert_eq!((json["verdict"].as_str(), json["invariant"].as_str()), (Some("livelock"), Some("I17")));
+}

@@ -96,3 +96,29 @@ fn what_the_user_names_is_checked_and_what_nothing_names_is_said() {
     let none = all.path().join("os/os.S");
     vmm(&["kernel", "--image", none.to_str().unwrap(), "--site", "work", "--sweep"]).exits(65);
 }
+
+/// A kernel's own tests are the outside check of the machine: of its APIC, and of how it takes NMIs.
+#[test]
+#[cfg_attr(not(kvm_unit_tests), ignore = "NOT RUN: no kvm-unit-tests (scripts/kernels/build-kvm-unit-tests)")]
+fn kvm_unit_tests_run_to_their_end() {
+    let file = |name: &str| format!("{}/{name}", env!("KVM_UNIT_TESTS"));
+    for (name, tests) in [("eventinj", 13), ("idt_test", 4)] {
+        let image = file(&format!("{name}.flat"));
+        let done = vmm(&["kernel", "--image", &image, "--initrd", &file("env"), "--run", "--json"]);
+        let json = done.json();
+        common::fits_schema("kernel-run", &json);
+        let console = json["console"].as_str().unwrap();
+        let of =
+            |word: &str| -> Vec<&str> { console.lines().filter_map(|line| line.trim().strip_prefix(word)).collect() };
+        let (passed, failed) = (of("PASS: "), of("FAIL: "));
+        assert_eq!(passed.len() + failed.len(), tests, "{console}");
+        // docs/findings/kvm-unit-tests.md: one instruction after STI is no boundary to kvm_pvm, and it
+        // delivers a latched NMI some instructions after the IRET.
+        let late = ["vec 32/33", "vec 32/int $33", "NMI"];
+        let known = json["host"]["kvm"] == "kvm_pvm" && name == "eventinj";
+        assert!(failed.iter().all(|test| known && late.contains(test)), "{failed:?} in {console}");
+        assert!(passed.contains(&"NMI") || name != "eventinj", "one of the two tests of that name: {console}");
+        assert_eq!(json["exit"] == 0, failed.is_empty());
+        done.exits(i32::from(!failed.is_empty()));
+    }
+}

@@ -9,7 +9,7 @@ use indicatif::ProgressDrawTarget;
 use super::failure::Failure;
 use super::input;
 use super::progress::bar;
-use crate::kernels::pc::{About, Error, KernelSymbols, Saved};
+use crate::kernels::pc::{About, Error, KernelSymbols, Progress, Saved};
 use crate::kernels::{Kernel, KernelInfo, Lab, LabError, Running, Start, cache, check};
 use crate::kvm::{Host, interrupt_after};
 use crate::report::plain;
@@ -114,23 +114,36 @@ impl Boot<'_> {
         Ok(running)
     }
 
-    /// Boots it, and shows how that goes on: at a terminal always, else every ten seconds.
     fn wait_for(&self, host: &Host, kernel: Box<dyn Kernel>) -> Result<Running, Failure> {
-        let bar = bar("{spinner} {elapsed} · boot: waiting for {wide_msg}");
-        let echo = self.console.then(|| Box::new(std::io::stderr()) as Box<dyn std::io::Write + Send>);
-        if self.console {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-        let mut progress = |waits: &str, line: &str| {
-            let message = if line.is_empty() { waits.to_owned() } else { format!("{waits} · {}", plain(line)) };
-            bar.set_message(message);
-            !self.stop.load(Relaxed)
-        };
-        let running = Running::boot(host, kernel, self.limit, echo, &mut progress)?;
-        bar.finish_and_clear();
-        log::info!("booted in {:.1?}", bar.elapsed());
-        Ok(running)
+        let limit = self.limit;
+        waited(self.console, self.stop, |echo, progress| Running::boot(host, kernel, limit, echo, progress))
     }
+}
+
+/// Where a console is copied to.
+type Echo = Option<Box<dyn std::io::Write + Send>>;
+
+/// Has a kernel run, and shows how that goes on: at a terminal always, else every ten seconds.
+/// With `console`, its console is shown instead.
+pub fn waited<T>(
+    console: bool,
+    stop: &AtomicBool,
+    run: impl FnOnce(Echo, Progress) -> Result<T, LabError>,
+) -> Result<T, Failure> {
+    let bar = bar("{spinner} {elapsed} · boot: waiting for {wide_msg}");
+    let echo = console.then(|| Box::new(std::io::stderr()) as Box<dyn std::io::Write + Send>);
+    if console {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let mut progress = |waits: &str, line: &str| {
+        let message = if line.is_empty() { waits.to_owned() } else { format!("{waits} · {}", plain(line)) };
+        bar.set_message(message);
+        !stop.load(Relaxed)
+    };
+    let ran = run(echo, &mut progress)?;
+    bar.finish_and_clear();
+    log::info!("it took {:.1?}", bar.elapsed());
+    Ok(ran)
 }
 
 /// While a kernel boots this is also how often a busy CPU gets its timer's interrupts.

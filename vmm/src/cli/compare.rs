@@ -1,20 +1,27 @@
 //! `vmm compare`: schemes side by side.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
 use super::args::GuestArgs;
+use super::boot::{Plan, look_in};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::OutputArgs;
 use super::progress::{UNKNOWN, bar};
+use super::xen::Machine;
 use crate::compare::{self, Options, compare};
 use crate::image::Guest;
 use crate::image::declare::Declarations;
 use crate::image::target::{Target, fit};
+use crate::kernels::xen::Body;
+use crate::kernels::{Costs, Start, costs};
+use crate::kvm::Host;
 use crate::machine::Knobs;
 use crate::report::Kind;
 
@@ -31,6 +38,7 @@ Examples:
   vmm compare
   vmm compare --schemes naive,mainline,xen-flag,fred --scenario vmalloc-fault
   vmm compare --max-states 0 --rounds 0 --json          costs only, in seconds
+  vmm compare --schemes xen-always,xen-flag --xen xen.gz --xen-symbols xen-syms
 
 Exits 0 whatever the verdicts are: they are what is asked for. In --format junit and ktap, what is
 no pass has failed.";
@@ -51,6 +59,12 @@ pub struct Compare {
     /// NMIs to time for each; 0: none
     #[arg(long, value_name = "N", default_value = "1000")]
     pub rounds: usize,
+    /// A hypervisor, whose costs are put beside: the real Xen, with the lab's guest on it
+    #[arg(long, value_name = "XEN", requires = "xen_symbols")]
+    pub xen: Option<PathBuf>,
+    /// Its symbols, of the same build
+    #[arg(long, value_name = "XEN-SYMS", requires = "xen")]
+    pub xen_symbols: Option<PathBuf>,
     /// The guest.
     #[command(flatten)]
     pub guest: GuestArgs,
@@ -70,13 +84,37 @@ pub fn run(args: &Compare, guest: &Arc<Guest>, opened: Opened, out: &mut Out) ->
     let bar = bar(UNKNOWN);
     let result = compare(&host, guest, &targets, &options, &stop, &mut |what| bar.set_message(what.to_owned()));
     bar.finish_and_clear();
-    let result = result?;
+    let mut result = result?;
+    if let (Some(xen), Some(symbols), true) = (&args.xen, &args.xen_symbols, result.complete) {
+        result.real = real(xen, symbols, &host, &stop)?;
+    }
     outputs.write(&result, out)?;
     if !result.complete {
         say(format_args!("interrupted; {} of {} rows are there", result.rows.len(), targets.len()));
         return Ok(Ending::Interrupted);
     }
     Ok(Ending::Expected)
+}
+
+/// Where the real Xen takes NMIs: in a hypercall, and in its guest; and what the guest's callback does
+/// there.
+const REAL: [(&str, Body); 4] = [
+    ("do_xen_version", Body::Nothing),
+    ("pv_work", Body::Nothing),
+    ("pv_work", Body::Ud),
+    ("pv_work", Body::PageFault),
+];
+
+/// What one NMI costs the real Xen.
+fn real(xen: &Path, symbols: &Path, host: &Host, stop: &AtomicBool) -> Result<Vec<Costs>, Failure> {
+    look_in();
+    let one = |(site, body): (&str, Body)| {
+        let plan = Plan { sites: vec![site.to_owned()], mutations: vec![Vec::new()], ..Plan::default() };
+        let (mut lab, info) = Machine::of(xen.to_owned(), symbols.to_owned(), body).up(&plan, host, stop)?;
+        lab.go(&[], Start::Site(site))?;
+        Ok(costs(&mut lab, info)?)
+    };
+    REAL.into_iter().map(one).collect()
 }
 
 /// Every scheme in every scenario, by scenario.

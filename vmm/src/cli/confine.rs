@@ -18,9 +18,9 @@ use crate::report::SOURCES;
 use crate::sandbox::{self, Calls, Files};
 
 /// Opens what a command needs, and confines the process to that.
-pub fn confine(cli: &Cli) -> Result<Opened, Failure> {
+pub fn confine(cli: &Cli, line: Option<&Command>) -> Result<Opened, Failure> {
     let bare = cli.common.no_sandbox;
-    let Some(mut needs) = Needs::of(&cli.command) else {
+    let Some(mut needs) = Needs::of_line(&cli.command, line) else {
         return Ok(Opened { bare, host: None, files: None, call_ns: (0, 0) });
     };
     if !bare {
@@ -83,6 +83,17 @@ struct Needs {
 }
 
 impl Needs {
+    /// Of a command that was given `line`, where that is a command of a kernel's.
+    fn of_line(command: &Command, line: Option<&Command>) -> Option<Self> {
+        let Some(mut needs) = line.and_then(Self::of) else { return Self::of(command) };
+        match command {
+            Command::Debug(args) => needs.listens(args.listen.folder()),
+            Command::Explain(args) => needs.output(&args.output),
+            _ => &mut needs,
+        };
+        Some(needs)
+    }
+
     /// Of a command; `None` for one that is not confined: it runs guests in processes of their own,
     /// which are, or runs none and reads no file.
     fn of(command: &Command) -> Option<Self> {
@@ -98,10 +109,10 @@ impl Needs {
             Command::Run(args) => needs.guest(&args.guest).output(&args.how.output),
             Command::Replay(args) => needs.guest(&args.guest).output(&args.how.output),
             Command::Explain(args) => needs.guest(&args.guest).output(&args.output),
-            Command::Debug(args) if args.is_kernel() => {
-                needs.on(Kvm::Measured).kernel(&args.kernel).listens(args.socket())
+            Command::Debug(args) if args.case().is_some() => {
+                needs.on(Kvm::Measured).kernel(&args.kernel).listens(args.listen.folder())
             }
-            Command::Debug(args) => needs.guest(&args.guest).listens(args.socket()),
+            Command::Debug(args) => needs.guest(&args.guest).listens(args.listen.folder()),
             Command::Campaign(args) => {
                 needs.guest(&args.guest).output(&args.output).reads([&args.file]).folder(args.units.out.as_ref())
             }
@@ -110,7 +121,10 @@ impl Needs {
             }
             Command::Explore(args) => needs.guest(&args.guest).output(&args.output).writes(args.graph.clone()),
             Command::Necessity(args) => needs.guest(&args.guest).output(&args.output).folder(args.units.out.as_ref()),
-            Command::Compare(args) => needs.guest(&args.guest).output(&args.output),
+            Command::Compare(args) => {
+                needs.guest(&args.guest).output(&args.output).reads(args.xen.iter().chain(&args.xen_symbols));
+                if args.xen.is_some() { needs.cache(false) } else { &mut needs }
+            }
             Command::Merge(args) => needs.output(&args.output).reads(&args.dirs).folder(args.out.as_ref()),
             Command::Report(args) => needs.output(&args.output).reads([&args.dir]),
             Command::Agree(args) => needs.output(&args.output).reads(&args.files),
@@ -122,15 +136,17 @@ impl Needs {
             Command::Kernel(args) => needs
                 .on(Kvm::Measured)
                 .reads(args.reads())
+                .reads(&args.what.campaign)
                 .writes(args.what.files())
                 .folder(args.what.units.out.as_ref())
                 .cache(args.no_cache),
             Command::Xen(args) => needs
                 .on(Kvm::Measured)
-                .reads([&args.hypervisor, &args.symbols])
+                .reads([&args.machine.hypervisor, &args.machine.symbols])
+                .reads(&args.what.campaign)
                 .writes(args.what.files())
                 .folder(args.what.units.out.as_ref())
-                .cache(args.no_cache),
+                .cache(args.machine.no_cache),
             Command::Linux(args) if args.command.is_some() => match &args.command {
                 Some(linux::Command::Explore(args)) => {
                     needs.on(Kvm::Measured).output(&args.output).kernel(&args.kernel)

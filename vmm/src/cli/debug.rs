@@ -1,14 +1,12 @@
 //! `vmm debug`: one run in gdb.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::args::GuestArgs;
-use super::boot::Plan;
+use super::boot::{Booted, Plan};
+use super::case::{KernelCase, never, ready};
 use super::failure::{Ending, Failure};
 use super::linux::KernelArgs;
 use super::opened::Opened;
@@ -30,7 +28,7 @@ pub struct Debug {
     /// The line, as a failure printed it; or else --scheme, --scenario and --schedule
     #[arg(value_name = "LINE", required_unless_present_any = ["scheme", "kernel", "from"])]
     #[arg(conflicts_with_all = ["scheme", "scenario", "schedule", "mode", "faulting_iret", "hv_bug", "kernel", "from"])]
-    line: Vec<String>,
+    pub line: Vec<String>,
     /// The scheme (see `vmm list schemes`)
     #[arg(long, value_name = "S", requires = "scenario", conflicts_with_all = ["kernel", "from"])]
     scheme: Option<String>,
@@ -51,7 +49,7 @@ pub struct Debug {
     hv_bug: Option<HvBug>,
     /// Where gdb connects to: PORT or HOST:PORT (0: any free port), or unix:PATH
     #[arg(long, value_name = "WHERE", default_value = "127.0.0.1:1234")]
-    listen: Address,
+    pub listen: Address,
     /// With --kernel or --from: CPU time that the case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     case_limit: u64,
@@ -67,19 +65,9 @@ pub struct Debug {
 }
 
 impl Debug {
-    /// Whether it is about a real kernel.
-    pub fn is_kernel(&self) -> bool {
-        self.kernel.kernel.is_some() || self.kernel.from.is_some()
-    }
-
-    /// The folder of the socket that it makes, where it makes one.
-    pub fn socket(&self) -> Option<PathBuf> {
-        match &self.listen {
-            Address::Socket(path) => {
-                Some(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into())
-            }
-            Address::Port(_) => None,
-        }
+    /// The case on a Linux kernel that its own options name, where they name one.
+    pub fn case(&self) -> Option<&dyn KernelCase> {
+        (self.kernel.kernel.is_some() || self.kernel.from.is_some()).then_some(self as &dyn KernelCase)
     }
 }
 
@@ -111,15 +99,33 @@ pub fn debug(args: &Debug, guest: &Arc<Guest>, opened: Opened) -> Result<Ending,
     serve(&args.listen, || Ok(Box::new(Recording::new(session, schedule, line)?)))
 }
 
-/// Carries out the command for a real kernel.
-pub fn kernel(args: &Debug, opened: Opened) -> Result<Ending, Failure> {
-    let plan =
-        Plan { schedule: Some(args.schedule.clone()), mutations: vec![args.kernel.mutate.clone()], ..Plan::default() };
-    let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
-    booted.lab.set_limit(Duration::from_millis(args.case_limit));
-    let events = booted.lab.schedule(&args.schedule)?.0;
-    let line = |schedule: &str| args.kernel.replay(FaultBy::Spurious, Gear::Step, args.case_limit, schedule);
-    serve(&args.listen, || Ok(Box::new(KernelRun::new(&mut booted.lab, events, line)?)))
+impl KernelCase for Debug {
+    fn schedule(&self) -> Option<&str> {
+        Some(&self.schedule)
+    }
+
+    fn mutations(&self) -> &[String] {
+        &self.kernel.mutate
+    }
+
+    fn case_limit(&self) -> u64 {
+        self.case_limit
+    }
+
+    fn boot(&self, plan: &Plan, opened: Opened) -> Result<Booted, Failure> {
+        self.kernel.boot(plan, opened, &never())
+    }
+
+    fn line(&self, schedule: &str) -> String {
+        self.kernel.replay(FaultBy::Spurious, Gear::Step, self.case_limit, schedule)
+    }
+}
+
+/// Carries out the command for a case on a real kernel.
+pub fn kernel(args: &Debug, case: &dyn KernelCase, opened: Opened) -> Result<Ending, Failure> {
+    let mut booted = ready(case, opened)?;
+    let events = booted.lab.schedule(case.schedule().unwrap_or_default())?.0;
+    serve(&args.listen, || Ok(Box::new(KernelRun::new(&mut booted.lab, events, |text| case.line(text))?)))
 }
 
 /// Records a run, once its address is known to be free, and shows it to gdb.

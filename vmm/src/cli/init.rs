@@ -61,9 +61,9 @@ const CARRIED: &[Carried] = carried! {
         "faulting-iret.toml", "history-debug.toml", "history-espfix.toml", "history-kpti.toml", "history-state.toml",
         "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",
         "linux-debian.toml", "linux-test-kernel.toml", "matrix.toml", "native-vs-pv-pairs.toml", "native-vs-pv.toml",
-        "quick.toml", "smi.toml", "traps.toml", "unmask.toml" => "campaigns";
+        "quick.toml", "smi.toml", "traps.toml", "unmask.toml", "xen.toml" => "campaigns";
     "docs/schemas" / "agree.json", "bench.json", "boundaries.json", "compare.json", "doctor.json", "explain.json",
-        "explore.json", "kernel-costs.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux-explore.json", "linux.json", "necessity.json",
+        "explore.json", "kernel-costs.json", "kernel-run.json", "linux-bench.json", "linux-boundaries.json", "linux-case.json", "linux-explore.json", "linux.json", "necessity.json",
         "probe-compare.json", "probe-model.json", "probe.json", "run.json", "scenarios.json", "schemes.json"
         => "schemas";
 };

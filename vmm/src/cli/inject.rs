@@ -1,6 +1,6 @@
 //! What is done with a kernel that has come up, whichever it is: one schedule, sweeps, a search.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use super::args::UnitArgs;
 use super::boot::{Booted, Plan};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
+use super::linux::campaign::{as_expected, parse};
 use super::linux::explore::search;
 use super::linux::sweep::{Said, Sweeps, ending};
 use super::one::{NOT_FOR_ONE, One};
 use super::out::{Out, say};
-use super::output::OutputArgs;
+use super::output::{OutputArgs, Outputs};
 use super::values;
 use crate::inject::Gear;
 use crate::kernels::explore::Config;
@@ -24,7 +25,7 @@ use crate::report::Kind;
 
 /// What to do.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["schedule", "sweep", "search"])]
+#[group(id = "what", required = true, multiple = false, args = ["schedule", "sweep", "campaign", "search"])]
 pub struct Inject {
     /// Run one schedule and judge it
     #[arg(long, value_name = "SCHEDULE")]
@@ -32,6 +33,9 @@ pub struct Inject {
     /// A further NMI at every boundary of an NMI's path, NMIs blocked and unblocked
     #[arg(long)]
     pub sweep: bool,
+    /// Run what a campaign file says
+    #[arg(long, value_name = "FILE")]
+    pub campaign: Option<PathBuf>,
     /// explore: search every number, timing and nesting of NMIs from the site, until nothing new
     /// appears; costs: count the instructions of one NMI's path
     #[arg(value_name = "explore|costs", value_parser = ["explore", "costs"], hide_possible_values = true)]
@@ -75,8 +79,9 @@ impl Inject {
         boot: impl FnOnce(&Plan, &AtomicBool) -> Result<Booted, Failure>,
         out: &mut Out,
     ) -> Result<Ending, Failure> {
-        let outputs = self.output.outputs(Kind::JUDGES)?;
+        let outputs = self.outputs()?;
         if !self.sweep
+            && self.campaign.is_none()
             && let Some(option) = self.units.given()
         {
             return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
@@ -85,16 +90,23 @@ impl Inject {
             return Err(Failure::Usage(format!("{what} takes one --site, and not {}", sites.len())));
         }
         let stop: Arc<AtomicBool> = on_interrupt();
+        let (name, runs) = match &self.campaign {
+            Some(file) => self.runs_of(file)?,
+            None => (None, Vec::new()),
+        };
         let sites = if sites.is_empty() { vec![String::new()] } else { sites.to_vec() };
         let mutations = vec![self.mutate.clone()];
         let plan = match &self.schedule {
             Some(text) => Plan { schedule: Some(text.clone()), mutations, ..Plan::default() },
+            None if !runs.is_empty() => Plan {
+                sites: runs.iter().flat_map(|run| run.sites.clone()).collect(),
+                mutations: runs.iter().map(|run| run.mutate.clone()).collect(),
+                ..Plan::default()
+            },
             None => Plan { sites: sites.clone(), mutations, ..Plan::default() },
         };
         let mut booted = boot(&plan, &stop)?;
-        let again = |gear: Gear, schedule: &str| {
-            replay(&command, &self.mutate, FaultBy::default(), gear.name(), self.case_limit, schedule)
-        };
+        let again = |gear: Gear, schedule: &str| self.line(&command, gear, schedule);
         if let Some(text) = &self.schedule {
             let replay = |schedule: &str| again(self.gear, schedule);
             let (gear, case_limit, repeat) = (self.gear, self.case_limit, self.repeat);
@@ -112,16 +124,45 @@ impl Inject {
             return search(booted, &config, &|schedule| again(Gear::Jump, schedule), &outputs, &stop, out);
         }
         let mut said = Said::new(outputs);
-        let run =
-            CampaignRun { sites, parts: self.part.clone(), mutate: self.mutate.clone(), ..CampaignRun::default() };
+        let (parts, mutate) = (self.part.clone(), self.mutate.clone());
+        let one = [CampaignRun { sites, parts, mutate, ..CampaignRun::default() }];
         let (units, case_limit) = (&self.units, self.case_limit);
-        let sweeps = Sweeps { units, case_limit, command, name: None, runs: &[run], stop: &stop };
+        let is_campaign = !runs.is_empty();
+        let runs = if is_campaign { &runs[..] } else { &one };
+        let sweeps = Sweeps { units, case_limit, command, name, runs, stop: &stop };
         let (document, finished) = sweeps.make(booted, &mut said, out)?;
         said.write(&document, out)?;
         if !finished && document.errors.is_empty() {
             say(self.units.interrupted());
         }
-        Ok(ending(&document, self.units.shard.is_some() && finished))
+        let ending = ending(&document, self.units.shard.is_some() && finished);
+        Ok(if is_campaign { as_expected(&document, ending) } else { ending })
+    }
+
+    /// What a campaign file says is to be run, and its name.
+    fn runs_of(&self, file: &Path) -> Result<(Option<String>, Vec<CampaignRun>), Failure> {
+        let campaign = parse(file)?;
+        let bad = |why: &str| Failure::Input { name: file.display().to_string(), why: why.to_owned() };
+        match campaign.runs.iter().find(|run| run.fault.is_some()) {
+            _ if campaign.kernel().is_some() => Err(bad("it names a kernel, which the command line does here")),
+            _ if campaign.runs.is_empty() => Err(bad("it has no run")),
+            Some(run) => Err(bad(&format!("the run {:?} has a fault in the handler, for Linux only", run.about))),
+            None => {
+                let changed =
+                    |run: CampaignRun| CampaignRun { mutate: [&self.mutate[..], &run.mutate[..]].concat(), ..run };
+                Ok((Some(campaign.name), campaign.runs.into_iter().map(changed).collect()))
+            }
+        }
+    }
+
+    /// Where what is judged goes.
+    pub fn outputs(&self) -> Result<Outputs, Failure> {
+        self.output.outputs(Kind::JUDGES)
+    }
+
+    /// The command line that carries out a schedule on the kernel that `command` runs.
+    pub fn line(&self, command: &str, gear: Gear, schedule: &str) -> String {
+        replay(command, &self.mutate, FaultBy::default(), gear.name(), self.case_limit, schedule)
     }
 
     /// The files that it writes.

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read};
+use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read, waited};
+use super::case::{KernelCase, never};
 use super::failure::{Ending, Failure};
 use super::inject::Inject;
+use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::Out;
+use crate::inject::Gear;
 use crate::kernels::any::{Any, symbols};
 use crate::kernels::pc::{About, KernelSymbols, Module};
-use crate::kernels::{Alive, KernelInfo, LabError, Start, quoted, resolve};
+use crate::kernels::{Alive, KernelInfo, LabError, Start, quoted, resolve, run_to_end};
 
 /// What `vmm kernel --help` says below the options.
 pub const HELP: &str = "\
@@ -30,6 +33,7 @@ Examples:
   vmm kernel --image os.elf --site work --schedule 'nmi@work unmask@nmi_body nmi@nmi_body'
   vmm kernel --image os.elf --site work explore
   vmm kernel --image os.elf --site work costs
+  vmm kernel --image eventinj.flat --initrd env --run
 
 Exits 0 where every verdict is as expected, 1 where not, 65 for a bad kernel or one that does not come
 up, 69 for a host that cannot run it. docs/guide/kernel.md tells the rest.";
@@ -40,6 +44,9 @@ pub struct Kernel {
     /// What to do.
     #[command(flatten)]
     pub what: Inject,
+    /// Inject nothing: run until the kernel writes to the exit port (0xf4), as a kernel's own test does
+    #[arg(long, group = "what")]
+    pub run: bool,
     /// An ELF file, or a flat image, with a multiboot 1 header
     #[arg(long, value_name = "FILE", help_heading = "Kernel")]
     pub image: PathBuf,
@@ -53,7 +60,7 @@ pub struct Kernel {
     #[arg(long, value_name = "FILE", help_heading = "Kernel")]
     pub symbols: Option<PathBuf>,
     /// Where the first NMI arrives; may be repeated. A schedule begins with it, too
-    #[arg(long, value_name = "LABEL", required_unless_present = "schedule", help_heading = "Kernel")]
+    #[arg(long, value_name = "LABEL", required_unless_present_any = ["schedule", "run"], help_heading = "Kernel")]
     pub site: Vec<String>,
     /// The 32-bit word in which its handler counts NMIs
     #[arg(long, value_name = "SYMBOL", help_heading = "Kernel")]
@@ -82,7 +89,33 @@ pub struct Kernel {
 /// Carries out the command.
 pub fn run(args: &Kernel, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     look_in();
+    if args.run {
+        return args.run_to_end(opened, out);
+    }
     args.what.run(&args.site, args.command(), |plan, stop| args.boot(plan, opened, stop), out)
+}
+
+impl KernelCase for Kernel {
+    fn schedule(&self) -> Option<&str> {
+        self.what.schedule.as_deref()
+    }
+
+    fn mutations(&self) -> &[String] {
+        &self.what.mutate
+    }
+
+    fn case_limit(&self) -> u64 {
+        self.what.case_limit
+    }
+
+    fn boot(&self, plan: &Plan, opened: Opened) -> Result<Booted, Failure> {
+        look_in();
+        self.boot(plan, opened, &never())
+    }
+
+    fn line(&self, schedule: &str) -> String {
+        self.what.line(&self.command(), Gear::Step, schedule)
+    }
 }
 
 impl Kernel {
@@ -100,6 +133,18 @@ impl Kernel {
         Ok(Booted { lab, info, host })
     }
 
+    fn run_to_end(&self, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
+        let outputs = self.what.outputs()?;
+        let kernel = self.kernel()?;
+        let (host, stop) = (opened.host()?, on_interrupt());
+        let named = (self.image.display().to_string(), hash(&kernel.image));
+        let ended = waited(self.console, &stop, |echo, progress| {
+            run_to_end(&host, &kernel, named, Duration::from_secs(self.boot_limit), echo, progress)
+        })?;
+        outputs.write(&ended, out)?;
+        Ok(if ended.exit == 0 { Ending::Expected } else { Ending::Unexpected })
+    }
+
     /// The kernel, and what is said about it.
     fn kernel(&self) -> Result<Any, Failure> {
         let of = self.symbols.as_ref().unwrap_or(&self.image);
@@ -110,11 +155,12 @@ impl Kernel {
         let module = module.map(|bytes| Module { bytes, words: "initrd".into() });
         let place = |name: &str| resolve(name, &symbols).map_err(LabError::Site);
         let site = match (&self.site[..], &self.what.schedule) {
+            _ if self.run => "idle",
             ([site, ..], _) => site.as_str(),
             ([], text) => Start::Schedule(text.as_deref().unwrap_or_default()).place(),
         };
         let (alive, port) = self.alive(&symbols)?;
-        if site == "idle" && alive == Alive::Site {
+        if site == "idle" && alive == Alive::Site && !self.run {
             let why = "at idle no code shows that the kernel is up: --alive PORT or SYMBOL names what does";
             return Err(Failure::Usage(why.into()));
         }

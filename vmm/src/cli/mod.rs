@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod boot;
 mod campaign;
+mod case;
 mod command;
 mod compare;
 mod confine;
@@ -21,6 +22,7 @@ mod inject;
 mod input;
 mod interrupt;
 mod kernel;
+mod line;
 mod lines;
 mod linux;
 mod list;
@@ -91,19 +93,26 @@ fn answered(answer: &clap::Error) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli, out: &mut Out) -> Result<Ending, Failure> {
-    let opened = confine::confine(cli)?;
+    let line = line::of(&cli.command)?;
+    let opened = confine::confine(cli, line.as_deref())?;
+    let case = line.as_deref().and_then(Command::kernel_case);
     match &cli.command {
         Command::List(what) => list::list(what, opened, out),
         Command::Run(args) => run::run(args, &load(&args.guest.image)?, opened, out),
-        Command::Explain(args) => explain::explain(args, &load(&args.guest.image)?, opened, out),
+        Command::Explain(args) => match case {
+            Some(case) => explain::kernel(args, case, opened, out),
+            None => explain::explain(args, &load(&args.guest.image)?, opened, out),
+        },
         Command::Replay(args) => run::replay(args, &load(&args.guest.image)?, opened, out),
         Command::Campaign(args) => campaign::campaign(args, &load(&args.guest.image)?, opened, out),
         Command::Bench(args) => bench::run(args, &load(&args.guest.image)?, opened, out),
         Command::Compare(args) => compare::run(args, &load(&args.guest.image)?, opened, out),
         Command::Explore(args) => explore::run(args, &load(&args.guest.image)?, opened, out),
         Command::Necessity(args) => necessity::run(args, &load(&args.guest.image)?, opened, out),
-        Command::Debug(args) if args.is_kernel() => debug::kernel(args, opened),
-        Command::Debug(args) => debug::debug(args, &load(&args.guest.image)?, opened),
+        Command::Debug(args) => match case.or_else(|| args.case()) {
+            Some(case) => debug::kernel(args, case, opened),
+            None => debug::debug(args, &load(&args.guest.image)?, opened),
+        },
         Command::Merge(args) => campaign::merge(args, out),
         Command::Report(args) => campaign::report(args, out),
         Command::Probe(args) => probe::probe(args, opened, out),

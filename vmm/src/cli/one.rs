@@ -7,9 +7,10 @@ use super::failure::{Ending, Failure};
 use super::linux::sweep::header;
 use super::out::Out;
 use super::output::Outputs;
-use crate::inject::Gear;
-use crate::kernels::{CaseRow, Document, Row};
-use crate::report::{LinuxCase, Repeats};
+use crate::debug::KernelRun;
+use crate::inject::{Event, Gear};
+use crate::kernels::{CaseRow, Document, KernelInfo, Lab, Row};
+use crate::report::{LinuxCase, Repeats, Story, of_kernel};
 
 /// What is said of an option that one schedule has no use for.
 pub const NOT_FOR_ONE: &str = "{} is for sweeps and campaigns, and not for one schedule";
@@ -28,6 +29,18 @@ pub struct One<'a> {
     pub replay: &'a dyn Fn(&str) -> String,
 }
 
+/// What happens, told by a run of its own.
+fn story(
+    lab: &mut Lab,
+    events: &[Event],
+    kernel: &KernelInfo,
+    replay: &dyn Fn(&str) -> String,
+) -> Result<Story, Failure> {
+    let schedule = lab.show_schedule(events);
+    let mut run = KernelRun::new(lab, events.to_vec(), replay)?;
+    Ok(of_kernel(&mut run, kernel, schedule)?)
+}
+
 impl One<'_> {
     /// Carries it out on a kernel that stands where it begins, and says what came of it.
     pub fn run(&self, booted: Booted, outputs: &Outputs, out: &mut Out) -> Result<Ending, Failure> {
@@ -43,6 +56,7 @@ impl One<'_> {
             repeats.iter_mut().for_each(|r| r.differing += u32::from(!same));
         }
         let document = Document::new(info, &lab);
+        let story = outputs.wants("html").then(|| story(&mut lab, &schedule.0, &document.kernel, self.replay));
         let mut case = CaseRow { because: "".into(), ..CaseRow::of(&row, &lab) };
         case.replay = (!row.outcome.verdict.is_pass()).then(|| (self.replay)(&case.schedule));
         let case = LinuxCase {
@@ -54,6 +68,7 @@ impl One<'_> {
             verdict: row.outcome.verdict.to_string(),
             expected: row.expected.to_string(),
             repeats,
+            story: story.transpose()?,
             header: header(&document),
         };
         outputs.write(&case, out)?;

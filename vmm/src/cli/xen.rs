@@ -7,13 +7,16 @@ use std::time::Duration;
 use clap::Args;
 
 use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read};
+use super::case::{KernelCase, never};
 use super::failure::{Ending, Failure};
 use super::inject::Inject;
 use super::opened::Opened;
 use super::out::Out;
+use crate::inject::Gear;
 use crate::kernels::pc::About;
 use crate::kernels::xen::{Body, Xen, hypervisor, symbols};
-use crate::kernels::{KernelInfo, quoted};
+use crate::kernels::{KernelInfo, Lab, quoted};
+use crate::kvm::Host;
 
 /// What `vmm xen --help` says below the options.
 pub const HELP: &str = "\
@@ -37,12 +40,28 @@ Examples:
 Exits 0 where every verdict is as expected, 1 where not, 65 for a bad file or one that does not come up,
 69 for a host that cannot run it. docs/guide/xen.md tells the rest.";
 
+/// MiB of RAM, unless told.
+const RAM_MIB: u64 = 48;
+/// CPU seconds that the boot may take, unless told.
+const BOOT_SECONDS: u64 = 300;
+
 /// `vmm xen`.
 #[derive(Debug, Args)]
 pub struct XenArgs {
     /// What to do.
     #[command(flatten)]
     pub what: Inject,
+    /// The hypervisor.
+    #[command(flatten)]
+    pub machine: Machine,
+    /// Where the first NMI arrives; may be repeated [default: do_xen_version]
+    #[arg(long, value_name = "PLACE", help_heading = "Xen")]
+    pub site: Vec<String>,
+}
+
+/// A hypervisor and its guest.
+#[derive(Clone, Debug, Args)]
+pub struct Machine {
     /// The hypervisor: an ELF file with a multiboot header, or that packed by gzip
     #[arg(long, value_name = "XEN", help_heading = "Xen")]
     pub hypervisor: PathBuf,
@@ -54,17 +73,14 @@ pub struct XenArgs {
     /// hypercalls
     #[arg(long, value_name = "BODY", default_value = "nothing", value_parser = body, help_heading = "Xen")]
     pub body: Body,
-    /// Where the first NMI arrives; may be repeated [default: do_xen_version]
-    #[arg(long, value_name = "PLACE", help_heading = "Xen")]
-    pub site: Vec<String>,
     /// Words to add to Xen's command line
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, help_heading = "Xen")]
     pub cmdline: String,
     /// RAM for Xen and its guest
-    #[arg(long, value_name = "MIB", default_value = "48", value_parser = clap::value_parser!(u64).range(32..=3072), help_heading = "Xen")]
+    #[arg(long, value_name = "MIB", default_value_t = RAM_MIB, value_parser = clap::value_parser!(u64).range(32..=3072), help_heading = "Xen")]
     pub ram: u64,
     /// CPU time that the boot may take
-    #[arg(long, value_name = "SECONDS", default_value = "300", help_heading = "Xen")]
+    #[arg(long, value_name = "SECONDS", default_value_t = BOOT_SECONDS, help_heading = "Xen")]
     pub boot_limit: u64,
     /// Show Xen's console on stderr while it boots
     #[arg(long, help_heading = "Xen")]
@@ -83,10 +99,40 @@ fn body(text: &str) -> Result<Body, String> {
 /// Carries out the command.
 pub fn run(args: &XenArgs, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     look_in();
-    args.what.run(&args.site, args.command(), |plan, stop| args.boot(plan, opened, stop), out)
+    let machine = &args.machine;
+    args.what.run(&args.site, machine.command(), |plan, stop| machine.boot(plan, opened, stop), out)
 }
 
-impl XenArgs {
+impl KernelCase for XenArgs {
+    fn schedule(&self) -> Option<&str> {
+        self.what.schedule.as_deref()
+    }
+
+    fn mutations(&self) -> &[String] {
+        &self.what.mutate
+    }
+
+    fn case_limit(&self) -> u64 {
+        self.what.case_limit
+    }
+
+    fn boot(&self, plan: &Plan, opened: Opened) -> Result<Booted, Failure> {
+        look_in();
+        self.machine.boot(plan, opened, &never())
+    }
+
+    fn line(&self, schedule: &str) -> String {
+        self.what.line(&self.machine.command(), Gear::Step, schedule)
+    }
+}
+
+impl Machine {
+    /// These files, and everything else as is usual.
+    pub fn of(hypervisor: PathBuf, symbols: PathBuf, body: Body) -> Self {
+        let (cmdline, ram, boot_limit) = (String::new(), RAM_MIB, BOOT_SECONDS);
+        Self { hypervisor, symbols, body, cmdline, ram, boot_limit, console: false, no_cache: false }
+    }
+
     fn xen(&self) -> Result<Xen, Failure> {
         let image = hypervisor(read(&self.hypervisor)?).map_err(|why| bad(&self.hypervisor, why))?;
         let symbols = symbols(&image, &read(&self.symbols)?).map_err(|why| bad(&self.symbols, why))?;
@@ -94,16 +140,23 @@ impl XenArgs {
     }
 
     fn boot(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
+        let host = opened.host()?;
+        let (lab, info) = self.up(plan, &host, stop)?;
+        Ok(Booted { lab, info, host })
+    }
+
+    /// Has it come up, and goes to where `plan` says.
+    pub fn up(&self, plan: &Plan, host: &Host, stop: &AtomicBool) -> Result<(Lab, KernelInfo), Failure> {
         let xen = self.xen()?;
         plan.check(&xen, &xen.symbols)?;
-        let (file, image, host) = (self.hypervisor.display().to_string(), hash(&xen.image), opened.host()?);
+        let (file, image) = (self.hypervisor.display().to_string(), hash(&xen.image));
         let words = format!("--body {} {}", self.body.name(), self.cmdline).trim().to_owned();
-        let about = About { key: xen.key(&host), file: file.clone(), image: image.clone(), cmdline: words.clone() };
+        let about = About { key: xen.key(host), file: file.clone(), image: image.clone(), cmdline: words.clone() };
         let (limit, console, no_cache) = (Duration::from_secs(self.boot_limit), self.console, self.no_cache);
         let boot = Boot { limit, console, save: None, no_cache, stop };
-        let lab = plan.lab(boot.up(&host, Box::new(xen), about)?)?;
+        let lab = plan.lab(boot.up(host, Box::new(xen), about)?)?;
         let info = KernelInfo::of(file, image, words, &lab);
-        Ok(Booted { lab, info, host })
+        Ok((lab, info))
     }
 
     /// The words that run the same hypervisor again.

@@ -17,6 +17,7 @@ use crate::host_id::HostId;
 use crate::image::target::Target;
 use crate::image::{Guest, Mode};
 use crate::inject::{Limits, Places, RunError, Saved, Schedule, Session, Sweep};
+use crate::kernels::Costs;
 use crate::kvm::Host;
 use crate::machine::{Knobs, Transport};
 use crate::oracle::Verdict;
@@ -100,6 +101,9 @@ pub struct Comparison {
     pub transport: Transport,
     /// By scenario, then as the schemes were named.
     pub rows: Vec<Row>,
+    /// The real Xen, where one was named: what one NMI into its guest costs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub real: Vec<Costs>,
     /// This host's times; not the same twice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<Vec<Timing>>,
@@ -167,7 +171,8 @@ pub fn compare(
     let transport = options.knobs.transport.unwrap_or_else(|| Transport::of_host(host));
     let complete = rows.len() == targets.len();
     let timings = (options.rounds > 0).then_some(timings);
-    Ok(Comparison { host: host.id().clone(), image: guest.image.hash.clone(), transport, rows, timings, complete })
+    let (host, image) = (host.id().clone(), guest.image.hash.clone());
+    Ok(Comparison { host, image, transport, rows, real: Vec::new(), timings, complete })
 }
 
 fn times(sessions: &mut [(&Target, Session, Option<Saved>)], rounds: usize) -> Result<Vec<Timing>, Error> {

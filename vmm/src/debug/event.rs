@@ -10,8 +10,27 @@ use crate::machine::Machine;
 pub struct Event {
     /// Moves since *ready* when it had happened.
     pub after: usize,
+    /// What sort of thing it is.
+    pub what: What,
     /// What, in a sentence.
     pub text: String,
+}
+
+/// What sort of thing an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Something arrived.
+    Arrival,
+    /// An NMI was delivered.
+    Delivery,
+    /// An exception was raised.
+    Fault,
+    /// A handler returned.
+    Return,
+    /// The run ended.
+    End,
+    /// Anything else, and what is not told apart.
+    Other,
 }
 
 /// What must be remembered of the boundary before a move to say what the move did.

@@ -7,6 +7,7 @@ use iced_x86::InstructionInfoFactory;
 
 use super::Error;
 use super::access::{Access, operands, pieces};
+use super::event::What;
 use super::run::{Log, Run};
 use crate::cpu::Lazy;
 use crate::image::Flow;
@@ -53,18 +54,24 @@ impl<'a> KernelRun<'a> {
         };
         new.log.places.push(new.pc()?.rip());
         let first = new.arrived(0)?;
-        new.log.tell(0, first);
+        new.log.tell_of(0, first);
         new.record()?;
         new.go(0)?;
         Ok(new)
     }
 
-    fn walk(&self) -> Result<&Walk<'a>, Error> {
-        self.walk.as_ref().ok_or(Error::Spent)
+    /// P: whether an NMI waits until NMIs are unblocked.
+    pub fn pending(&self) -> bool {
+        self.walk.as_ref().is_some_and(Walk::latched)
     }
 
-    fn pc(&self) -> Result<&Pc, Error> {
+    /// The machine, at the present moment.
+    pub fn pc(&self) -> Result<&Pc, Error> {
         Ok(self.walk()?.lab().pc())
+    }
+
+    fn walk(&self) -> Result<&Walk<'a>, Error> {
+        self.walk.as_ref().ok_or(Error::Spent)
     }
 
     /// Back to the site.
@@ -76,13 +83,11 @@ impl<'a> KernelRun<'a> {
     }
 
     /// What has arrived at the boundary at hand, where so many had arrived before.
-    fn arrived(&self, before: u32) -> Result<Option<String>, Error> {
+    fn arrived(&self, before: u32) -> Result<Option<(What, String)>, Error> {
         let walk = self.walk()?;
         let place = self.show(walk.lab().pc().rip());
-        Ok((walk.arrived() > before).then(|| match walk.blocked() {
-            true => format!("an NMI arrives, and is latched: NMIs are blocked (at {place})"),
-            false => format!("an NMI arrives (at {place})"),
-        }))
+        let latched = if walk.blocked() { ", and is latched: NMIs are blocked" } else { "" };
+        Ok((walk.arrived() > before).then(|| (What::Arrival, format!("an NMI arrives{latched} (at {place})"))))
     }
 
     fn before(&self) -> Result<Before, Error> {
@@ -105,7 +110,7 @@ impl<'a> KernelRun<'a> {
     }
 
     /// What the last move did, in sentences.
-    fn told(&self, before: &Before, raised: Option<u8>) -> Result<Vec<String>, Error> {
+    fn told(&self, before: &Before, raised: Option<u8>) -> Result<Vec<(What, String)>, Error> {
         let walk = self.walk()?;
         let (pc, place) = (walk.lab().pc(), &before.place);
         let (here, rsp) = (self.show(pc.rip()), pc.state().regs.rsp);
@@ -113,13 +118,15 @@ impl<'a> KernelRun<'a> {
         let mut out = Vec::new();
         match raised {
             _ if walk.delivered() > before.delivered => {
-                out.push(format!("an NMI is delivered at {place}: {here} begins, with its frame at {rsp:#x}"));
+                let text = format!("an NMI is delivered at {place}: {here} begins, with its frame at {rsp:#x}");
+                out.push((What::Delivery, text));
             }
             Some(vector) => {
-                out.push(format!("{} is raised at {place}, and its handler {here} begins", vector_name(vector)));
+                let text = format!("{} is raised at {place}, and its handler {here} begins", vector_name(vector));
+                out.push((What::Fault, text));
             }
             None if before.flow == Some(Flow::Iret) => {
-                out.push(format!("the return at {place} leads to {here}{opens}"));
+                out.push((What::Return, format!("the return at {place} leads to {here}{opens}")));
             }
             None => {}
         }
@@ -156,10 +163,10 @@ impl<'a> KernelRun<'a> {
             }
             self.log.accesses.extend(ahead.into_iter().map(|access| Access { by, ..access }));
             let told = self.told(&before, raised)?;
-            self.log.tell(by + 1, told);
+            self.log.tell_of(by + 1, told);
         };
         self.log.now = self.log.end();
-        self.log.tell(self.log.now, [format!("the run ends: {verdict}")]);
+        self.log.tell_of(self.log.now, [(What::End, format!("the run ends: {verdict}"))]);
         let rest = self.walk()?.to_come();
         self.missed = (!rest.is_empty()).then(|| format!("{} never arrived", self.walk_shows(rest)));
         self.verdict = verdict;
@@ -223,7 +230,7 @@ impl Run for KernelRun<'_> {
             let _ = walk.advance()?;
             self.log.now += 1;
         }
-        self.log.tell(now, [told.clone()]);
+        self.log.tell_of(now, [(What::Arrival, told.clone())]);
         self.record()?;
         self.go(now)?;
         Ok(Some(told))

@@ -19,6 +19,7 @@ mod symbols;
 mod target;
 
 pub use error::Error;
+pub use event::What;
 pub use kernel::KernelRun;
 pub use recording::Recording;
 pub use run::Run;

@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::access::Access;
-use super::event::Event;
+use super::event::{Event, What};
 use crate::cpu::Lazy;
 use crate::inject::{At, Kind};
 use crate::kvm::VcpuState;
@@ -69,7 +69,12 @@ impl Log {
 
     /// Something had happened after so many moves.
     pub fn tell(&mut self, after: usize, texts: impl IntoIterator<Item = String>) {
-        self.events.extend(texts.into_iter().map(|text| Event { after, text }));
+        self.tell_of(after, texts.into_iter().map(|text| (What::Other, text)));
+    }
+
+    /// The same, of things whose sort is known.
+    pub fn tell_of(&mut self, after: usize, told: impl IntoIterator<Item = (What, String)>) {
+        self.events.extend(told.into_iter().map(|(what, text)| Event { after, what, text }));
     }
 
     /// Forgets all that comes after the present moment.

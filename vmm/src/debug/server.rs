@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use gdbstub::common::Signal;
@@ -31,6 +31,14 @@ pub enum Address {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address; expected PORT, HOST:PORT or unix:PATH")]
 pub struct BadAddress(String);
+
+impl Address {
+    /// The folder of the socket that is made, where one is.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let Address::Socket(path) = self else { return None };
+        Some(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).into())
+    }
+}
 
 impl FromStr for Address {
     type Err = BadAddress;

@@ -4,7 +4,7 @@ use object::Endianness;
 use object::build::elf::{Builder, SectionData};
 use object::elf;
 
-use crate::kernels::pc::{KERNEL_MAP, KernelSymbols};
+use crate::kernels::pc::KernelSymbols;
 
 /// The file; an empty one where it cannot be made, since names decide nothing.
 pub fn file(symbols: &KernelSymbols) -> Vec<u8> {
@@ -15,9 +15,11 @@ pub fn file(symbols: &KernelSymbols) -> Vec<u8> {
 }
 
 fn build(symbols: &KernelSymbols) -> Result<Vec<u8>, object::build::Error> {
-    let named = || symbols.all().filter(|(addr, _)| *addr >= KERNEL_MAP);
-    let (first, last) = (named().next().map_or(KERNEL_MAP, |s| s.0), named().last().map_or(KERNEL_MAP, |s| s.0));
-    let end_of_code = symbols.get("_etext").unwrap_or(last);
+    let lowest = symbols.lowest();
+    let named = || symbols.all().filter(|(addr, _)| *addr >= lowest);
+    let (first, last) = (named().next().map_or(lowest, |s| s.0), named().last().map_or(lowest, |s| s.0));
+    let code = symbols.text();
+    let is_code = |addr| code.is_empty() || code.iter().any(|text| text.contains(&addr));
     let mut file = Builder::new(Endianness::Little, true);
     (file.header.e_type, file.header.e_machine) = (elf::ET_EXEC, elf::EM_X86_64);
     // Without bytes of its own, so that gdb asks for what memory holds.
@@ -41,7 +43,7 @@ fn build(symbols: &KernelSymbols) -> Result<Vec<u8>, object::build::Error> {
         symbol.name = name.as_bytes().into();
         symbol.section = Some(kernel);
         symbol.st_value = addr;
-        symbol.set_st_info(elf::STB_GLOBAL, if addr < end_of_code { elf::STT_FUNC } else { elf::STT_OBJECT });
+        symbol.set_st_info(elf::STB_GLOBAL, if is_code(addr) { elf::STT_FUNC } else { elf::STT_OBJECT });
     }
     let mut out = Vec::new();
     file.write(&mut out)?;

@@ -1,4 +1,4 @@
-//! Campaigns over Linux kernels: which kernel, which sites, which changes to its code,
+//! Campaigns over kernels: which kernel, which sites, which changes to its code,
 //! and what is expected.
 
 use std::path::PathBuf;
@@ -47,7 +47,8 @@ impl std::fmt::Display for Part {
 pub struct Campaign {
     /// What to call it.
     pub name: String,
-    kernel: String,
+    /// The kernel's file; `vmm kernel` and `vmm xen` name theirs themselves.
+    kernel: Option<String>,
     /// MiB of RAM.
     #[serde(default = "ram")]
     pub ram: u64,
@@ -115,12 +116,13 @@ impl Campaign {
         }
     }
 
-    /// The kernel's path; `$CACHE` stands for where scripts/linux puts kernels.
-    pub fn kernel(&self) -> PathBuf {
-        match self.kernel.strip_prefix("$CACHE/") {
+    /// The kernel's path, where the file names it; `$CACHE` stands for where scripts/linux puts kernels.
+    pub fn kernel(&self) -> Option<PathBuf> {
+        let kernel = self.kernel.as_ref()?;
+        Some(match kernel.strip_prefix("$CACHE/") {
             Some(rest) => kernel_cache().join(rest),
-            None => PathBuf::from(&self.kernel),
-        }
+            None => PathBuf::from(kernel),
+        })
     }
 }
 
@@ -155,7 +157,7 @@ mod tests {
     fn a_control_must_show_its_defect() {
         let text = "name = 'x'\nkernel = '$CACHE/vmlinux'\n[[run]]\nabout = 'a'\ndefects-at = ['nmi_restore']\n";
         let campaign = Campaign::parse(text).unwrap();
-        assert!(campaign.kernel().ends_with("nmi-lab/linux/vmlinux"));
+        assert!(campaign.kernel().unwrap().ends_with("nmi-lab/linux/vmlinux"));
         assert!(!judge(&campaign.runs[0].defects_at, &[]).as_expected);
         assert!(judge(&campaign.runs[0].defects_at, &["nmi_restore+0x25".into()]).as_expected);
         assert!(Campaign::parse("name = 'x'\nkernel = 'k'\n[[run]]\nabout = 'a'\nsites = []\n").is_err());

@@ -5,9 +5,11 @@ use serde::Serialize;
 
 use super::error::LabError;
 use super::lab::Lab;
+use super::path::Visit;
 use super::pc::Assists;
 use super::row::KernelInfo;
 use crate::host_id::HostId;
+use crate::image::Flow;
 use crate::inject::{Event, Kind};
 
 /// The instructions of one NMI's path, from its delivery until the interrupted code goes on.
@@ -38,6 +40,8 @@ pub struct Stretch {
     pub to: String,
     /// Whether they are of CPL 3.
     pub user: bool,
+    /// Whether a SYSCALL led here: of a hypervisor, a hypercall.
+    pub called: bool,
     /// How many there are.
     pub instructions: usize,
     /// Of these, how many begin with NMIs blocked.
@@ -47,16 +51,20 @@ pub struct Stretch {
 /// Counts what one NMI at the lab's site costs.
 pub fn costs(lab: &mut Lab, kernel: KernelInfo) -> Result<Costs, LabError> {
     let path = lab.walk(&[Event { kind: Kind::Nmi, at: lab.start() }])?;
-    let visits = path.visits.chunk_by(|a, b| a.user == b.user);
-    let stretches: Vec<Stretch> = visits
-        .map(|visits| Stretch {
-            from: lab.show(visits[0].at.addr),
-            to: lab.show(visits[visits.len() - 1].at.addr),
-            user: visits[0].user,
+    let mut called = false;
+    let stretch = |visits: &[Visit]| {
+        let (first, last) = (&visits[0], &visits[visits.len() - 1]);
+        let calls = lab.pc().instruction(last.at.addr).is_some_and(|d| d.flow == Flow::Syscall);
+        Stretch {
+            from: lab.show(first.at.addr),
+            to: lab.show(last.at.addr),
+            user: first.user,
+            called: std::mem::replace(&mut called, calls && first.user),
             instructions: visits.len(),
             blocked: visits.iter().filter(|v| v.blocked).count(),
-        })
-        .collect();
+        }
+    };
+    let stretches: Vec<Stretch> = path.visits.chunk_by(|a, b| a.user == b.user).map(stretch).collect();
     Ok(Costs {
         host: lab.host().clone(),
         kernel,
@@ -69,6 +77,21 @@ pub fn costs(lab: &mut Lab, kernel: KernelInfo) -> Result<Costs, LabError> {
 }
 
 impl Costs {
+    /// Instructions of the kernel's own, at CPL 0.
+    pub fn in_kernel(&self) -> usize {
+        self.stretches.iter().filter(|s| !s.user).map(|s| s.instructions).sum()
+    }
+
+    /// How often the kernel is entered: by the NMI, by faults and by SYSCALLs.
+    pub fn entries(&self) -> usize {
+        self.stretches.iter().filter(|s| !s.user).count()
+    }
+
+    /// The instructions of the last call, by which an NMI's handler at CPL 3 leaves.
+    pub fn last_call(&self) -> Option<usize> {
+        self.stretches.iter().rev().find(|s| s.called).map(|s| s.instructions)
+    }
+
     /// A row for each stretch, and one for all.
     pub fn rows(&self) -> Vec<[String; 5]> {
         let row = |s: &Stretch| {

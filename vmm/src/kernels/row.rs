@@ -12,6 +12,9 @@ use super::sweep::Row;
 /// The kernel under test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelInfo {
+    /// What sort it is: `linux`, `xen`, or `kernel` for any other.
+    #[serde(default)]
+    pub kind: String,
     /// Its file, as it was named.
     pub file: String,
     /// Hash of the unpacked kernel.
@@ -61,11 +64,17 @@ pub struct CaseRow {
 }
 
 impl KernelInfo {
+    /// The command that judges such a kernel.
+    pub fn command(&self) -> String {
+        format!("vmm {}", if self.kind.is_empty() { "linux" } else { &self.kind })
+    }
+
     /// Of a kernel that has booted.
     pub fn of(file: String, image: String, cmdline: String, lab: &Lab) -> Self {
         let console = lab.pc().console(0);
         let version = lab.kernel().version(&console).unwrap_or_else(|| "unknown".to_owned());
-        Self { file, image, version, symbols: lab.pc().symbols.source.clone(), cmdline }
+        let kind = lab.kernel().name().to_lowercase();
+        Self { kind, file, image, version, symbols: lab.pc().symbols.source.clone(), cmdline }
     }
 }
 

@@ -9,7 +9,9 @@ use super::format::{Look, Outcome, Report, Suite, Test};
 use super::html::{Mood, Page};
 use super::json::pretty;
 use super::plain::plain;
+use super::real_xen::{REAL, real_row};
 use crate::compare::{BASELINE, Comparison, Counts, Judged, Row, Span, Timing};
+use crate::kernels::Costs;
 
 impl Report for Comparison {
     fn text(&self, look: &Look) -> String {
@@ -70,6 +72,10 @@ fn comparison(c: &Comparison, look: &Look) -> String {
     for rows in c.rows.chunk_by(|a, b| a.scenario == b.scenario) {
         let _ = writeln!(out, "\n{}: what one NMI costs, by counting\n{}", plain(&rows[0].scenario), costs(rows, look));
     }
+    if !c.real.is_empty() {
+        let _ =
+            writeln!(out, "\nthe real Xen, one NMI at a place of its guest's, by counting\n{}", real(&c.real, look));
+    }
     let broken = c.rows.iter().flat_map(|r| [Some(&r.points), r.search.as_ref()].map(|j| (r, j)));
     let broken: Vec<String> = broken.filter_map(|(r, j)| failure(r, j?)).collect();
     if !broken.is_empty() {
@@ -93,6 +99,7 @@ broken    of the boundaries where a first NMI was counted, and of those inside i
 blocked   most instructions in a row with NMIs blocked: the worst latency of an NMI
 exits     that the scheme asks for; hcalls: those that are hypercalls, the rest is played
 stack     bytes in use at most, the body's included; per-CPU: bytes of its own elsewhere
+in Xen    of the real Xen: instructions at CPL 0, those of hypercalls and faults included
 points    one NMI at every boundary; search: every pattern of NMIs, as far as it came
 ";
 
@@ -131,6 +138,14 @@ fn costs(rows: &[Row], look: &Look) -> Table {
             judged(&row.points),
             row.search.as_ref().map_or("-".into(), judged),
         ]);
+    }
+    table
+}
+
+fn real(all: &[Costs], look: &Look) -> Table {
+    let mut table = table(REAL, 3..8, look);
+    for costs in all {
+        table.add_row(real_row(costs));
     }
     table
 }

@@ -50,7 +50,7 @@ impl Report for Explained {
             "host-limit" => Outcome::Skipped(story.ending.clone()),
             verdict => Outcome::Failed {
                 message: format!("{verdict} instead of pass"),
-                lines: vec![story.ending.clone(), format!("vmm replay '{}'", story.replay)],
+                lines: vec![story.ending.clone(), story.command()],
             },
         };
         Some(Suite {

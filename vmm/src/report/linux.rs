@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::format::{Look, Outcome, Report, Suite, Test};
-use super::html::{Cell, Mood, Page, Place, Tile, folded, strip, table};
+use super::html::{Cell, Mood, Page, Place, Tile, folded, story, strip, table};
 use super::json::pretty;
 use super::paint::{Ink, paint};
+use super::story::Story;
 use crate::host_id::HostId;
 use crate::kernels::pc::Assists;
 use crate::kernels::{CaseRow, Document, KernelInfo, SweepInfo};
@@ -31,7 +32,7 @@ impl Report for LinuxReport<'_> {
 
     fn suite(&self) -> Option<Suite> {
         let d = self.document;
-        let name = d.campaign.clone().unwrap_or_else(|| "vmm linux".into());
+        let name = d.campaign.clone().unwrap_or_else(|| d.kernel.command());
         let mut tests: Vec<Test> = d.sweeps.iter().flat_map(sweep).collect();
         tests.extend(d.runs.iter().map(|run| Test {
             class: run.about.clone(),
@@ -93,7 +94,7 @@ impl Report for LinuxReport<'_> {
         let new = d.baseline.as_ref().map_or(s.defects, |b| b.new);
         let bad = new > 0 || s.disagreed > 0 || !d.complete;
         Some(Page {
-            title: d.campaign.clone().unwrap_or_else(|| "NMIs into a Linux kernel".into()),
+            title: d.campaign.clone().unwrap_or_else(|| title(&d.kernel)),
             lead: format!("{} cases: {} defects, {} say nothing", s.cases, s.defects, s.missed),
             mood: if bad { Mood::Bad } else { Mood::Good },
             facts: properties(&d.host, &d.kernel),
@@ -157,6 +158,14 @@ fn cells(row: &CaseRow) -> Vec<Cell> {
     ]
 }
 
+/// What a page about it is called.
+fn title(kernel: &KernelInfo) -> String {
+    match &*kernel.kind {
+        "kernel" => format!("NMIs into {}", kernel.file),
+        _ => format!("NMIs into {}", kernel.version),
+    }
+}
+
 fn properties(host: &HostId, kernel: &KernelInfo) -> Vec<(&'static str, String)> {
     vec![("host", host.to_string()), ("kernel", format!("{} ({})", kernel.version, kernel.image))]
 }
@@ -207,6 +216,9 @@ pub struct LinuxCase<'a> {
     /// How often it was run, where it was run more than once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
+    /// What happened, for a page.
+    #[serde(skip)]
+    pub story: Option<Story>,
     /// The verdict in words.
     #[serde(skip)]
     pub verdict: String,
@@ -248,18 +260,20 @@ impl Report for LinuxCase<'_> {
     }
 
     fn suite(&self) -> Option<Suite> {
-        let tests = vec![row_test("vmm linux", &self.case)];
-        Some(Suite { name: "vmm linux".into(), properties: properties(self.host, self.kernel), tests })
+        let name = self.kernel.command();
+        let tests = vec![row_test(&name, &self.case)];
+        Some(Suite { name, properties: properties(self.host, self.kernel), tests })
     }
 
     fn page(&self) -> Option<Page> {
         let header = ["schedule", "verdict", "detail", "handled", "expected", "because"];
+        let told = self.story.as_ref().map(|told| story(0, told));
         Some(Page {
-            title: "NMIs into a Linux kernel".into(),
+            title: title(self.kernel),
             lead: format!("verdict: {}", self.verdict),
             mood: if self.case.verdict == "pass" { Mood::Good } else { Mood::Bad },
             facts: properties(self.host, self.kernel),
-            parts: vec![table("", &header, &[cells(&self.case)])],
+            parts: [table("", &header, &[cells(&self.case)])].into_iter().chain(told).collect(),
         })
     }
 }

@@ -185,8 +185,9 @@ impl Report for LinuxSearch {
             ("host", self.host.to_string()),
             ("kernel", format!("{} ({})", self.kernel.version, self.kernel.image)),
         ];
-        let tests = vec![Test { class: "vmm linux explore".into(), name, outcome }];
-        Some(Suite { name: "vmm linux explore".into(), properties, tests })
+        let command = format!("{} explore", self.kernel.command());
+        let tests = vec![Test { class: command.clone(), name, outcome }];
+        Some(Suite { name: command, properties, tests })
     }
 
     fn page(&self) -> Option<Page> {

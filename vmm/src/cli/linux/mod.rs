@@ -3,7 +3,7 @@
 mod args;
 mod boundaries;
 mod cache;
-mod campaign;
+pub mod campaign;
 pub mod explore;
 mod kernel;
 mod necessity;
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::boot::Plan;
+use super::boot::{Booted, Plan};
+use super::case::{KernelCase, never, ready};
 use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::one::{NOT_FOR_ONE, One};
@@ -21,6 +22,7 @@ use super::opened::Opened;
 use super::out::{Out, say};
 use super::output::Outputs;
 use crate::folder::{self, Subject};
+use crate::inject::Gear;
 use crate::kernels::{CampaignRun, Document, Results, Start};
 use crate::report::Kind;
 pub use args::{Command, HELP, Linux, What};
@@ -104,17 +106,39 @@ pub fn merge(
     })
 }
 
+impl KernelCase for Linux {
+    fn schedule(&self) -> Option<&str> {
+        self.what.schedule.as_deref()
+    }
+
+    fn mutations(&self) -> &[String] {
+        &self.kernel.mutate
+    }
+
+    fn case_limit(&self) -> u64 {
+        self.case_limit
+    }
+
+    fn boot(&self, plan: &Plan, opened: Opened) -> Result<Booted, Failure> {
+        let mut booted = self.kernel.boot(plan, opened, &never())?;
+        if let Some(text) = plan.schedule.as_ref().filter(|_| !self.fault_by.is_usual()) {
+            booted.lab.set_fault_by(self.fault_by);
+            booted.lab.go(&self.kernel.mutate, Start::Schedule(text))?;
+        }
+        Ok(booted)
+    }
+
+    fn line(&self, schedule: &str) -> String {
+        self.kernel.replay(self.fault_by, Gear::Step, self.case_limit, schedule)
+    }
+}
+
 fn one(args: &Linux, text: &str, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     if let Some(option) = args.units.given() {
         return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
     }
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let plan = Plan { mutations: vec![args.kernel.mutate.clone()], schedule: Some(text.to_owned()), ..Plan::default() };
-    let mut booted = args.kernel.boot(&plan, opened, &AtomicBool::new(false))?;
-    if !args.fault_by.is_usual() {
-        booted.lab.set_fault_by(args.fault_by);
-        booted.lab.go(&args.kernel.mutate, Start::Schedule(text))?;
-    }
+    let booted = ready(args, opened)?;
     let replay = |schedule: &str| args.kernel.replay(args.fault_by, args.gear, args.case_limit, schedule);
     let one = One { text, gear: args.gear, case_limit: args.case_limit, repeat: args.repeat, replay: &replay };
     one.run(booted, &outputs, out)

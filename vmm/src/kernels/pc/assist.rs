@@ -36,6 +36,7 @@ impl Pc {
         match first[0] {
             0xcc => self.assists.int3 += 1,
             0x9b => self.assists.fwait += 1,
+            0xcd => return self.assist_software_interrupt(),
             _ => return self.assist_base(),
         }
         self.vm.drop_exception();

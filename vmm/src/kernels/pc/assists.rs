@@ -10,6 +10,9 @@ pub struct Assists {
     /// rdssp skipped for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rdssp: u64,
+    /// INT n executed for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub int_n: u64,
     /// SYSCALL's switch to CPL 0 completed for it.
     pub syscall: u64,
     /// RDGSBASE, WRGSBASE, RDFSBASE and WRFSBASE executed for it.
@@ -35,6 +38,9 @@ impl std::fmt::Display for Assists {
         write!(f, "FSGSBASE executed {fsgsbase}, OUT at CPL 3 executed {user_out} times")?;
         if self.rdssp > 0 {
             write!(f, ", rdssp skipped {}", self.rdssp)?;
+        }
+        if self.int_n > 0 {
+            write!(f, ", int n executed {}", self.int_n)?;
         }
         Ok(())
     }

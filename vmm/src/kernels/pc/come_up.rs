@@ -1,4 +1,4 @@
-//! The wait for a kernel that boots, until the lab's user program runs on it.
+//! The wait for a kernel that boots, until the lab's user program runs on it, or until its end.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,28 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, &str) -> bool;
 const PATIENCE: u32 = 4;
 
 impl Pc {
+    /// Runs until the kernel writes to the exit port, for at most `limit` of CPU time; returns what it
+    /// wrote. A kernel that only sleeps has [`PATIENCE`] times as long by the clock.
+    pub fn run_to_exit(&mut self, limit: Duration, progress: Progress) -> Result<u32, Error> {
+        let start = Instant::now();
+        let cpu = Limit::new(limit)?;
+        loop {
+            if !progress("the exit port", &self.console_tail(1)) {
+                return Err(Error::Interrupted);
+            }
+            let why = match self.run(&[], Duration::from_millis(500))? {
+                Stop::Exited(value) => return Ok(value),
+                Stop::Budget | Stop::Idle if cpu.is_over()? || start.elapsed() > limit * PATIENCE => {
+                    let at = self.symbols.show(self.rip());
+                    format!("it has not written to the exit port after {} s of CPU time, at {at}", limit.as_secs())
+                }
+                Stop::Budget | Stop::Idle | Stop::Mark | Stop::LdtMark | Stop::Heartbeat(_) => continue,
+                other => format!("{other:?} at {}", self.symbols.show(self.rip())),
+            };
+            return Err(Error::Boot { why, console: self.console_tail(12) });
+        }
+    }
+
     /// Runs until the user program has written its checksum twice, for at most `limit` of CPU
     /// time; a kernel that only sleeps has [`PATIENCE`] times as long by the clock.
     ///

@@ -9,6 +9,7 @@ mod assist;
 mod assists;
 mod board;
 mod boot;
+mod by_model;
 mod clock;
 mod come_up;
 mod console;

@@ -125,6 +125,11 @@ impl KernelSymbols {
         self.placed.text.push(text);
     }
 
+    /// No address below is the image's, nor that of what runs on the kernel.
+    pub fn lowest(&self) -> u64 {
+        self.placed.lowest
+    }
+
     /// Where code is.
     pub fn text(&self) -> Vec<Range<u64>> {
         let own = self.get("_stext").zip(self.get("_etext")).map(|(start, end)| start..end);

@@ -7,6 +7,8 @@ use super::table::{Cell, table};
 use super::{Mood, Part};
 use crate::compare::{Comparison, Judged, Row, Span};
 use crate::image::Mode;
+use crate::kernels::Costs;
+use crate::report::real_xen::{REAL, real_row};
 
 /// A figure of a row: its bar, and its words.
 type Figure = fn(&Row) -> (Option<f64>, String);
@@ -19,6 +21,9 @@ const FIGURES: [(&str, Figure); 6] = [
     ("bytes of stack in use at most", |r| count(r.counts.stack)),
     ("bytes of per-CPU state besides", |r| count(r.per_cpu)),
 ];
+
+/// A figure of the real Xen's.
+type Real = fn(&Costs) -> usize;
 
 /// What the colours of bars mean.
 #[derive(Template)]
@@ -74,6 +79,23 @@ pub fn compare(c: &Comparison) -> Vec<Part> {
                 bars::Figure { name: t.scheme.clone(), pv: pv(&t.scheme), number: Some(micros), text }
             };
             parts.push(bars("time of one NMI on this host, median", &timings.iter().map(bar).collect::<Vec<_>>()));
+        }
+    }
+    if !c.real.is_empty() {
+        let rows: Vec<Vec<Cell>> = c.real.iter().map(|costs| real_row(costs).map(Cell::text).into()).collect();
+        parts.push(table("The real Xen: instructions of one NMI at a place of its guest's", &REAL, &rows));
+        let figures: [(&str, Real); 3] = [
+            ("instructions of one NMI in the real Xen", Costs::in_kernel),
+            ("instructions of its last iret hypercall", |costs| costs.last_call().unwrap_or(0)),
+            ("instructions with NMIs blocked", |costs| costs.blocked),
+        ];
+        for (title, figure) in figures {
+            let bar = |costs: &Costs| {
+                let (number, text) = count(figure(costs) as u64);
+                let name = format!("{} at {}", costs.kernel.cmdline, costs.site);
+                bars::Figure { name, pv: true, number, text }
+            };
+            parts.push(bars(title, &c.real.iter().map(bar).collect::<Vec<_>>()));
         }
     }
     parts

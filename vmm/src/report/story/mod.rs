@@ -1,11 +1,13 @@
 //! A run as a story: what arrived, what the CPU and the code did about it, what became of the
 //! words on the stacks, and which rule broke. The HTML page and `vmm explain` tell the same one.
 
+mod kernel;
 mod recorder;
 mod rules;
 
 use serde::Serialize;
 
+pub use kernel::of_kernel;
 pub use recorder::Recorder;
 pub use rules::sentence;
 
@@ -22,7 +24,7 @@ pub struct Story {
     pub scenario: String,
     /// Who owns the NMI mask.
     pub mode: String,
-    /// The line that replays it.
+    /// The line that replays it; of a real kernel, the whole command.
     pub replay: String,
     /// The verdict's word.
     pub verdict: &'static str,
@@ -191,6 +193,14 @@ impl Story {
         self.steps.iter().flat_map(|s| s.notes.iter().map(move |n| (s, n)))
     }
 
+    /// The command that replays it.
+    pub fn command(&self) -> String {
+        match self.replay.starts_with("vmm ") {
+            true => self.replay.clone(),
+            false => format!("vmm replay '{}'", self.replay),
+        }
+    }
+
     /// The story in about ten lines.
     pub fn text(&self) -> String {
         const MOST: usize = 8;
@@ -223,7 +233,7 @@ impl Story {
         }
         out += &format!("       {}\n", plain(&self.ending));
         if !self.replay.is_empty() {
-            out += &format!("replay {}\n", plain(&format!("vmm replay '{}'", self.replay)));
+            out += &format!("replay {}\n", plain(&self.command()));
         }
         out
     }

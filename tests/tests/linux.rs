@@ -382,6 +382,13 @@ fn a_search_of_all_patterns_closes_and_finds_what_is_broken() {
     let fault = closed(&["--fault-in-handler", "auto"]);
     assert!(fault["boundaries"].as_u64() > Some(100), "{fault}");
     assert!(fault["states"].as_u64() > plain["states"].as_u64());
+    // Each reduction loses nothing.
+    for off in ["--stepped", "--every-episode"] {
+        let whole = closed(&["--fault-in-handler", "auto", off]);
+        assert!(whole["states"].as_u64() >= fault["states"].as_u64(), "{off}: {fault} {whole}");
+        assert_eq!(whole["boundaries"], fault["boundaries"], "{off}");
+    }
+    closed(&["--site", "user"]);
 
     // The entry code's own protection, taken away: by the shortest schedule, which a case confirms.
     let broken = |args: &[&str]| {
@@ -401,7 +408,7 @@ fn a_search_of_all_patterns_closes_and_finds_what_is_broken() {
     // A handler that does not survive the fault alone is not searched.
     explore(&["--fault-in-handler", "auto", "--mutate", "exc_nmi+0x95=9090"]).exits(1).says(&["I6", "CR2 was"]);
     // A limit proves nothing.
-    let limited = explore(&["--max-states", "100"]).exits(1).json();
+    let limited = explore(&["--fault-in-handler", "auto", "--max-states", "100"]).exits(1).json();
     assert_eq!((&limited["verdict"], &limited["closed"]), (&"open".into(), &false.into()));
 }
 

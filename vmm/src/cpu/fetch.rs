@@ -7,7 +7,11 @@ use super::end::{NotUnderstood, Run, gp, mode, ud};
 use super::exec::Exec;
 use super::memory::Memory;
 use super::rflags::AC;
-use super::trace::Provenance;
+use super::trace::{Provenance, Register};
+
+/// DR7 (SDM vol. 3, 19.2.4): the enable bits, and GD.
+const DR7_ENABLED: u64 = 0xff;
+const DR7_GD: u64 = 1 << 13;
 
 impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     /// Fetches and decodes the instruction at RIP.
@@ -88,9 +92,32 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         Ok(())
     }
 
+    /// Refuses what the model does not know of breakpoints: one on data or a port, and one at the
+    /// instruction that comes next.
+    fn check_breakpoints(&mut self) -> Run<()> {
+        let debug = self.cpu.debug;
+        if debug.dr7 & DR7_GD != 0 {
+            return Err(mode("a guarded debug register"));
+        }
+        for n in (0..4).filter(|n| debug.dr7 >> (2 * n) & 3 != 0) {
+            if debug.dr7 >> (16 + 4 * n) & 0xf != 0 {
+                return Err(mode("an armed watchpoint"));
+            }
+            let address = self.p.register(Register::Dr(n as u8));
+            self.p.look(&address, u64::MAX);
+            if debug.addresses[n] == self.cpu.regs.rip {
+                return Err(mode("a breakpoint that is armed at this instruction"));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses what the model does not know of the CPU's mode.
     #[inline]
     pub fn check_mode(&mut self) -> Run<()> {
+        if self.cpu.debug.dr7 & (DR7_GD | DR7_ENABLED) != 0 {
+            self.check_breakpoints()?;
+        }
         let s = &self.cpu.sregs;
         if s.cr0 & (CR0_PE | CR0_PG) != CR0_PE | CR0_PG || s.efer & EFER_LMA == 0 {
             return Err(mode("the CPU outside of IA-32e mode"));
@@ -100,9 +127,6 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
         if s.cr4 & (CR4_UNKNOWN | CR4_LA57) != 0 {
             return Err(mode("a feature that CR4 enables"));
-        }
-        if self.cpu.debug.dr7 & 0x20ff != 0 {
-            return Err(mode("an armed breakpoint"));
         }
         match self.cpu.cpl() {
             0 => Ok(()),

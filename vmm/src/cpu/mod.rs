@@ -46,7 +46,7 @@ pub use machine::{Cpu, Debug, Msrs};
 pub use memory::{Access, Kind, Memory, Ram};
 pub use state::{Events, Exception, Interrupt, Nmi, Regs, SHADOW_MOV_SS, SHADOW_STI, Segment, Sregs, Table, rflags};
 pub use step::{Model, complete_in};
-pub use trace::{Linear, Origin, Place, Predicate, Provenance, Register, Side, Traced, Untraced, inputs};
+pub use trace::{Linear, Looks, Origin, Place, Predicate, Provenance, Register, Side, Traced, Untraced, inputs};
 
 /// Where processors differ, or the lab wants them to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

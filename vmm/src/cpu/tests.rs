@@ -85,3 +85,16 @@ fn a_delivery_leaves_ac_alone_unless_this_host_clears_it() {
         assert_eq!(ram[at..at + 8], (rflags::FIXED | rflags::RF | rflags::AC).to_le_bytes(), "the frame has it");
     }
 }
+
+#[test]
+fn an_armed_breakpoint_matters_where_it_is() {
+    let (mut ram, mut cpu) = machine(&[0x90, 0x90]);
+    let step = |cpu: &mut Cpu, ram: &mut Vec<u8>| steps(ram, cpu, 1)[0];
+    (cpu.debug.addresses[1], cpu.debug.dr7) = (CODE + 1, 1 << 3);
+    assert_eq!(step(&mut cpu, &mut ram), End::Next);
+    assert!(matches!(step(&mut cpu, &mut ram), End::NotUnderstood(NotUnderstood::Mode(_))));
+    for dr7 in [1 << 3 | 1 << 20, 1 << 13] {
+        let mut cpu = Cpu { debug: Debug { dr7, ..Debug::default() }, ..cpu };
+        assert!(matches!(step(&mut cpu, &mut ram), End::NotUnderstood(NotUnderstood::Mode(_))), "a watchpoint, or GD");
+    }
+}

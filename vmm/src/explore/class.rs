@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 use super::states::Edge;
-use crate::cpu::{Cpu, Place, Predicate, Register, Traced, inputs};
+use crate::cpu::{Cpu, Looks, Place, Register, Traced, inputs};
 use crate::inject::Session;
 use crate::machine::paging::translate;
 use crate::oracle::Context;
@@ -45,10 +45,8 @@ pub struct Ending {
 
 /// What the search of one episode has shown.
 pub struct Class {
-    /// Bits of inputs that were looked at, with the values of their bytes.
-    looked: Vec<(Place, u8, u8)>,
-    /// What else was seen of inputs.
-    predicates: Vec<Predicate>,
+    /// What was looked at on any path.
+    looks: Looks,
     /// Physical addresses of the instructions that were executed.
     fetched: HashSet<u64>,
     /// RIP of the context that was searched.
@@ -63,7 +61,7 @@ impl Class {
     /// Of the episode that begins where the session stands.
     pub fn begin(session: &Session) -> Self {
         let (rip, unused) = (session.machine().rip(), unused(session));
-        Self { looked: vec![], predicates: vec![], fetched: HashSet::new(), rip, unused, endings: vec![] }
+        Self { looks: Looks::default(), fetched: HashSet::new(), rip, unused, endings: vec![] }
     }
 
     /// The search has ended: `all` has what was looked at on any path. The session stands in the
@@ -84,16 +82,8 @@ impl Class {
                 }
             }
         }
-        let cpu = cpu_of(session);
-        let value = inputs(&cpu, session.machine().memory().0);
-        self.looked = all.looked().map(|(place, bits)| (place, bits, value(place))).collect();
-        self.predicates = all.predicates().to_vec();
-        log::debug!(
-            "an episode at {:#x} looks at {} and at {} comparisons",
-            self.rip,
-            show(&self.looked),
-            self.predicates.len()
-        );
+        self.looks = Looks::of(&all, inputs(&cpu_of(session), session.machine().memory().0));
+        log::debug!("an episode at {:#x} looks at {}", self.rip, self.looks);
     }
 
     /// Whether the context that the session stands in is one of this class.
@@ -107,22 +97,13 @@ impl Class {
         if theirs.start > self.unused.start || theirs.end < self.unused.end {
             return false;
         }
-        let cpu = cpu_of(session);
-        let value = inputs(&cpu, session.machine().memory().0);
-        self.looked.iter().all(|(place, bits, was)| (value(*place) ^ was) & bits == 0)
-            && self.predicates.iter().all(|p| p.agrees(value))
+        self.looks.agree(inputs(&cpu_of(session), session.machine().memory().0))
     }
 
     /// Why the context that the session stands in is not of this class, for a log.
     pub fn misfit(&self, session: &Session) -> String {
-        let cpu = cpu_of(session);
-        let value = inputs(&cpu, session.machine().memory().0);
-        let byte = self.looked.iter().find(|(place, bits, was)| (value(*place) ^ was) & bits != 0);
-        match (byte, self.predicates.iter().find(|p| !p.agrees(value))) {
-            (Some((place, bits, was)), _) => format!("{place:x?} & {bits:#x} was {was:#x}, is {:#x}", value(*place)),
-            (None, Some(p)) => format!("{p:x?}"),
-            (None, None) => "it executes code of the context".into(),
-        }
+        let other = self.looks.misfit(inputs(&cpu_of(session), session.machine().memory().0));
+        other.unwrap_or_else(|| "it executes code of the context".into())
     }
 
     /// Whether the episode executes the instruction at `rip`, too.
@@ -136,19 +117,6 @@ impl Class {
 fn unused(session: &Session) -> Range<u64> {
     let machine = session.machine();
     session.rules().dead_under(machine, &Context::of(machine.state()))
-}
-
-/// Looked-at registers by name, and how many bytes of memory.
-fn show(looked: &[(Place, u8, u8)]) -> String {
-    let mut names: Vec<String> = vec![];
-    for (place, bits, _) in looked {
-        match place {
-            Place::Register(register, byte) => names.push(format!("{register:?}.{byte}&{bits:#x}")),
-            Place::Memory(_) => {}
-        }
-    }
-    let memory = looked.iter().filter(|(place, ..)| matches!(place, Place::Memory(_))).count();
-    format!("{}; {memory} bytes of memory", names.join(" "))
 }
 
 /// The registers whose provenance is followed.

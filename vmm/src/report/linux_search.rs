@@ -92,6 +92,12 @@ pub struct LinuxSearch {
     pub counters: Vec<String>,
     /// Paths that were run again as cases, and passed.
     pub cross_checked: usize,
+    /// Contexts in handlers that NMIs interrupt, where the search is by episodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contexts: Option<u64>,
+    /// How many of them were searched: the others are alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub episodes: Option<u64>,
     /// Wall time.
     pub seconds: f64,
     /// The first violation.
@@ -132,6 +138,10 @@ impl LinuxSearch {
             ("checked", format!("{} paths run again as cases", self.cross_checked)),
             ("time", format!("{:.1} s", self.seconds)),
         ];
+        if let (Some(all), Some(searched)) = (self.contexts.filter(|all| *all > 0), self.episodes) {
+            let alike = format!("{all} places in a handler that NMIs interrupt, of which {searched} were searched");
+            out.insert(6, ("episodes", format!("{alike}; the others are alike")));
+        }
         if let Some(at) = &self.fault {
             out.insert(2, ("fault", format!("at {at}, or not, each time")));
         }

@@ -58,6 +58,12 @@ pub struct Explore {
     /// Check: tell states apart by the words of a frame that nothing reads any more, too
     #[arg(long, help_heading = "Reductions off, to check them")]
     pub dead_words: bool,
+    /// Check: every boundary is a state
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub stepped: bool,
+    /// Check: search nested NMIs from every context, too, that they cannot tell apart
+    #[arg(long, help_heading = "Reductions off, to check them")]
+    pub every_episode: bool,
     /// CPU time that one case may take before it is a livelock
     #[arg(long, value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(1..))]
     pub case_limit: u64,
@@ -89,6 +95,8 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
         unmask: args.unmask,
         all_arrivals: args.all_arrivals,
         dead_words: args.dead_words,
+        stepped: args.stepped,
+        every_episode: args.every_episode,
         max_states: args.max_states,
         cross_check: args.cross_check,
     };
@@ -154,6 +162,8 @@ pub fn search(
         left_out: report.left_out,
         counters: report.counters.iter().map(|at| lab.name_of(*at)).collect(),
         cross_checked: report.cross_checked,
+        contexts: report.episodes.map(|(all, _)| all),
+        episodes: report.episodes.map(|(_, searched)| searched),
         seconds,
         violation,
     };

@@ -6,10 +6,12 @@
 
 mod carry;
 mod join;
+mod looks;
 mod origin;
 mod substitute;
 mod traced;
 
+pub use looks::Looks;
 pub use origin::{Linear, Origin, Place, Predicate, Side, inputs};
 pub use traced::Traced;
 

@@ -141,6 +141,11 @@ impl Traced {
     }
 
     /// Where a byte of memory comes from.
+    /// Whether a byte of memory still holds what it held at first, as far as is known.
+    pub fn is_input(&self, paddr: u64) -> bool {
+        self.byte_at(paddr) == Origin::Copy(Place::Memory(paddr))
+    }
+
     pub(super) fn byte_at(&self, paddr: u64) -> Origin {
         self.memory.get(&(paddr >> 3)).map_or(Origin::Copy(Place::Memory(paddr)), |w| w[(paddr & 7) as usize])
     }

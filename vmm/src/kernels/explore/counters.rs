@@ -7,7 +7,7 @@
 
 use iced_x86::{InstructionInfoFactory, Mnemonic, OpKind};
 
-use super::state::PAGE;
+use super::bytes::{Bytes, PAGE, overlap};
 use crate::image::{Decoded, Flow};
 use crate::inject::Event;
 use crate::kernels::error::LabError;
@@ -16,9 +16,6 @@ use crate::kernels::pc::Pc;
 
 /// Instructions after an increment within which its flags must be overwritten.
 const SOON: usize = 64;
-
-/// Bytes of memory: the guest-physical address of the first, and how many.
-pub type Bytes = (u64, u64);
 
 /// The words left out, ascending.
 #[derive(Clone, Debug, Default)]
@@ -52,16 +49,16 @@ impl Counters {
         self.0.iter().map(move |(at, len)| inside(*at)..inside(at + len)).filter(|range| !range.is_empty())
     }
 
+    /// Whether a byte is one of theirs.
+    pub fn have(&self, paddr: u64) -> bool {
+        self.0.iter().any(|word| overlap(*word, (paddr, 1)))
+    }
+
     /// Whether an instruction that makes these accesses does with a counter what does not only
     /// count.
     pub fn are_broken_by(&self, d: &Decoded, accesses: &[Bytes]) -> bool {
         !increments(d) && accesses.iter().any(|bytes| self.0.iter().any(|word| overlap(*word, *bytes)))
     }
-}
-
-/// Whether two accesses have a byte in common.
-pub fn overlap((a, len_a): Bytes, (b, len_b): Bytes) -> bool {
-    a < b + len_b && b < a + len_a
 }
 
 /// Whether it adds to a word of memory, and leaves the sum nowhere else.

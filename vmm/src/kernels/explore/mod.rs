@@ -1,18 +1,27 @@
 //! A search of every pattern of NMIs over a real kernel: from one interrupted place, every
 //! number, timing and nesting of them, until nothing new appears.
 //!
-//! It is made on KVM alone, instruction by instruction: the model of the CPU has no part in it,
-//! and states that differ are merged only if they differ in counters that nothing but their own
-//! increments looks at ([`counters`]), or in a frame that nothing reads any more ([`frame`]). What it rests on else: the clock stands still, and no other
-//! interrupt comes.
+//! KVM executes every instruction. What lies between two boundaries at which something else than the
+//! next instruction can happen is one edge ([`along`]). States are told apart by everything but
+//! counters that nothing but their own increments looks at ([`counters`]), and what is dead of the
+//! NMI stack ([`nmi_stack`]). Nested NMIs that are alike are searched once ([`episode`]), with the
+//! model of the CPU to say what they look at. What it rests on else: the clock stands still, and no
+//! other interrupt comes.
 
+mod along;
+mod bytes;
 mod counters;
-mod frame;
+mod episode;
+mod graph;
+mod machine;
+mod nmi_stack;
 mod paths;
 mod report;
+mod rounds;
 mod search;
 mod state;
 mod store;
+mod traced;
 
 use std::sync::atomic::AtomicBool;
 
@@ -28,7 +37,7 @@ pub fn explore(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, LabError> {
     lab.pc.set_clock_pace(0);
-    let report = search::search(lab, config, stop, progress);
+    let report = rounds::search(lab, config, stop, progress);
     lab.pc.set_clock_pace(super::pc::CLOCK_PACE);
     report
 }

@@ -1,9 +1,7 @@
-//! The graph that a search leaves: the shortest way to each state as a schedule, and the states
-//! from which the interrupted code is never come back to.
+//! The graph that a search leaves: the shortest way to each state, and the states from which the
+//! interrupted code is never come back to.
 
-use std::collections::HashMap;
-
-use crate::inject::{At, Event, Kind};
+use crate::inject::Kind;
 
 /// No state.
 pub const NONE: u32 = u32::MAX;
@@ -23,21 +21,19 @@ pub enum Edge {
     Unmask,
     /// The instruction faulted.
     Fault,
+    /// All that NMIs do between the delivery of one and its return, by number of the way.
+    Through(u32),
 }
 
 impl Edge {
-    fn kind(self) -> Option<Kind> {
+    /// What arrives by it.
+    pub fn kind(self) -> Option<Kind> {
         match self {
-            Edge::Start | Edge::On => None,
+            Edge::Start | Edge::On | Edge::Through(_) => None,
             Edge::Nmi | Edge::Latch => Some(Kind::Nmi),
             Edge::Unmask => Some(Kind::Unmask),
             Edge::Fault => Some(Kind::Fault),
         }
-    }
-
-    /// Whether execution then stands at another boundary.
-    fn moves(self) -> bool {
-        !matches!(self, Edge::Latch | Edge::Unmask)
     }
 }
 
@@ -46,34 +42,46 @@ impl Edge {
 pub struct Node {
     pub parent: u32,
     pub edge: Edge,
-    /// RIP.
-    pub addr: u64,
+    /// The instructions executed by that edge, as a number.
+    pub code: u64,
     /// The state that follows if nothing arrives.
     pub quiet: u32,
     /// The interrupted code goes on here.
     pub home: bool,
     /// NMIs on the way here.
     pub arrivals: u32,
+    /// Instructions on the way here.
+    pub instructions: u32,
 }
 
-/// The events of the shortest way to a state, and then of one more edge.
-pub fn schedule(nodes: &[Node], to: u32, last: Edge) -> Vec<Event> {
-    let mut way = vec![to];
-    while let Some(parent) = way.last().map(|n| nodes[*n as usize].parent).filter(|n| *n != NONE) {
-        way.push(parent);
+impl Node {
+    /// The state that a search begins with.
+    pub fn root() -> Self {
+        Self { parent: NONE, edge: Edge::Start, code: 0, quiet: NONE, home: true, arrivals: 0, instructions: 0 }
     }
-    way.reverse();
-    let (mut visits, mut events) = (HashMap::<u64, u32>::new(), Vec::new());
-    let edges = way.iter().skip(1).map(|n| nodes[*n as usize].edge).chain([last]);
-    for (node, edge) in way.iter().zip(edges) {
-        let node = &nodes[*node as usize];
-        if node.edge.moves() {
-            *visits.entry(node.addr).or_default() += 1;
-        }
-        let at = At { addr: node.addr, n: visits[&node.addr] };
-        events.extend(edge.kind().map(|kind| Event { kind, at }));
+
+    /// The state that an edge with so many NMIs and instructions leads to, from this one, whose number
+    /// is `parent`.
+    pub fn then(&self, parent: u32, edge: Edge, code: u64, (nmis, instructions): (u32, u32)) -> Self {
+        let arrivals = self.arrivals + nmis;
+        let instructions = self.instructions.saturating_add(instructions);
+        Self { parent, edge, code, quiet: NONE, home: false, arrivals, instructions }
     }
-    events
+}
+
+/// The edges of the way to a state; `ways` are those that NMIs can take.
+pub fn way(nodes: &[Node], ways: &[Vec<Edge>], to: u32) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    let mut at = to;
+    while nodes[at as usize].parent != NONE {
+        edges.push(nodes[at as usize].edge);
+        at = nodes[at as usize].parent;
+    }
+    let whole = |edge: &Edge| match edge {
+        Edge::Through(n) => ways[*n as usize].clone(),
+        edge => vec![*edge],
+    };
+    edges.iter().rev().flat_map(whole).collect()
 }
 
 /// The first state from which the interrupted code is never come back to, though nothing more
@@ -99,24 +107,23 @@ pub fn livelock(nodes: &[Node]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn node(parent: u32, edge: Edge, addr: u64, quiet: u32, home: bool) -> Node {
-        Node { parent, edge, addr, quiet, home, arrivals: 0 }
+    fn node(parent: u32, edge: Edge, quiet: u32, home: bool) -> Node {
+        Node { parent, edge, quiet, home, ..Node::root() }
     }
 
     #[test]
-    fn a_path_is_a_schedule_and_a_ring_is_a_livelock() {
+    fn a_path_is_a_way_and_a_ring_is_a_livelock() {
         let nodes = [
-            node(NONE, Edge::Start, 0x10, NONE, true),
-            node(0, Edge::Nmi, 0x20, 2, false),
-            node(1, Edge::On, 0x30, 0, false),
-            node(2, Edge::Unmask, 0x30, 4, false),
-            node(3, Edge::Nmi, 0x20, 5, false),
-            node(4, Edge::On, 0x30, 4, false),
+            node(NONE, Edge::Start, NONE, true),
+            node(0, Edge::Nmi, 2, false),
+            node(1, Edge::On, 0, false),
+            node(2, Edge::Unmask, 4, false),
+            node(3, Edge::Through(1), 5, false),
+            node(4, Edge::On, 4, false),
         ];
-        let event = |kind, addr, n| Event { kind, at: At { addr, n } };
-        let way = [event(Kind::Nmi, 0x10, 1), event(Kind::Unmask, 0x30, 1), event(Kind::Nmi, 0x30, 1)];
-        assert_eq!(schedule(&nodes, 5, Edge::On), way);
-        assert_eq!(schedule(&nodes, 5, Edge::Fault)[3], event(Kind::Fault, 0x30, 2));
+        let ways = [vec![], vec![Edge::Nmi, Edge::On, Edge::On]];
+        let way = way(&nodes, &ways, 5);
+        assert_eq!(way, [Edge::Nmi, Edge::On, Edge::Unmask, Edge::Nmi, Edge::On, Edge::On, Edge::On]);
         assert_eq!(livelock(&nodes[..3]), None);
         assert_eq!(livelock(&nodes), Some(3));
     }

@@ -15,6 +15,10 @@ pub struct Config {
     pub all_arrivals: bool,
     /// Check: the words of a frame that nothing reads any more tell states apart, too.
     pub dead_words: bool,
+    /// Check: every boundary is a state.
+    pub stepped: bool,
+    /// Check: every episode is searched.
+    pub every_episode: bool,
     /// Give up beyond so many states.
     pub max_states: usize,
     /// How many of the paths found are run again as cases.
@@ -62,6 +66,9 @@ pub struct Report {
     pub left_out: Option<usize>,
     /// Words left out of comparison, since they count and nothing looks at them.
     pub counters: Vec<u64>,
+    /// Contexts in a handler that NMIs interrupt, and how many of them were searched, where the search
+    /// is by episodes.
+    pub episodes: Option<(u64, u64)>,
     /// The first violation.
     pub violation: Option<Found>,
     /// Why nothing is proved, where that is so.

@@ -1,22 +1,22 @@
 //! A state of the search: the machine at a boundary, and what the oracle remembers.
 
+use std::hash::Hash;
 use std::rc::Rc;
 
+use super::bytes::PAGE;
+use super::nmi_stack::Dead;
+use crate::cpu::{Cpu, Debug, Msrs, Sregs, msr};
 use crate::kvm::{DeepState, DeepValues, VcpuState};
 use crate::oracle::Context;
 
-/// Bytes of a page.
-pub const PAGE: usize = 4096;
 /// Most deliveries beyond what was handled that states are told apart by. A handler that runs
 /// more often than that without a delivery is found all the same.
 const MOST_SPARE: u8 = 3;
 
 /// A page of memory that is not as the snapshot has it.
 pub struct Page {
-    /// Of its bytes without counters.
-    pub hash: u128,
-    /// The same, without the frame's words, too.
-    pub without_frame: u128,
+    /// Of its bytes without counters, and without what is dead of the NMI stack, by [`Dead`].
+    pub hashes: [u128; 3],
     pub bytes: Box<[u8; PAGE]>,
 }
 
@@ -37,8 +37,8 @@ pub struct Ghost {
     pub spare: u8,
     /// The handler has faulted at its place, and has not gone on from there yet.
     pub faulted: bool,
-    /// The frame's words may still be read: see [`super::frame`].
-    pub frame: bool,
+    /// What of the NMI stack does not matter any more.
+    pub dead: Dead,
 }
 
 impl Ghost {
@@ -48,7 +48,7 @@ impl Ghost {
     }
 
     pub fn delivered(mut self) -> Self {
-        (self.latched, self.frame) = (false, true);
+        (self.latched, self.dead) = (false, Dead::Nothing);
         self.spare = (self.spare + 1).min(MOST_SPARE);
         self
     }
@@ -74,11 +74,48 @@ pub struct State {
 }
 
 impl State {
+    /// Its CPU, as the model has it.
+    pub fn cpu(&self) -> Cpu {
+        let values = &self.deep.values;
+        let of = |number| values.msrs.iter().rfind(|(index, _)| *index == number).map_or(0, |(_, value)| *value);
+        let [a, b, c, d, dr6, dr7] = values.debug;
+        Cpu {
+            regs: self.vcpu.regs,
+            sregs: self.vcpu.sregs,
+            events: self.vcpu.events,
+            kernel_gs: of(msr::KERNEL_GS_BASE),
+            debug: Debug { addresses: [a, b, c, d], dr6, dr7 },
+            msrs: Msrs { values: Msrs::NUMBERS.map(of) },
+            undefined: 0,
+        }
+    }
+
+    /// A page that differs from the snapshot.
+    pub fn page(&self, at: u64) -> Option<&Rc<Page>> {
+        self.pages.binary_search_by_key(&at, |(at, _)| *at).ok().map(|i| &self.pages[i].1)
+    }
+
     /// Equal for equal states, counters and dead words apart.
     pub fn hash(&self) -> u128 {
-        use std::hash::Hash;
         let mut h = xxhash_rust::xxh3::Xxh3Default::new();
         Context::of(&self.vcpu).hash(&mut h);
+        self.hash_the_rest(&mut h);
+        for (at, page) in &self.pages {
+            (at, page.hashes[self.ghost.dead as usize]).hash(&mut h);
+        }
+        h.digest128()
+    }
+
+    /// Equal where everything is equal but memory, and the registers that a
+    /// [`crate::cpu::Traced`] follows.
+    pub fn key(&self) -> u128 {
+        let mut h = xxhash_rust::xxh3::Xxh3Default::new();
+        Sregs { cr2: 0, ..self.vcpu.sregs }.hash(&mut h);
+        self.hash_the_rest(&mut h);
+        h.digest128()
+    }
+
+    fn hash_the_rest(&self, mut h: &mut xxhash_rust::xxh3::Xxh3Default) {
         let events = &self.vcpu.events;
         events.exception.to_come().hash(&mut h);
         (events.interrupt.injected, events.interrupt.shadow).hash(&mut h);
@@ -86,10 +123,5 @@ impl State {
         self.ghost.hash(&mut h);
         let d = &self.deep.values;
         (&d.msrs, d.debug, d.st, d.xmm, d.x87, d.last, d.mxcsr).hash(&mut h);
-        for (at, page) in &self.pages {
-            let hash = if self.ghost.frame { page.hash } else { page.without_frame };
-            (at, hash).hash(&mut h);
-        }
-        h.digest128()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use super::bytes::PAGE;
 use super::counters::Counters;
-use super::frame::Frame;
-use super::state::{Deep, Ghost, PAGE, Page, State};
+use super::nmi_stack::{Dead, NmiStack};
+use super::state::{Deep, Ghost, Page, State};
 use crate::kernels::error::LabError;
 use crate::kernels::pc::{Pc, Snapshot};
 
@@ -14,13 +15,13 @@ pub struct Store {
     deep: Rc<Deep>,
     dirty: Vec<u64>,
     counters: Counters,
-    frame: Frame,
+    stack: NmiStack,
 }
 
 impl Store {
     /// Of a machine that was just put back to the snapshot.
-    pub fn new(pc: &Pc, counters: Counters, frame: Frame) -> Result<Self, LabError> {
-        Ok(Self { pages: Vec::new(), deep: Rc::new(deep(pc)?), dirty: Vec::new(), counters, frame })
+    pub fn new(pc: &Pc, counters: Counters, stack: NmiStack) -> Result<Self, LabError> {
+        Ok(Self { pages: Vec::new(), deep: Rc::new(deep(pc)?), dirty: Vec::new(), counters, stack })
     }
 
     /// Puts the machine into a state.
@@ -68,8 +69,8 @@ impl Store {
                     }
                 }
                 Ok(i) if self.pages[i].1.bytes[..] == *now => {}
-                Ok(i) => self.pages[i].1 = Rc::new(page(*at, now, &self.counters, &self.frame)),
-                Err(i) => self.pages.insert(i, (*at, Rc::new(page(*at, now, &self.counters, &self.frame)))),
+                Ok(i) => self.pages[i].1 = Rc::new(page(*at, now, &self.counters, &self.stack)),
+                Err(i) => self.pages.insert(i, (*at, Rc::new(page(*at, now, &self.counters, &self.stack)))),
             }
         }
         if deep_changed {
@@ -96,20 +97,17 @@ fn find(pages: &[(u64, Rc<Page>)], at: u64) -> Option<&Rc<Page>> {
     pages.binary_search_by_key(&at, |(at, _)| *at).ok().map(|i| &pages[i].1)
 }
 
-fn page(at: u64, now: &[u8], counters: &Counters, frame: &Frame) -> Page {
+fn page(at: u64, now: &[u8], counters: &Counters, stack: &NmiStack) -> Page {
     let mut bytes = Box::new([0; PAGE]);
     bytes.copy_from_slice(now);
     let mut left = *bytes;
     counters.in_page(at).for_each(|word| left[word].fill(0));
-    let hash = xxhash_rust::xxh3::xxh3_128(&left);
-    let without_frame = match frame.in_page(at) {
-        None => hash,
-        Some(words) => {
-            left[words].fill(0);
-            xxhash_rust::xxh3::xxh3_128(&left)
-        }
-    };
-    Page { hash, without_frame, bytes }
+    let whole = xxhash_rust::xxh3::xxh3_128(&left);
+    let hashes = [Dead::Nothing, Dead::Frame, Dead::Stack].map(|dead| {
+        let mut kept = left;
+        if stack.blank(dead, at, &mut kept) { xxhash_rust::xxh3::xxh3_128(&kept) } else { whole }
+    });
+    Page { hashes, bytes }
 }
 
 /// What the vCPU holds beyond registers and events, without the time-stamp counter, which is

@@ -77,6 +77,13 @@ impl Pc {
         }
     }
 
+    /// Where the clock is held and the next instruction reads it: whether it reads TSC_AUX, too.
+    pub(super) fn held_clock_read(&self) -> Option<bool> {
+        self.held?;
+        let d = self.next_instruction().filter(|d| reads(d.insn.mnemonic()))?;
+        Some(d.insn.mnemonic() == Mnemonic::Rdtscp)
+    }
+
     /// If the clock is held and the next instruction reads it, answers for it. From then on
     /// runs stop there, too.
     pub(super) fn answer_rdtsc(&mut self) -> bool {

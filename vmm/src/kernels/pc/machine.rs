@@ -76,6 +76,8 @@ pub struct Pc {
     pub(super) stop_at_idle: bool,
     /// A breakpoint of the lab's is to be answered for.
     pub(super) breakpoint: bool,
+    /// Whether this host's CPU clears AC when it delivers an event.
+    pub(super) delivery_clears_ac: bool,
     /// The hook that is being stepped over.
     pub(super) passing: Option<u64>,
     /// The bases of GS, once they are known for certain.
@@ -119,6 +121,7 @@ impl Pc {
             silent: false,
             stop_at_idle: false,
             breakpoint: false,
+            delivery_clears_ac: host.quirks().delivery_clears_ac,
             passing: None,
             gs: None,
             snapshots: 0,

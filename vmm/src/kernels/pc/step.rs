@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::machine::Way;
 use super::{Error, Pc, Stop};
+use crate::cpu::rflags;
 use crate::image::{Code, Decoded, Flow};
 use crate::machine::register;
 
@@ -105,7 +106,13 @@ impl Pc {
         let syscall = d.flow == Flow::Syscall && self.cpl() == 3;
         let passed = self.hooks.page_fault.filter(|_| syscall);
         stops.extend(self.handlers().into_iter().filter(|h| *h != rip && Some(*h) != passed));
-        self.enter(&stops, LIMIT, Way { delivers: false, looks_in: syscall, steps: true })
+        // A stop is an instruction, which consumes the RF that an iretq has loaded for the next one.
+        let frame = if d.flow == Flow::Iret { self.words::<3>(self.state().regs.rsp) } else { None };
+        let stop = self.enter(&stops, LIMIT, Way { delivers: false, looks_in: syscall, steps: true })?;
+        if let Some([.., flags]) = frame.filter(|[to, ..]| stop == Stop::At(*to)) {
+            self.state_mut().regs.rflags |= flags & rflags::RF;
+        }
+        Ok(stop)
     }
 
     /// An iretq to itself does nothing but load flags, RSP and SS, over and over: as

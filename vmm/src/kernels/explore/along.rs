@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::counters::accesses;
+use super::counters::{accesses, reads};
 use super::machine::Search;
 use super::paths::Edge;
 use super::state::{Ghost, State};
@@ -71,7 +71,7 @@ impl Search<'_> {
             {
                 break (Taken::Open(why), false);
             }
-            let returned = match self.go(ghost, edge)? {
+            let returned = match self.go(ghost, edge, following.is_some())? {
                 Gone::Ended(taken) => break (taken, false),
                 Gone::On { ghost: now, deep: changes, returned } => {
                     (ghost, deep) = (now, deep | changes);
@@ -110,7 +110,7 @@ impl Search<'_> {
     }
 
     /// Carries out what happens at the boundary where the machine stands.
-    fn go(&mut self, mut ghost: Ghost, edge: Edge) -> Result<Gone, LabError> {
+    fn go(&mut self, mut ghost: Ghost, edge: Edge, followed: bool) -> Result<Gone, LabError> {
         let ended = |taken| Ok(Gone::Ended(taken));
         let (before, given_before) = (self.run.lab.path.count(&self.run.lab.pc)?, self.run.delivered);
         let from = self.run.lab.pc.rip();
@@ -158,6 +158,9 @@ impl Search<'_> {
                 }
                 if accesses.iter().any(|bytes| self.stack.is_dead(ghost.dead, *bytes)) {
                     return ended(Taken::Open(format!("a frame that was held for dead is accessed, at {}", at())));
+                }
+                if !followed {
+                    self.live.extend(self.stack.saved(reads(pc, &code.decoded, &mut self.factory)));
                 }
                 (deep, returned) = (code.deep, code.decoded.flow == Flow::Iret);
                 ghost.faulted &= self.fault.is_none_or(|fault| fault.addr != from);

@@ -5,7 +5,7 @@
 //! overwritten before anything can look at them. Each instruction of the search is held to it:
 //! another one that touches such a word ends the claim.
 
-use iced_x86::{InstructionInfoFactory, Mnemonic, OpKind};
+use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 
 use super::bytes::{Bytes, PAGE, overlap};
 use crate::image::{Decoded, Flow};
@@ -91,8 +91,22 @@ fn flags_die(pc: &Pc, d: &Decoded) -> bool {
 
 /// The memory that an instruction accesses.
 pub fn accesses(pc: &Pc, d: &Decoded, factory: &mut InstructionInfoFactory) -> Vec<Bytes> {
+    accesses_that(|_| true, pc, d, factory)
+}
+
+/// The memory that an instruction reads.
+pub fn reads(pc: &Pc, d: &Decoded, factory: &mut InstructionInfoFactory) -> Vec<Bytes> {
+    accesses_that(|access| !matches!(access, OpAccess::Write | OpAccess::CondWrite), pc, d, factory)
+}
+
+fn accesses_that(
+    wanted: impl Fn(OpAccess) -> bool,
+    pc: &Pc,
+    d: &Decoded,
+    factory: &mut InstructionInfoFactory,
+) -> Vec<Bytes> {
     let used = factory.info(&d.insn).used_memory();
-    let of = used.iter().filter_map(|m| {
+    let of = used.iter().filter(|m| wanted(m.access())).filter_map(|m| {
         let at = m.virtual_address(0, |reg, _, _| pc.register(reg))?;
         Some((pc.physical(at)?, m.memory_size().size().max(1) as u64))
     });

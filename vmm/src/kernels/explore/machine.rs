@@ -33,6 +33,8 @@ pub struct Search<'a> {
     pub stepped: bool,
     pub code: HashMap<u64, Option<Rc<Code>>>,
     pub factory: InstructionInfoFactory,
+    /// Words of the NMI stack that an NMI reads which is not followed, but for what its delivery wrote.
+    pub live: BTreeSet<u64>,
     /// How often each boundary was come to, while a schedule is made.
     pub visits: Option<HashMap<u64, u32>>,
 }
@@ -139,6 +141,7 @@ pub fn begin<'a>(
         stepped: config.stepped,
         code: HashMap::new(),
         factory: InstructionInfoFactory::new(),
+        live: BTreeSet::new(),
         visits: None,
     })
 }

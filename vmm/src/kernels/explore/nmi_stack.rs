@@ -4,8 +4,9 @@
 //! its first word beneath. Once they are copied, they hold what the last NMI left, until the next
 //! delivery writes them again: they are dead from where one NMI's path reads them for the last
 //! time, and after an iretq. Where execution has left the stack by an iretq, nothing of it is
-//! needed any more, but what the next NMI reads before it writes it: the words that are *live*,
-//! which the search by episodes finds out.
+//! needed any more, but what the next NMI reads before it writes it: the words that are *live*. Those
+//! are all that an NMI reads which is followed by no model, and what an episode is seen to read
+//! before it writes it. As long as there are more of them than were known, the search begins anew.
 //!
 //! An instruction that accesses what is held for dead ends the claim.
 
@@ -111,6 +112,18 @@ impl NmiStack {
     /// Whether a byte is on the page that can be held for dead.
     pub fn has(&self, paddr: u64) -> bool {
         self.page == Some(paddr & !(PAGE as u64 - 1))
+    }
+
+    /// The words of these accesses on that page that the delivery of an NMI does not write.
+    pub fn saved(&self, accesses: impl IntoIterator<Item = Bytes>) -> impl Iterator<Item = u64> {
+        let frame = self.frame.map_or(0..0, |(at, len)| at + 8..at + len);
+        let words = accesses.into_iter().flat_map(|(at, len)| (at & !7..at + len).step_by(8));
+        words.filter(move |word| self.has(*word) && !frame.contains(word))
+    }
+
+    /// Whether the handler of one NMI, which takes `path`, leaves the stack.
+    pub fn is_left_on(&self, path: &Path) -> bool {
+        path.visits.iter().any(|v| !v.user && self.is_left(v.rsp))
     }
 
     /// Zeroes the bytes of a page that are dead; `false` where there are none.

@@ -8,6 +8,7 @@ use super::counters::Counters;
 use super::episode::Episodes;
 use super::graph::End;
 use super::machine::{Asked, Search, begin};
+use super::nmi_stack::NmiStack;
 use super::report::{Config, Found, Progress, Report};
 use super::traced::Tracer;
 use crate::inject::{Event, Gear};
@@ -43,14 +44,16 @@ pub fn search(
         may
     });
     let asked = Asked { path, counters, fault, unmask };
-    if !config.every_episode && !config.dead_words {
-        let mut live = BTreeSet::new();
+    let mut live = BTreeSet::new();
+    let leaves = NmiStack::of(&lab.pc, &asked.path, Some(&live))?.is_left_on(&asked.path);
+    if leaves && !config.every_episode && !config.dead_words {
         for round in 1..=MOST_ROUNDS {
             let mut search = begin(lab, config, &asked, Some(&live))?;
             let mut episodes = Episodes::new(Tracer::new(&search.run.lab.pc));
             let done = Done::by(&mut search, config, Some(&mut episodes), &first, stop, progress)?;
             let known = live.len();
             live.extend(episodes.live());
+            live.append(&mut search.live);
             log::info!(
                 "round {round}: {} states, {} of {} episodes searched, {} words of the NMI stack are live",
                 done.report.states,

@@ -148,8 +148,12 @@ impl Search<'_> {
                     return ended(Taken::Open(format!("no instruction at {from:#x}")));
                 };
                 let pc = &self.run.lab.pc;
-                let accesses = accesses(pc, &code.decoded, &mut self.factory);
                 let at = || pc.symbols.show(from);
+                let found = accesses(pc, &code.decoded, &mut self.factory);
+                let found = found.zip(reads(pc, &code.decoded, &mut self.factory));
+                let Some((accesses, reads)) = found else {
+                    return ended(Taken::Open(format!("it is not known what is accessed, at {}", at())));
+                };
                 if self.counters.are_broken_by(&code.decoded, &accesses) {
                     return ended(Taken::Open(format!(
                         "a word that was taken for a counter is looked at, at {}",
@@ -160,7 +164,7 @@ impl Search<'_> {
                     return ended(Taken::Open(format!("a frame that was held for dead is accessed, at {}", at())));
                 }
                 if !followed {
-                    self.live.extend(self.stack.saved(reads(pc, &code.decoded, &mut self.factory)));
+                    self.live.extend(self.stack.saved(reads));
                 }
                 (deep, returned) = (code.deep, code.decoded.flow == Flow::Iret);
                 ghost.faulted &= self.fault.is_none_or(|fault| fault.addr != from);

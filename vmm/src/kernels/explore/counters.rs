@@ -8,12 +8,15 @@
 use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 
 use super::bytes::{Bytes, PAGE, overlap};
+use crate::cpu::rflags;
 use crate::image::{Decoded, Flow};
 use crate::inject::Event;
 use crate::kernels::error::LabError;
 use crate::kernels::lab::Lab;
 use crate::kernels::pc::Pc;
 
+/// Bytes that one instruction may access, at most.
+const MOST_BYTES: u64 = 1 << 20;
 /// Instructions after an increment within which its flags must be overwritten.
 const SOON: usize = 64;
 
@@ -25,13 +28,18 @@ impl Counters {
     /// Those that the NMIs of `events` increment, and nothing else that they execute looks at.
     pub fn of(lab: &mut Lab, events: &[Event]) -> Result<Self, LabError> {
         let (mut counts, mut others) = (Vec::new(), Vec::new());
-        let mut factory = InstructionInfoFactory::new();
+        let (mut factory, mut known) = (InstructionInfoFactory::new(), true);
         lab.walk_with(events, &mut |pc, d| {
             let counting = increments(d) && flags_die(pc, d);
-            for bytes in accesses(pc, d, &mut factory) {
-                if counting { counts.push(bytes) } else { others.push(bytes) }
+            match accesses(pc, d, &mut factory) {
+                Some(list) if counting => counts.extend(list),
+                Some(list) => others.extend(list),
+                None => known = false,
             }
         })?;
+        if !known {
+            counts.clear();
+        }
         counts.retain(|word| !others.iter().any(|other| overlap(*word, *other)));
         counts.sort_unstable();
         counts.dedup();
@@ -89,13 +97,13 @@ fn flags_die(pc: &Pc, d: &Decoded) -> bool {
     false
 }
 
-/// The memory that an instruction accesses.
-pub fn accesses(pc: &Pc, d: &Decoded, factory: &mut InstructionInfoFactory) -> Vec<Bytes> {
+/// The memory that an instruction accesses; `None` where that is not known.
+pub fn accesses(pc: &Pc, d: &Decoded, factory: &mut InstructionInfoFactory) -> Option<Vec<Bytes>> {
     accesses_that(|_| true, pc, d, factory)
 }
 
-/// The memory that an instruction reads.
-pub fn reads(pc: &Pc, d: &Decoded, factory: &mut InstructionInfoFactory) -> Vec<Bytes> {
+/// The memory that an instruction reads; `None` where that is not known.
+pub fn reads(pc: &Pc, d: &Decoded, factory: &mut InstructionInfoFactory) -> Option<Vec<Bytes>> {
     accesses_that(|access| !matches!(access, OpAccess::Write | OpAccess::CondWrite), pc, d, factory)
 }
 
@@ -104,14 +112,43 @@ fn accesses_that(
     pc: &Pc,
     d: &Decoded,
     factory: &mut InstructionInfoFactory,
-) -> Vec<Bytes> {
-    let used = factory.info(&d.insn).used_memory();
-    let of = used.iter().filter(|m| wanted(m.access())).filter_map(|m| {
+) -> Option<Vec<Bytes>> {
+    let mut out = Vec::new();
+    for m in factory.info(&d.insn).used_memory().iter().filter(|m| wanted(m.access())) {
         let at = m.virtual_address(0, |reg, _, _| pc.register(reg))?;
-        Some((pc.physical(at)?, m.memory_size().size().max(1) as u64))
-    });
-    let frame = (d.flow == Flow::Iret).then(|| pc.physical(pc.state().regs.rsp)).flatten();
-    of.chain(frame.map(|at| (at, 40))).collect()
+        let (at, len) = extent(pc, d, (at, m.memory_size().size() as u64))?;
+        by_page(pc, at, len, &mut out);
+    }
+    if d.flow == Flow::Iret {
+        by_page(pc, pc.state().regs.rsp, 40, &mut out);
+    }
+    Some(out)
+}
+
+/// All that a repeated string instruction may access, for which the decoder gives no size; `element`
+/// else, if it has a size.
+fn extent(pc: &Pc, d: &Decoded, (at, len): Bytes) -> Option<Bytes> {
+    let regs = &pc.state().regs;
+    match (d.flow, len) {
+        (Flow::Repeat, _) => {
+            let element = d.insn.memory_size().size() as u64;
+            let all = element.checked_mul(regs.rcx).filter(|all| *all <= MOST_BYTES)?;
+            let down = regs.rflags & rflags::DF != 0 && all > 0;
+            Some((if down { at.wrapping_sub(all - element) } else { at }, all))
+        }
+        (_, 0) => None,
+        (_, len) => Some((at, len)),
+    }
+}
+
+/// Bytes by virtual address, page by page. What is not mapped faults, and is not accessed.
+fn by_page(pc: &Pc, at: u64, len: u64, out: &mut Vec<Bytes>) {
+    let (mut at, mut left) = (at, len);
+    while left > 0 {
+        let here = left.min(PAGE as u64 - at % PAGE as u64);
+        out.extend(pc.physical(at).map(|paddr| (paddr, here)));
+        (at, left) = (at.wrapping_add(here), left - here);
+    }
 }
 
 /// Whether an instruction may change what the vCPU holds beyond registers and events.

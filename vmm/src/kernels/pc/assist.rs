@@ -37,7 +37,7 @@ impl Pc {
             0xcc => self.assists.int3 += 1,
             0x9b => self.assists.fwait += 1,
             0xcd => return self.assist_software_interrupt(),
-            _ => return self.assist_base(),
+            _ => return self.assist_base() || self.assist_limit(),
         }
         self.vm.drop_exception();
         let state = self.vm.state_mut();

@@ -13,6 +13,9 @@ pub struct Assists {
     /// INT n executed for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub int_n: u64,
+    /// LSL executed for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lsl: u64,
     /// SYSCALL's switch to CPL 0 completed for it.
     pub syscall: u64,
     /// RDGSBASE, WRGSBASE, RDFSBASE and WRFSBASE executed for it.
@@ -41,6 +44,9 @@ impl std::fmt::Display for Assists {
         }
         if self.int_n > 0 {
             write!(f, ", int n executed {}", self.int_n)?;
+        }
+        if self.lsl > 0 {
+            write!(f, ", lsl executed {}", self.lsl)?;
         }
         Ok(())
     }

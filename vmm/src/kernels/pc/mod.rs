@@ -30,6 +30,7 @@ mod pit;
 mod predict;
 mod program;
 mod saved;
+mod segment_limit;
 mod serial;
 mod snapshot;
 mod step;

@@ -42,7 +42,7 @@ fn names_that_the_image_does_not_have_exit_2_and_hint() {
 fn a_bad_schedule_exits_65() {
     let with = |schedule: &str| vmm(&[&NAIVE[..], &["--schedule", schedule]].concat()).exits(65);
     with("nmi").says(&["nmi@PLACE"]);
-    with("smi@exit_iret").says(&["expected nmi, unmask, mce, irq"]);
+    with("init@exit_iret").says(&["expected nmi, unmask, mce, irq"]);
     with("fault@exit_iret").says(&["only a real kernel's handler"]);
     with("nmi@exit_irte").says(&["no label \"exit_irte\"", "exit_iret"]);
     with("nmi@exit_iret#0").says(&["from 1 on"]);

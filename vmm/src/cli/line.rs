@@ -10,8 +10,8 @@ use super::failure::Failure;
 /// copied.
 fn command(words: &[String]) -> Result<Option<Box<Command>>, Failure> {
     let text = words.join(" ");
-    let text = text.trim();
-    if !["vmm linux ", "vmm kernel ", "vmm xen "].iter().any(|begin| text.starts_with(begin)) {
+    let mut first = text.split_whitespace();
+    if !matches!((first.next(), first.next()), (Some("vmm"), Some("linux" | "kernel" | "xen"))) {
         return Ok(None);
     }
     let usage = |why: &str| Failure::Usage(format!("the line {text:?}: {why}"));

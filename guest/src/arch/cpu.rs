@@ -92,11 +92,10 @@ pub unsafe fn set_dr7(dr7: u64) {
 /// # Safety
 /// As for [`set_dr7`].
 pub unsafe fn set_breakpoint(address: u64) {
-    // SAFETY: an address alone does nothing; the caller expects what DR7 enables.
-    unsafe {
-        asm!("mov dr0, {}", in(reg) address, options(nostack, preserves_flags));
-        set_dr7(DR7_FIRST);
-    }
+    // SAFETY: an address alone does nothing.
+    unsafe { asm!("mov dr0, {}", in(reg) address, options(nostack, preserves_flags)) };
+    // SAFETY: the caller expects what DR7 enables.
+    unsafe { set_dr7(DR7_FIRST) };
 }
 
 /// Lets vector instructions be executed.

@@ -149,10 +149,9 @@ impl Search<'_> {
                 };
                 let pc = &self.run.lab.pc;
                 let at = || pc.symbols.show(from);
-                let found = accesses(pc, &code.decoded, &mut self.factory);
-                let found = found.zip(reads(pc, &code.decoded, &mut self.factory));
-                let Some((accesses, reads)) = found else {
-                    return ended(Taken::Open(format!("it is not known what is accessed, at {}", at())));
+                let unknown = || Taken::Open(format!("it is not known what is accessed, at {}", at()));
+                let Some(accesses) = accesses(pc, &code.decoded, &mut self.factory) else {
+                    return ended(unknown());
                 };
                 if self.counters.are_broken_by(&code.decoded, &accesses) {
                     return ended(Taken::Open(format!(
@@ -163,7 +162,9 @@ impl Search<'_> {
                 if accesses.iter().any(|bytes| self.stack.is_dead(ghost.dead, *bytes)) {
                     return ended(Taken::Open(format!("a frame that was held for dead is accessed, at {}", at())));
                 }
-                if !followed {
+                // What is read is asked only of the few instructions that touch that page.
+                if !followed && accesses.iter().any(|(at, _)| self.stack.has(*at)) {
+                    let Some(reads) = reads(pc, &code.decoded, &mut self.factory) else { return ended(unknown()) };
                     self.live.extend(self.stack.saved(reads));
                 }
                 (deep, returned) = (code.deep, code.decoded.flow == Flow::Iret);

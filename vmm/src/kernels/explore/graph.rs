@@ -49,8 +49,8 @@ impl Frontier {
 pub enum End {
     /// Nothing new appears.
     Closed,
-    /// A rule is broken by a way, and then one more edge.
-    Broken(Verdict, Vec<Edge>, Edge),
+    /// A rule is broken in a state, by number, or by one more edge from there.
+    Broken(Verdict, u32, Edge),
     /// Nothing can be claimed, and why.
     Open(String),
     /// A limit was hit.

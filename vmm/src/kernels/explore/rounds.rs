@@ -9,6 +9,7 @@ use super::episode::Episodes;
 use super::graph::End;
 use super::machine::{Asked, Search, begin};
 use super::nmi_stack::NmiStack;
+use super::paths::way;
 use super::report::{Config, Found, Progress, Report};
 use super::traced::Tracer;
 use crate::inject::{Event, Gear};
@@ -100,17 +101,17 @@ impl Done {
     ) -> Result<Self, LabError> {
         let mut report = first.clone();
         let (end, start, graph) = search.close(config, episodes.as_deref_mut(), stop, progress, &mut report)?;
+        let ways = episodes.as_ref().map_or(&[][..], |e| &e.ways);
         let mut passes = Vec::new();
         match &end {
-            End::Broken(verdict, way, last) => {
-                let schedule = search.schedule(&start, way, *last)?;
+            End::Broken(verdict, number, last) => {
+                let schedule = search.schedule(&start, &way(&graph.nodes, ways, *number), *last)?;
                 report.violation = Some(Found { verdict: verdict.clone(), schedule });
             }
             End::Open(why) | End::Bound(why) => report.open = Some(why.clone()),
             End::Closed => {}
         }
         if report.violation.is_none() {
-            let ways = episodes.as_ref().map_or(&[][..], |e| &e.ways);
             passes = search.returns(&start, &graph, ways, config.cross_check)?;
         }
         report.episodes = episodes.map(|e| (e.contexts, e.searched));

@@ -62,8 +62,7 @@ impl Search<'_> {
                 match self.judge(&state)? {
                     None | Some(Taken::State(_)) => {}
                     Some(Taken::Broken(verdict)) => {
-                        let ways = episodes.as_ref().map_or(&[][..], |e| &e.ways);
-                        end = End::Broken(verdict, way(&graph.nodes, ways, number), Edge::On);
+                        end = End::Broken(verdict, number, Edge::On);
                         break;
                     }
                     Some(Taken::Open(why)) => {
@@ -71,7 +70,6 @@ impl Search<'_> {
                         break;
                     }
                 }
-                self.load(&state)?;
             }
             graph.nodes[number as usize].home |= home;
             let edges = self.edges(state.ghost, home);
@@ -93,8 +91,7 @@ impl Search<'_> {
                         report.merged += u64::from(!new);
                     }
                     Taken::Broken(verdict) => {
-                        let ways = episodes.as_ref().map_or(&[][..], |e| &e.ways);
-                        end = End::Broken(verdict, way(&graph.nodes, ways, number), edge);
+                        end = End::Broken(verdict, number, edge);
                         break 'search;
                     }
                     Taken::Open(why) => {
@@ -106,8 +103,7 @@ impl Search<'_> {
         }
         if let (End::Closed, Some(node)) = (&end, livelock(&graph.nodes)) {
             let verdict = Verdict::Livelock { detail: "the interrupted code is never come back to".into() };
-            let ways = episodes.as_ref().map_or(&[][..], |e| &e.ways);
-            end = End::Broken(verdict, way(&graph.nodes, ways, node), Edge::On);
+            end = End::Broken(verdict, node, Edge::On);
         }
         if let Some(episodes) = &episodes {
             open.extend(&episodes.open);

@@ -186,9 +186,8 @@ impl Following<'_> {
             if page(from) == page(to) {
                 continue;
             }
-            let bytes = |state: &State| state.page(*at).map_or(snapshot.page(*at), |page| &page.bytes[..]).to_vec();
-            let (was, is) = (bytes(from), bytes(to));
-            let changed = was.iter().zip(&is).zip(*at..).filter(|((was, is), _)| was != is).map(|(_, paddr)| paddr);
+            let [was, is] = [from, to].map(|state| state.page(*at).map_or(snapshot.page(*at), |page| &page.bytes[..]));
+            let changed = was.iter().zip(is).zip(*at..).filter(|((was, is), _)| was != is).map(|(_, paddr)| paddr);
             if let Some(paddr) = changed.into_iter().find(|paddr| !self.tracer.written.contains(paddr)) {
                 return Err(format!("physical {paddr:#x} changes on KVM, and not by the model"));
             }

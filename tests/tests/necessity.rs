@@ -36,6 +36,16 @@ fn each_instruction_stands_with_the_rule_that_it_upholds() {
 }
 
 #[test]
+fn what_pads_the_code_is_no_instruction_of_the_path() {
+    // The last label of this path is followed by NOPs, up to Xen's hypercall page.
+    let done = vmm(&["necessity", "--scheme", "xen-flag", "--scenario", "shadows", "--json"]).exits(0).json();
+    let named = |f: &Value| f["instruction"].as_str().unwrap().starts_with("nop");
+    assert!(!findings(&done).iter().any(named), "{done}");
+    let last = findings(&done).last().unwrap();
+    assert!(last["place"] == "exit_iret" && !last["needs"][0]["rule"].is_null(), "{last}");
+}
+
+#[test]
 fn threads_change_nothing_and_shards_make_up_the_whole() {
     let whole = vmm(&[NAIVE, &["--jobs", "1"]].concat()).exits(0);
     assert_eq!(vmm(&[NAIVE, &["--jobs", "3"]].concat()).exits(0).stdout, whole.stdout);

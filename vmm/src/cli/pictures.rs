@@ -15,6 +15,8 @@ use crate::report::{Cases, Failing, Heat, Pictures, Story};
 
 /// Steps that a story shows before and after each event.
 const AROUND: usize = 4;
+/// Most steps of one story.
+const MOST_OF_ONE: usize = 600;
 /// Most steps in all stories of a page together: what keeps it small.
 const MOST_STEPS: usize = 7_500;
 
@@ -59,7 +61,7 @@ pub fn pictures(results: &Results, guest: &Arc<Guest>, host: &Host) -> Pictures 
         };
         // The verdict stands without its story.
         let story = match told(&line, guest, host) {
-            Ok(story) => story.near_events(AROUND),
+            Ok(story) => story.near_events(AROUND, MOST_OF_ONE),
             Err(why) => {
                 log::warn!("{line}: its story cannot be told: {why}");
                 continue;

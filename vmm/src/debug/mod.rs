@@ -18,6 +18,7 @@ mod server;
 mod symbols;
 mod target;
 
+pub use access::Access;
 pub use error::Error;
 pub use event::What;
 pub use kernel::KernelRun;

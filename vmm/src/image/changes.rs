@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 
 use super::declare::Scheme;
 use super::error::Error;
@@ -126,6 +126,10 @@ impl Encoded {
     fn changes(&self, next: Option<&Self>) -> Vec<Change> {
         let Self { insn, offsets, bytes } = self;
         let mut out = Vec::new();
+        // What pads a function up to the next one does nothing, changed or not.
+        if insn.mnemonic() == Mnemonic::Nop {
+            return out;
+        }
         let mut add = |what: Alteration, bytes: Vec<u8>| out.push(Change { at: insn.ip(), what, insn: *insn, bytes });
         add(Alteration::Removed, vec![0x90; bytes.len()]);
         let Some(opcode) = bytes.iter().position(|b| !matches!(b, 0x40..=0x4f | 0x66 | 0x67 | 0xf0..=0xf3)) else {

@@ -71,7 +71,7 @@ impl Lab {
             irets: arrival.irets,
             limit: Duration::from_millis(250),
             fault_by: FaultBy::default(),
-            names_loops: true,
+            went_round: false,
         })
     }
 

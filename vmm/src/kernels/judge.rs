@@ -216,28 +216,31 @@ impl Run<'_> {
     /// how fast the host is; where it goes round does not.
     pub(super) fn hung(&mut self) -> Verdict {
         let limit = self.lab.limit.as_millis();
-        let round = if self.lab.names_loops { self.goes_round() } else { None };
+        let round = self.goes_round();
+        self.lab.went_round = round.is_some();
         let round = round.map_or(String::new(), |names| format!(", but goes round in {}", names.join(", ")));
         Verdict::Livelock { detail: format!("not over after {limit} ms of CPU time{round}") }
     }
 
     /// The functions that execution goes through over and over: those that it goes through in so many
-    /// instructions, and in as many again. `None` where it is not the same ones.
+    /// instructions, and in as many again. `None` where it is not the same ones, or it goes ever
+    /// deeper into a stack, which has an end.
     fn goes_round(&mut self) -> Option<Vec<String>> {
         const ROUND: usize = 1500;
         let pc = &mut self.lab.pc;
         let mut look = || {
-            let mut seen = std::collections::BTreeSet::new();
+            let (mut seen, mut deepest) = (std::collections::BTreeSet::new(), u64::MAX);
             for _ in 0..ROUND {
                 seen.insert(pc.symbols.at_or_before(pc.rip())?);
+                deepest = deepest.min(pc.state().regs.rsp);
                 match pc.step() {
                     Ok(Stop::At(_)) => {}
                     _ => return None,
                 }
             }
-            Some(seen)
+            Some((seen, deepest))
         };
         let (once, twice) = (look()?, look()?);
-        (once == twice).then(|| once.into_iter().map(|at| self.lab.pc.symbols.show(at)).collect())
+        (once == twice).then(|| once.0.into_iter().map(|at| self.lab.pc.symbols.show(at)).collect())
     }
 }

@@ -37,8 +37,8 @@ pub struct Lab {
     pub(super) limit: Duration,
     /// What a fault in a schedule is.
     pub(super) fault_by: FaultBy,
-    /// Whether it is found out where a livelock goes round.
-    pub(super) names_loops: bool,
+    /// Whether the last case that used up its time was seen to go round.
+    pub(super) went_round: bool,
 }
 
 impl Lab {

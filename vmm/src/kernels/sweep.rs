@@ -132,17 +132,21 @@ impl<'a> Sweep<'a> {
     fn surely(&mut self, events: &[Event], gear: Gear, expected: Expected) -> Result<Outcome, LabError> {
         let limit = self.lab.limit;
         if !expected.survives() {
-            // Whether it goes round for ever or stops in another way is all one.
             self.lab.limit = limit.min(DOOMED);
         }
-        self.lab.names_loops = expected.survives();
         let outcome = self.lab.case(events, gear);
-        (self.lab.limit, self.lab.names_loops) = (limit, true);
+        self.lab.limit = limit;
         let mut outcome = outcome?;
+        if !expected.survives() {
+            // What does not go round yet may be about to stop in another way: with the short limit, how
+            // fast the host is would decide.
+            let undecided = matches!(outcome.verdict, Verdict::Livelock { .. }) && !self.lab.went_round;
+            return if undecided { self.lab.case(events, gear) } else { Ok(outcome) };
+        }
         for factor in [4, 16] {
             let slow = matches!(outcome.verdict, Verdict::Livelock { .. });
             let again = outcome.unreached > 0 && !slow || slow && self.confirmed < 2;
-            if !expected.survives() || !again {
+            if !again {
                 return Ok(outcome);
             }
             self.lab.limit = limit * factor;

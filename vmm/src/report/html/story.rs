@@ -182,6 +182,7 @@ impl Scale {
 
 fn word(kind: Kind) -> &'static str {
     match kind {
+        Kind::Cut => "cut",
         Kind::Arrival => "arrival",
         Kind::Delivery => "delivery",
         Kind::Fault => "fault",
@@ -203,6 +204,7 @@ fn label(kind: Kind, text: &str, story: &Story) -> String {
         Kind::Return => "returns".into(),
         Kind::Overwritten => "frame overwritten".into(),
         Kind::End => story.rule.as_ref().map_or("✓ pass".into(), |rule| format!("✗ {rule}")),
+        Kind::Cut => "…".into(),
         Kind::Body => String::new(),
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Kind, Note, Slot, Step, Story, Write, Writer, sentence};
-use crate::debug::{Error, KernelRun, Run, What};
+use crate::debug::{Access, Error, KernelRun, Run, What};
 use crate::kernels::KernelInfo;
 use crate::report::tracer::differences;
 
 /// Instructions that are told of around an event.
 const AROUND: usize = 12;
+/// Most that are told of in all: a livelock has no end, and a page has to open.
+const MOST: usize = 1500;
 const PAGE: u64 = 0xfff;
 const WORD: u64 = 8;
 
@@ -26,14 +28,22 @@ pub fn of_kernel(run: &mut KernelRun<'_>, kernel: &KernelInfo, schedule: String)
     let (mut steps, mut stack) = (Vec::new(), BTreeSet::new());
     let (mut live, mut delivered, mut visits) = (Vec::<Live>::new(), 0, BTreeMap::<u64, u32>::new());
     let mut before: Option<crate::kvm::VcpuState> = None;
+    let mut events: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    for event in &run.log().events {
+        events.entry(event.after).or_default().push(event.clone());
+    }
+    let mut wrote: BTreeMap<usize, Vec<Access>> = BTreeMap::new();
+    for access in run.log().accesses.iter().filter(|a| a.writes) {
+        wrote.entry(access.by).or_default().push(*access);
+    }
     for now in 0..=run.log().end() {
         run.go(now)?;
-        let (state, log) = (*run.vcpu(), run.log());
+        let state = *run.vcpu();
         let here = (state.regs.rip, state.regs.rsp);
         if let Some(done) = live.iter().position(|l: &Live| l.returns_to == here) {
             live.truncate(done);
         }
-        let events: Vec<_> = log.events.iter().filter(|e| e.after == now).cloned().collect();
+        let events = events.remove(&now).unwrap_or_default();
         if let Some(was) = before.filter(|_| events.iter().any(|e| e.what == What::Delivery)) {
             delivered += 1;
             live.push(Live { number: delivered, returns_to: (was.regs.rip, was.regs.rsp) });
@@ -55,8 +65,8 @@ pub fn of_kernel(run: &mut KernelRun<'_>, kernel: &KernelInfo, schedule: String)
         let number = live.last().map_or(0, |l| l.number);
         let pc = run.pc()?;
         // What the move hither wrote.
-        let wrote = log.accesses.iter().filter(|a| a.writes && Some(a.by) == now.checked_sub(1));
-        let words = wrote.flat_map(|a| (a.addr & !(WORD - 1)..a.addr + u64::from(a.len)).step_by(WORD as usize));
+        let wrote = now.checked_sub(1).and_then(|by| wrote.remove(&by)).unwrap_or_default();
+        let words = wrote.iter().flat_map(|a| (a.addr & !(WORD - 1)..a.addr + u64::from(a.len)).step_by(WORD as usize));
         let word = |at: u64| pc.ram().get(at as usize..at as usize + 8)?.try_into().ok().map(u64::from_le_bytes);
         let written: Vec<(u64, Write)> = words
             .filter_map(|at| {
@@ -105,7 +115,7 @@ pub fn of_kernel(run: &mut KernelRun<'_>, kernel: &KernelInfo, schedule: String)
     if let Some(last) = story.steps.last_mut() {
         last.notes.push(Note { kind: Kind::End, text: story.ending.clone() });
     }
-    Ok(story.near_events(AROUND))
+    Ok(story.near_events(AROUND, MOST))
 }
 
 /// A step, what was written on the way to it, and where RSP points to in RAM.

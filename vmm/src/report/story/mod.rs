@@ -99,6 +99,8 @@ pub struct Note {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// The story goes on here, after steps that it does not show.
+    Cut,
     /// An event arrived.
     Arrival,
     /// An NMI was delivered.
@@ -165,18 +167,27 @@ impl Story {
         self
     }
 
-    /// The same with the steps only that are no further than `around` from an event. What the
-    /// others wrote is told at the next one that is kept.
-    pub fn near_events(mut self, around: usize) -> Self {
+    /// The same with the steps only that are no further than `around` from an event, and of those
+    /// the first and the last, `most` in all. What the others wrote is told at the next one that is
+    /// kept.
+    pub fn near_events(mut self, around: usize, most: usize) -> Self {
         let mut keep = vec![false; self.steps.len()];
         for i in self.steps.iter().enumerate().filter(|(_, s)| !s.notes.is_empty()).map(|(i, _)| i) {
             let end = (i + around + 1).min(keep.len());
             keep[i.saturating_sub(around)..end].fill(true);
         }
+        let near: Vec<usize> = (0..keep.len()).filter(|i| keep[*i]).collect();
+        let cut = near.get(most / 2..near.len().saturating_sub(most / 2)).unwrap_or_default();
+        cut.iter().for_each(|i| keep[*i] = false);
+        let resumes = cut.last().map(|last| last + 1);
         let mut written: Vec<Write> = Vec::new();
         let mut kept = Vec::new();
-        for (mut step, keep) in std::mem::take(&mut self.steps).into_iter().zip(keep) {
+        for (i, (mut step, keep)) in std::mem::take(&mut self.steps).into_iter().zip(keep).enumerate() {
             written.append(&mut step.writes);
+            if resumes == Some(i) {
+                let text = format!("{} instructions with events are left out before this one.", cut.len());
+                step.notes.insert(0, Note { kind: Kind::Cut, text });
+            }
             if keep {
                 step.writes = std::mem::take(&mut written);
                 kept.push(step);
@@ -184,6 +195,7 @@ impl Story {
                 self.skipped += 1;
             }
         }
+        self.skipped -= cut.len() as u64;
         self.steps = kept;
         self
     }
@@ -212,7 +224,7 @@ impl Story {
         let mut notes: Vec<(&Step, &Note)> = self.notes().filter(|(_, n)| n.kind != Kind::End).collect();
         if notes.len() > MOST {
             // Bodies and faults are the least of a story; then its middle goes.
-            notes.retain(|(_, n)| n.kind != Kind::Body);
+            notes.retain(|(_, n)| !matches!(n.kind, Kind::Body | Kind::Cut));
         }
         if notes.len() > MOST {
             notes.retain(|(_, n)| n.kind != Kind::Fault);

@@ -45,6 +45,24 @@ fn what_pads_the_code_is_no_instruction_of_the_path() {
     assert!(last["place"] == "exit_iret" && !last["needs"][0]["rule"].is_null(), "{last}");
 }
 
+/// What guards only against contexts that are rare: each has a scenario that shows it.
+#[test]
+fn what_guards_against_rare_contexts_is_needed() {
+    for (scheme, scenario, removed, rule) in [
+        ("mainline", "high-stack", "mainline.check_stack+0x5", "I3"),
+        ("mainline", "high-stack", "mainline.check_stack+0xa", "I3"),
+        ("linus-2010-fixed", "high-stack", "linus_2010_fixed.check_stack+0xb", "I3"),
+        ("linus-2010-fixed", "high-stack", "linus_2010_fixed.save+0x29", "I6"),
+        ("linus-2010-fixed", "user-rsp", "linus_2010_fixed.entry+0x5", "I15"),
+        ("mainline", "short-user", "mainline.from_user+0x3", "I21"),
+        ("mainline", "short-user", "mainline.user_body_done+0x1", "I6"),
+    ] {
+        let change = format!("removed@{removed}");
+        let args = ["explore", "--scheme", scheme, "--scenario", scenario, "--change", &change];
+        vmm(&args).exits(1).prints(&[&format!("violation({rule}")]);
+    }
+}
+
 #[test]
 fn threads_change_nothing_and_shards_make_up_the_whole() {
     let whole = vmm(&[NAIVE, &["--jobs", "1"]].concat()).exits(0);

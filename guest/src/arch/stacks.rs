@@ -8,7 +8,9 @@ lab_note!("stack df low=df_stack_low high=df_stack_high");
 lab_note!("stack debug low=debug_stack_low high=debug_stack_high");
 lab_note!("stack check low=check_stack_low high=check_stack_high");
 lab_note!("stack entry low=entry_stack_low high=entry_stack_high user=entry_stack_high");
+lab_note!("stack high low=high_stack_low high=high_stack_high");
 lab_note!("scratch low=nmi_stack_low high=nmi_stack_high");
+lab_note!("scratch low=high_stack_low high=high_stack_high");
 lab_note!("scratch low=check_stack_low high=check_stack_high");
 
 /// Bytes of the NMI stack: a page, below which a page is not mapped.

@@ -15,6 +15,8 @@ unsafe extern "C" {
     static data_start: u8;
     static data_end: u8;
     static nmi_stack_low: u8;
+    static nmi_stack_high: u8;
+    static high_stack_low: u8;
     static image_end: u8;
     static user_data_low: u8;
     static user_stack_high: u8;
@@ -40,7 +42,8 @@ pub fn build(ram: u64) {
     image(&raw const image_start, &raw const rodata_start, Access::Execute);
     image(&raw const rodata_start, &raw const rodata_end, Access::Read);
     image(&raw const data_start, &raw const data_end, Access::Write);
-    image(&raw const nmi_stack_low, &raw const image_end, Access::Write);
+    image(&raw const nmi_stack_low, &raw const nmi_stack_high, Access::Write);
+    image(&raw const high_stack_low, &raw const image_end, Access::Write);
     // In the reference; a process gets them by `process::give_user`.
     table::map(root, layout::USER_TEXT, layout::user_text(), Access::UserExecute);
     table::map(root, layout::USER_DATA, layout::user_data(), Access::UserWrite);

@@ -26,7 +26,7 @@ unsafe extern "C" {
     static shared_start: u8;
     static data_end: u8;
     static nmi_stack_low: u8;
-    static image_end: u8;
+    static nmi_stack_high: u8;
 }
 
 /// Builds the user's tables of both processes. `boot` are the physical pages of descriptor tables,
@@ -45,7 +45,7 @@ pub fn build(boot: Range<u64>) {
     image(&raw const image_start, &raw const rodata_start, Access::Execute);
     image(&raw const rodata_start, &raw const rodata_end, Access::Read);
     image(&raw const shared_start, &raw const data_end, Access::Write);
-    image(&raw const nmi_stack_low, &raw const image_end, Access::Write);
+    image(&raw const nmi_stack_low, &raw const nmi_stack_high, Access::Write);
     for page in boot.step_by(PAGE as usize) {
         table::map(first, layout::direct(page), page, Access::Read);
     }

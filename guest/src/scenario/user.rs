@@ -16,12 +16,12 @@ lab_note!(
 scenario!(SCENARIO_USER = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn work() -> u64 {
-    run(layout::USER_SP, gdt::USER_CS)
+    run(layout::USER_SP, user::USER_RFLAGS, gdt::USER_CS)
 }
 
-/// Runs the user code below with `rsp` as its stack pointer, in the code segment `cs`.
-/// Its result.
-pub(super) fn run(rsp: u64, cs: u16) -> u64 {
+/// Runs the user code below with `rsp` as its stack pointer and these flags, in the code segment
+/// `cs`. Its result.
+pub(super) fn run(rsp: u64, rflags: u64, cs: u16) -> u64 {
     const SEED: u64 = 0x0123_4567_89ab_cdef;
     let [data, answer] = [0, 8].map(word);
     // SAFETY: the user's page of data, which the direct map has, too.
@@ -31,7 +31,7 @@ pub(super) fn run(rsp: u64, cs: u16) -> u64 {
         fn start();
     }
     // SAFETY: the user code below.
-    let sum = unsafe { user::enter(start as *const () as u64, rsp, user::USER_RFLAGS, cs, gdt::USER_DS) };
+    let sum = unsafe { user::enter(start as *const () as u64, rsp, rflags, cs, gdt::USER_DS) };
     // SAFETY: as above. The user leaves its own answer there, by its own GS.
     let kept = unsafe { answer.read_volatile() };
     assert!(kept == sum && sum != SEED, "user code did not run");

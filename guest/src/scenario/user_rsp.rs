@@ -1,13 +1,13 @@
-//! `user-rsp`: the user's RSP points into the NMI stack, where a live NMI's would. From
-//! user code it is recognised by privilege; at CPL0, before the kernel has its own stack and
-//! after it has given it up, only by what a user cannot set: DF (CVE-2015-3291).
+//! `user-rsp`: the user's RSP points into the NMI stack, where a live NMI's would, and DF is set.
+//! From user code it is recognised by privilege; at CPL0, before the kernel has its own stack and
+//! after it has given it up, only by what a user cannot set there: SYSCALL clears DF (CVE-2015-3291).
 
 use super::{Scenario, ud_fault, user};
-use crate::arch::{gdt, stacks};
+use crate::arch::{gdt, rflags, stacks, user as mode};
 
 lab_note!(
     "scenario user-rsp ring3 arg=SCENARIO_USER_RSP "
-    "summary=\"user code with RSP inside the NMI stack, also in the gaps of SYSCALL; the NMI body raises #UD\""
+    "summary=\"user code with DF set and RSP inside the NMI stack, also in the gaps of SYSCALL; the NMI body raises #UD\""
 );
 
 scenario!(SCENARIO_USER_RSP = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
@@ -17,7 +17,7 @@ extern "sysv64" fn work() -> u64 {
     let rsp = high - NMI_DEPTH;
     assert!(low < rsp && rsp < high, "the user's RSP is not in the NMI stack");
     // What the user code returns depends on its RSP.
-    let sum = user::run(rsp, gdt::USER_CS);
+    let sum = user::run(rsp, mode::USER_RFLAGS | rflags::DF, gdt::USER_CS);
     assert!(user::seen_rsp() == rsp, "user code ran with another RSP");
     sum
 }

@@ -5,7 +5,7 @@
 //! refuses that return: #GP at the call, with everything and the NMI mask as they were.
 
 use super::{Scenario, user};
-use crate::arch::gdt;
+use crate::arch::{gdt, user as mode};
 use crate::mm::layout;
 
 lab_note!(
@@ -22,7 +22,7 @@ extern "sysv64" fn body() {
 extern "sysv64" fn work() -> u64 {
     // Once without any NMI: the way in faults, and its handler helps.
     gdt::remove_segment();
-    let sum = user::run(layout::USER_SP, gdt::GOING_CS);
+    let sum = user::run(layout::USER_SP, mode::USER_RFLAGS, gdt::GOING_CS);
     assert!(gdt::was_brought_back(), "nobody missed the segment");
     sum
 }

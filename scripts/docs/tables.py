@@ -101,8 +101,8 @@ def necessity(*documents):
     yield from head("What each instruction is needed for", documents, "necessity")
     yield (
         "Each instruction of a scheme's code is replaced by NOPs in turn, and the scenarios in which the path as it "
-        "is is proved are searched again, the quickest first, until one breaks. The rules are listed in "
-        "[words.md](../guide/words.md), and [necessity.md](../guide/necessity.md) says how to read this. What is "
+        "is is proved are searched again, the quickest first, each for a few thousand states and then to its end, until "
+        "one breaks. The rules are listed in [words.md](../guide/words.md), and [necessity.md](../guide/necessity.md) says how to read this. What is "
         "*not shown to be needed* is superfluous, or these scenarios have a hole."
     )
     yield ""

@@ -24,7 +24,8 @@ use crate::report::Kind;
 /// What `vmm necessity --help` ends with.
 pub const HELP: &str = "\
 Each instruction of the scheme's code is replaced by NOPs in turn, and every scenario in which the
-path as it is is proved is searched again, the quickest first. The answer is a listing in which each
+path as it is is proved is searched again, the quickest first: all of them for a few thousand
+states, and then to their end where nothing broke. The answer is a listing in which each
 instruction stands with the rule that breaks without it, the scenario, and the shortest schedule. An
 instruction without which nothing breaks is superfluous, or the scenarios have a hole there.
 
@@ -81,14 +82,14 @@ pub fn run(args: &Args, guest: &Arc<Guest>, opened: Opened, out: &mut Out) -> Re
     }
     let options = Options {
         alterations: alterations(&args.what)?,
-        knobs: Knobs { transport: args.guest.transport, ..Knobs::default() },
         max_states: args.max_states,
         every_scenario: args.every_scenario,
     };
     let host = opened.host()?;
     let stop = on_interrupt();
     let bar = bar(UNKNOWN);
-    let subject = Subject { host: &host, guest, scheme, scenarios: &scenarios };
+    let knobs = Knobs { transport: args.guest.transport, ..Knobs::default() };
+    let subject = Subject { host: &host, guest, scheme, scenarios: &scenarios, knobs };
     let mut on_scenario = |name: &str| bar.set_message(format!("{name}, as it is"));
     let mut watcher = Begun { searching: &bar, then: Bar::new() };
     let found = necessity::necessity(subject, &options, &args.units.options(&stop), &mut on_scenario, &mut watcher);

@@ -24,8 +24,6 @@ pub use work::{necessity, rule};
 pub struct Options {
     /// What is done to each instruction.
     pub alterations: Vec<Alteration>,
-    /// The model's choices.
-    pub knobs: Knobs,
     /// States that each search may visit.
     pub max_states: usize,
     /// Ask every scenario, and not only until one breaks.
@@ -43,6 +41,8 @@ pub struct Subject<'a> {
     pub scheme: &'a Scheme,
     /// The scenarios; those that it does not survive as it is say nothing.
     pub scenarios: &'a [Scenario],
+    /// The model's choices.
+    pub knobs: Knobs,
 }
 
 /// A scenario, and whether it can say anything.

@@ -13,6 +13,10 @@ use crate::inject::RunError;
 use crate::machine;
 use crate::oracle::Verdict;
 
+/// States of a first look at each scenario. What a change breaks shows early, where it shows: the
+/// scenarios before it in the list need not be searched to their end.
+const GLANCE: usize = 4000;
+
 /// What one search says.
 enum Answer {
     /// Pass, closed, after so many states.
@@ -35,7 +39,7 @@ pub fn necessity(
     on_scenario: &mut dyn FnMut(&str),
     watcher: &mut dyn Watcher,
 ) -> Result<(Necessity, bool), Error> {
-    let asked = as_it_is(&subject, options, folder.stop, on_scenario)?;
+    let asked = as_it_is(&subject, options, (folder.jobs, folder.stop), on_scenario)?;
     let searched: Vec<&Scenario> = asked
         .iter()
         .filter(|a| a.left_out.is_none())
@@ -65,13 +69,13 @@ pub fn necessity(
 fn as_it_is(
     subject: &Subject,
     options: &Options,
-    stop: &AtomicBool,
+    (jobs, stop): (usize, &AtomicBool),
     on_scenario: &mut dyn FnMut(&str),
 ) -> Result<Vec<Asked>, Error> {
     let mut asked = Vec::new();
     for scenario in subject.scenarios {
         on_scenario(&scenario.name);
-        let answer = search(subject, options, subject.guest, (scenario, None), stop)?;
+        let answer = search(subject, (options.max_states, jobs), subject.guest, (scenario, None), stop)?;
         let (states, left_out) = match answer {
             Answer::Proved(states) => (states, None),
             Answer::Broken(need) => (0, Some(format!("it breaks as it is: {}", need.detail))),
@@ -114,25 +118,32 @@ fn one(
             return Ok(Some(finding));
         }
     };
-    for scenario in scenarios {
-        match search(subject, options, &guest, (scenario, Some(change)), stop)? {
-            Answer::Proved(_) => {}
-            Answer::Broken(need) => {
-                finding.needs.push(need);
-                if !options.every_scenario {
-                    break;
+    let mut open: Vec<&Scenario> = scenarios.to_vec();
+    for states in [GLANCE.min(options.max_states), options.max_states] {
+        let mut still = Vec::new();
+        for scenario in open {
+            match search(subject, (states, 1), &guest, (scenario, Some(change)), stop)? {
+                Answer::Proved(_) => {}
+                Answer::Broken(need) => {
+                    finding.needs.push(need);
+                    if !options.every_scenario {
+                        return Ok(Some(finding));
+                    }
                 }
+                Answer::Unknown(_) if states < options.max_states => still.push(scenario),
+                Answer::Unknown(why) => finding.unknown.push((scenario.name.clone(), why)),
+                Answer::Stopped => return Ok(None),
             }
-            Answer::Unknown(why) => finding.unknown.push((scenario.name.clone(), why)),
-            Answer::Stopped => return Ok(None),
         }
+        open = still;
     }
+    finding.needs.sort_by_key(|need| scenarios.iter().position(|s| s.name == need.scenario));
     Ok(Some(finding))
 }
 
 fn search(
     subject: &Subject,
-    options: &Options,
+    (max_states, jobs): (usize, usize),
     guest: &std::sync::Arc<Guest>,
     (scenario, change): (&Scenario, Option<&Change>),
     stop: &AtomicBool,
@@ -140,9 +151,9 @@ fn search(
     if stop.load(Relaxed) {
         return Ok(Answer::Stopped);
     }
-    let config = Config { max_states: options.max_states, jobs: 1, cross_check: 2, ..Config::default() };
+    let config = Config { max_states, jobs, cross_check: 2, ..Config::default() };
     let target = (subject.scheme, scenario);
-    let report = match explore(subject.host, guest, target, options.knobs, config, stop, &mut |_| {}) {
+    let report = match explore(subject.host, guest, target, subject.knobs, config, stop, &mut |_| {}) {
         Ok(report) => report,
         Err(e) => return refused(subject, scenario, change, e),
     };

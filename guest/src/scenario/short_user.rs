@@ -1,18 +1,17 @@
-//! `short-user`: a few instructions of user code with DF set, and a system call that leaves them
-//! for good. The body touches vmalloc memory, whose #PF writes CR2.
+//! `short-user`: a few instructions of user code with DF set and RSP inside the NMI stack, and a
+//! system call that leaves them for good. The body touches vmalloc memory, whose #PF writes CR2.
 //!
-//! Nearly all that `user` shows, in a search that closes quickly; and what only a body that writes
-//! CR2 shows of the way from user code.
+//! Nearly all that `user` and `user-rsp` show, in a search that closes quickly; and what only a body
+//! that writes CR2 shows of the way from user code.
 
 use core::arch::global_asm;
 
-use super::{Scenario, vmalloc_fault};
+use super::{Scenario, user_rsp, vmalloc_fault};
 use crate::arch::{gdt, rflags, user};
-use crate::mm::layout;
 
 lab_note!(
     "scenario short-user ring3 arg=SCENARIO_SHORT_USER "
-    "summary=\"a few instructions of user code with DF set; the NMI body touches vmalloc memory\""
+    "summary=\"a few instructions of user code with DF set and RSP in the NMI stack; a vmalloc fault in the body\""
 );
 
 scenario!(SCENARIO_SHORT_USER = Scenario { body: vmalloc_fault::body, work, ..Scenario::PLAIN });
@@ -24,7 +23,7 @@ extern "sysv64" fn work() -> u64 {
     }
     let (rip, flags) = (start as *const () as u64, user::USER_RFLAGS | rflags::DF);
     // SAFETY: the user code below.
-    let sum = unsafe { user::enter(rip, layout::USER_SP, flags, gdt::USER_CS, gdt::USER_DS) };
+    let sum = unsafe { user::enter(rip, user_rsp::in_nmi_stack(), flags, gdt::USER_CS, gdt::USER_DS) };
     assert!(sum == ANSWER, "user code did not run");
     sum
 }

@@ -13,13 +13,19 @@ lab_note!(
 scenario!(SCENARIO_USER_RSP = Scenario { body: ud_fault::body, work, ..Scenario::PLAIN });
 
 extern "sysv64" fn work() -> u64 {
-    let (low, high) = stacks::nmi_stack();
-    let rsp = high - NMI_DEPTH;
-    assert!(low < rsp && rsp < high, "the user's RSP is not in the NMI stack");
+    let rsp = in_nmi_stack();
     // What the user code returns depends on its RSP.
     let sum = user::run(rsp, mode::USER_RFLAGS | rflags::DF, gdt::USER_CS);
     assert!(user::seen_rsp() == rsp, "user code ran with another RSP");
     sum
+}
+
+/// An RSP that the user chooses: where a live NMI's would be.
+pub(super) fn in_nmi_stack() -> u64 {
+    let (low, high) = stacks::nmi_stack();
+    let rsp = high - NMI_DEPTH;
+    assert!(low < rsp && rsp < high, "the user's RSP is not in the NMI stack");
+    rsp
 }
 
 /// Bytes below the top: among the registers of an NMI's handler.

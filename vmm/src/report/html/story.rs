@@ -196,7 +196,7 @@ fn word(kind: Kind) -> &'static str {
 /// What a mark says in a word or two.
 fn label(kind: Kind, text: &str, story: &Story) -> String {
     match kind {
-        Kind::Arrival if !text.contains("an NMI arrives") => "unmasked from outside".into(),
+        Kind::Arrival if !text.to_ascii_lowercase().contains("an nmi arrives") => "unmasked from outside".into(),
         Kind::Arrival => "NMI arrives".into(),
         Kind::Delivery => "delivered".into(),
         Kind::Fault => text.split_whitespace().next().unwrap_or_default().to_owned(),

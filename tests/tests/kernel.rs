@@ -61,6 +61,13 @@ fn a_broken_handler_is_found_out_and_its_mended_twin_passes() {
     }
     vmm(&["merge", &parts[0], &parts[1]]).exits(0).prints(&["45 cases"]);
     kernel(&image, &["--schedule", "nmi@work", "--out", &parts[0]]).exits(2).says(&["--out is for sweeps"]);
+    let needed = kernel(&image, &["--site", "work", "necessity", "--json"]).exits(0).json();
+    common::fits_schema("necessity", &needed);
+    assert_eq!((&needed["scenarios"][0]["scenario"], &needed["of"]), (&"work".into(), &15.into()));
+    let of = |place: &str| needed["findings"].as_array().unwrap().iter().find(|f| f["place"] == place).unwrap();
+    assert_eq!(of("nmi+0x9")["needs"][0]["rule"], "I18", "{needed}");
+    // Neither the work nor the body cares for DF.
+    assert!(of("nmi+0x2")["needs"].as_array().unwrap().is_empty(), "{needed}");
     for sweep in sweeps(kernel(&image, &["--site", "work", "--sweep", "--json"]).exits(0)) {
         let rows = sweep["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 45);

@@ -39,6 +39,13 @@ fn a_body_that_faults_is_entered_again_and_one_that_does_not_is_not() {
     common::fits_schema("kernel-costs", &costs);
     let user: Vec<bool> = costs["stretches"].as_array().unwrap().iter().map(|s| s["user"] == true).collect();
     assert_eq!(user, [false, true, false]);
+    // Each instruction of Xen's entry code in turn, here four of them.
+    let needed = xen(&["necessity", "--shard", "0/40", "--json"]).exits(0).json();
+    common::fits_schema("necessity", &needed);
+    let places = needed["findings"].as_array().unwrap().iter().map(|f| f["place"].as_str().unwrap());
+    let own = ["handle_ist_exception", "restore_all_xen", "nmi", "entry_NMI"];
+    assert!(places.clone().all(|p| own.contains(&p.split('+').next().unwrap())), "{needed}");
+    assert!(places.count() >= 3, "{needed}");
     // The same fault without a second NMI is no defect.
     xen(&["--body", "ud", "--schedule", "nmi@pv_work", "--gear", "step"]).exits(0);
 }

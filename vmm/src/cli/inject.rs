@@ -13,6 +13,7 @@ use super::failure::{Ending, Failure};
 use super::interrupt::on_interrupt;
 use super::linux::campaign::{as_expected, parse};
 use super::linux::explore::search;
+use super::linux::necessity::ask;
 use super::linux::sweep::{Said, Sweeps, ending};
 use super::one::{NOT_FOR_ONE, One};
 use super::out::{Out, say};
@@ -21,7 +22,11 @@ use super::values;
 use crate::inject::Gear;
 use crate::kernels::explore::Config;
 use crate::kernels::{CampaignRun, FaultBy, Part, Start, costs, replay};
+use crate::necessity::kernel::Question;
 use crate::report::Kind;
+
+/// The word that asks what each instruction is needed for.
+const NECESSITY: &str = "necessity";
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -37,8 +42,9 @@ pub struct Inject {
     #[arg(long, value_name = "FILE")]
     pub campaign: Option<PathBuf>,
     /// explore: search every number, timing and nesting of NMIs from the site, until nothing new
-    /// appears; costs: count the instructions of one NMI's path
-    #[arg(value_name = "explore|costs", value_parser = ["explore", "costs"], hide_possible_values = true)]
+    /// appears; costs: count the instructions of one NMI's path; necessity: remove each instruction of
+    /// the NMI's entry code, and say what breaks without it
+    #[arg(value_name = "explore|costs|necessity", value_parser = ["explore", "costs", NECESSITY], hide_possible_values = true)]
     pub search: Option<String>,
     /// Which NMI of a sweep goes from boundary to boundary
     #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second", value_parser = values::part())]
@@ -80,13 +86,15 @@ impl Inject {
         out: &mut Out,
     ) -> Result<Ending, Failure> {
         let outputs = self.outputs()?;
+        let asks = self.search.as_deref() == Some(NECESSITY);
         if !self.sweep
             && self.campaign.is_none()
+            && !asks
             && let Some(option) = self.units.given()
         {
             return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
         }
-        if let (Some(what), [_, _, ..]) = (&self.search, sites) {
+        if let (Some(what), [_, _, ..], false) = (&self.search, sites, asks) {
             return Err(Failure::Usage(format!("{what} takes one --site, and not {}", sites.len())));
         }
         let stop: Arc<AtomicBool> = on_interrupt();
@@ -111,6 +119,12 @@ impl Inject {
             let replay = |schedule: &str| again(self.gear, schedule);
             let (gear, case_limit, repeat) = (self.gear, self.case_limit, self.repeat);
             return One { text, gear, case_limit, repeat, replay: &replay }.run(booted, &outputs, out);
+        }
+        if asks {
+            let (parts, mutate, command) = (&self.part, &self.mutate, &command);
+            let every_site = false;
+            let question = Question { mutate, sites: &sites, parts, every_site, command, case_limit: self.case_limit };
+            return ask(booted, &question, &self.units, &outputs, &stop, out);
         }
         if let Some(what) = self.search.as_deref() {
             booted.lab.set_limit(Duration::from_millis(self.case_limit));

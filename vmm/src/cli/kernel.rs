@@ -33,6 +33,7 @@ Examples:
   vmm kernel --image os.elf --site work --schedule 'nmi@work unmask@nmi_body nmi@nmi_body'
   vmm kernel --image os.elf --site work explore
   vmm kernel --image os.elf --site work costs
+  vmm kernel --image os.elf --site work necessity
   vmm kernel --image eventinj.flat --initrd env --run
 
 Exits 0 where every verdict is as expected, 1 where not, 65 for a bad kernel or one that does not come

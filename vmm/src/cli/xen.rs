@@ -36,6 +36,7 @@ Examples:
   vmm xen --hypervisor xen.gz --symbols xen-syms --body ud --schedule 'nmi@pv_work nmi@pv_fault'
   vmm xen --hypervisor xen.gz --symbols xen-syms costs --site pv_work
   vmm xen --hypervisor xen.gz --symbols xen-syms explore --max-states 100000
+  vmm xen --hypervisor xen.gz --symbols xen-syms necessity --out xen-necessity
 
 Exits 0 where every verdict is as expected, 1 where not, 65 for a bad file or one that does not come up,
 69 for a host that cannot run it. docs/guide/xen.md tells the rest.";

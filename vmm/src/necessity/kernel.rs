@@ -19,8 +19,6 @@ use crate::oracle::Verdict;
 
 /// What to ask of a kernel.
 pub struct Question<'a> {
-    /// The kernel.
-    pub kernel: &'a KernelInfo,
     /// Changes that are made before any other.
     pub mutate: &'a [String],
     /// Where NMI #1 arrives.
@@ -37,9 +35,9 @@ pub struct Question<'a> {
 
 impl Question<'_> {
     /// What answers depend on besides the kernel's image, the sites and the instructions.
-    fn how(&self) -> String {
+    fn how(&self, words: &str) -> String {
         let parts: Vec<&str> = self.parts.iter().map(|part| part.word()).collect();
-        let (words, limit) = (&self.kernel.cmdline, self.case_limit);
+        let limit = self.case_limit;
         format!("the words {words:?}, the changes {:?}, {}, {limit} ms a case", self.mutate, parts.join(","))
     }
 }
@@ -47,6 +45,7 @@ impl Question<'_> {
 /// A site, and the cases that the kernel as it is passes there.
 struct Golden {
     asked: String,
+    name: String,
     cases: Vec<Case>,
 }
 
@@ -60,7 +59,7 @@ struct Target {
 /// tried at one. Returns whether everything asked for was done, too.
 pub fn necessity(
     mut lab: Lab,
-    ask: &Question<'_>,
+    (ask, kernel): (&Question<'_>, &KernelInfo),
     open: &Open<'_>,
     folder: &folder::Options,
     on_site: &mut dyn FnMut(&str),
@@ -68,10 +67,10 @@ pub fn necessity(
 ) -> Result<(Necessity, bool), SweepError> {
     lab.set_limit(Duration::from_millis(ask.case_limit));
     let (golden, asked, targets) = as_it_is(&mut lab, ask, folder.stop, on_site)?;
-    let (host, image, version) = (lab.host().clone(), ask.kernel.image.clone(), ask.kernel.version.clone());
+    let (host, image, version) = (lab.host().clone(), kernel.image.clone(), kernel.version.clone());
     let mut header = Header::of(host, image, version, Mode::Native);
     (header.scenarios, header.every_scenario, header.shard) = (asked, ask.every_site, folder.shard);
-    header.asked_how = ask.how();
+    header.asked_how = ask.how(&kernel.cmdline);
     header.changes = targets.keys().map(|at| format!("removed@{at:#x}")).collect();
     drop(lab);
     let targets: Vec<(u64, Target)> = targets.into_iter().collect();
@@ -90,7 +89,7 @@ pub fn necessity(
         }
     };
     let mut on_unit = |step: &Step<Finding>, watcher: &mut dyn Watcher| {
-        watcher.unit(&ask.kernel.version, &step.result.place, 1);
+        watcher.unit(&kernel.version, &step.result.place, 1);
         Ok(())
     };
     let Filled { units, finished, .. } = folder::fill(&header, folder, watcher, &work, &mut on_unit)?;
@@ -110,11 +109,12 @@ fn as_it_is(
 ) -> Result<AsItIs, SweepError> {
     let (mut golden, mut left_out, mut targets) = (Vec::new(), Vec::new(), BTreeMap::new());
     for site in ask.sites {
-        on_site(&name(site));
+        let name = name(lab, site);
+        on_site(&name);
         match try_site(lab, ask, site, stop, &mut targets) {
-            Ok(cases) => golden.push(Golden { asked: site.clone(), cases }),
+            Ok(cases) => golden.push(Golden { asked: site.clone(), name, cases }),
             Err(LabError::Machine(e @ (Error::Kvm(_) | Error::Interrupted))) => return Err(LabError::from(e).into()),
-            Err(why) => left_out.push(Asked { scenario: name(site), states: 0, left_out: Some(why.to_string()) }),
+            Err(why) => left_out.push(Asked { scenario: name, states: 0, left_out: Some(why.to_string()) }),
         }
     }
     if golden.is_empty() {
@@ -122,13 +122,17 @@ fn as_it_is(
         return Err(LabError::Single("any site".into(), why.join("; ")).into());
     }
     golden.sort_by_key(|g| g.cases.len());
-    let asked = golden.iter().map(|g| Asked { scenario: name(&g.asked), states: g.cases.len() as u64, left_out: None });
+    let asked = golden.iter().map(|g| Asked { scenario: g.name.clone(), states: g.cases.len() as u64, left_out: None });
     let asked = asked.chain(left_out).collect();
     Ok((golden, asked, targets))
 }
 
-fn name(site: &str) -> String {
-    if site.is_empty() { "getppid".into() } else { site.to_owned() }
+/// How a site is called; the kernel's own one, where none is named, by its label.
+fn name(lab: &Lab, site: &str) -> String {
+    match lab.kernel().default_site() {
+        Ok(at) if site.is_empty() => lab.pc().symbols.show(at),
+        _ => site.to_owned(),
+    }
 }
 
 /// The cases of a site that must pass, and do.
@@ -202,7 +206,7 @@ fn one(
     let mutate: Vec<String> = ask.mutate.iter().cloned().chain([mutation]).collect();
     for site in golden {
         let need = |rule, detail: String, schedule: String| Need {
-            scenario: name(&site.asked),
+            scenario: site.name.clone(),
             rule,
             detail,
             command: replay(ask.command, &mutate, FaultBy::default(), Gear::Jump.name(), ask.case_limit, &schedule),
@@ -216,7 +220,7 @@ fn one(
                 }
             }
             Ok(Answer::Same) => {}
-            Ok(Answer::Unknown(why)) => finding.unknown.push((name(&site.asked), why)),
+            Ok(Answer::Unknown(why)) => finding.unknown.push((site.name.clone(), why)),
             Ok(Answer::Stopped) => return Ok(None),
             Err(LabError::Machine(e @ Error::Kvm(_))) => return Err(LabError::from(e).into()),
             // The kernel does not come to the site any more.
@@ -226,7 +230,7 @@ fn one(
                     break;
                 }
             }
-            Err(why) => finding.unknown.push((name(&site.asked), why.to_string())),
+            Err(why) => finding.unknown.push((site.name.clone(), why.to_string())),
         }
     }
     Ok(Some(finding))

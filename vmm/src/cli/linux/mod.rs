@@ -6,7 +6,7 @@ mod cache;
 pub mod campaign;
 pub mod explore;
 mod kernel;
-mod necessity;
+pub mod necessity;
 pub mod sweep;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! `vmm linux necessity`: which instruction of a kernel's NMI entry code is needed, and for what.
 
+use std::sync::atomic::AtomicBool;
+
 use clap::Args;
 
 use super::kernel::KernelArgs;
@@ -10,7 +12,7 @@ use crate::cli::interrupt::on_interrupt;
 use crate::cli::necessity::{Begun, ending};
 use crate::cli::opened::Opened;
 use crate::cli::out::{Out, say};
-use crate::cli::output::OutputArgs;
+use crate::cli::output::{OutputArgs, Outputs};
 use crate::cli::progress::{Bar, UNKNOWN, bar};
 use crate::cli::values;
 use crate::kernels::{Lab, Part};
@@ -70,9 +72,8 @@ pub fn run(args: &Necessity, opened: Opened, out: &mut Out) -> Result<Ending, Fa
     let stop = on_interrupt();
     let sites = if args.site.is_empty() { SITES.map(str::to_owned).to_vec() } else { args.site.clone() };
     let plan = Plan { sites: sites.clone(), mutations: vec![args.kernel.mutate.clone()], ..Plan::default() };
-    let Booted { lab, info, host } = args.kernel.boot(&plan, opened, &stop)?;
+    let booted = args.kernel.boot(&plan, opened, &stop)?;
     let question = Question {
-        kernel: &info,
         mutate: &args.kernel.mutate,
         sites: &sites,
         parts: &args.part,
@@ -80,17 +81,30 @@ pub fn run(args: &Necessity, opened: Opened, out: &mut Out) -> Result<Ending, Fa
         command: &args.kernel.command(),
         case_limit: args.case_limit,
     };
+    ask(booted, &question, &args.units, &outputs, &stop, out)
+}
+
+/// Asks a kernel that has come up, whichever it is.
+pub fn ask(
+    booted: Booted,
+    question: &Question<'_>,
+    units: &UnitArgs,
+    outputs: &Outputs,
+    stop: &AtomicBool,
+    out: &mut Out,
+) -> Result<Ending, Failure> {
+    let Booted { lab, info, host } = booted;
     let (seed, kernel) = (lab.seed(&host)?, lab.kernel().twin());
     let open = || Lab::twin(&host, kernel.twin(), &seed);
     let bar = bar(UNKNOWN);
     let on_site = &mut |site: &str| bar.set_message(format!("{site}, as it is"));
     let mut watcher = Begun { searching: &bar, then: Bar::new() };
-    let found = necessity(lab, &question, &open, &args.units.options(&stop), on_site, &mut watcher);
+    let found = necessity(lab, (question, &info), &open, &units.options(stop), on_site, &mut watcher);
     bar.finish_and_clear();
     let (found, finished) = found?;
     outputs.write(&found, out)?;
     if !finished {
-        say(args.units.interrupted());
+        say(units.interrupted());
         return Ok(Ending::Interrupted);
     }
     Ok(ending(&found))

@@ -1,6 +1,7 @@
 //! Xen, as the lab runs it.
 
 use std::io::Write;
+use std::ops::Range;
 
 use super::{Body, caps, guest, vcpu};
 use crate::cpu::msr;
@@ -47,6 +48,13 @@ impl Kernel for Xen {
     fn twin(&self) -> Box<dyn Kernel> {
         let (symbols, cmdline) = (self.symbols.clone(), self.cmdline.clone());
         Box::new(Xen { image: Vec::new(), symbols, cmdline, ram_bytes: self.ram_bytes, body: self.body })
+    }
+
+    fn entry_code(&self, symbols: &KernelSymbols) -> Vec<Range<u64>> {
+        match (symbols.get("_stextentry"), symbols.get("_etextentry")) {
+            (Some(start), Some(end)) if start < end => vec![start..end],
+            _ => symbols.text(),
+        }
     }
 
     fn load(&self, host: &Host, echo: Option<Box<dyn Write + Send>>) -> Result<Pc, Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use guest::abi;
 
 use super::rounds::{GOLDEN_STEPS, Rounds};
-use super::session::{NestedFrame, Session};
+use super::session::Session;
 use super::stop;
 use crate::image::Guest;
 use crate::image::declare::{Scenario, Scheme};
@@ -33,17 +33,8 @@ impl Session {
         let live_stops = own_irets(machine.guest(), scheme);
         let oracle = Oracle::new(Arc::new(rules));
         let stops = Vec::with_capacity(live_stops.len() + 64);
-        let mut session = Self {
-            machine,
-            oracle,
-            ready,
-            live_stops,
-            stops,
-            suspects: Vec::new(),
-            advances: 0,
-            nested_frame: NestedFrame::Unknown,
-            late: false,
-        };
+        let mut session =
+            Self { machine, oracle, ready, live_stops, stops, suspects: Vec::new(), advances: 0, late: false };
         let golden = session.make_golden()?;
         let rules = Rules::new(session.machine_at_ready(), scheme, scenario, golden);
         session.oracle = Oracle::new(Arc::new(rules));

@@ -3,7 +3,7 @@
 
 use guest::abi;
 
-use super::session::{NestedFrame, Session};
+use super::session::Session;
 use crate::image::{Flow, Mode};
 use crate::machine::pv::Outcome;
 use crate::machine::{Error, Raise, Stop};
@@ -42,9 +42,6 @@ impl Session {
         let stop = self.machine.deliver(raise)?;
         match stop {
             Stop::Boundary if self.machine.idt().vector_of(self.machine.rip()).is_none_or(|v| v == 2) => {
-                if self.oracle.ghost.outer.is_some() && self.machine.mode() == Mode::Native {
-                    self.nested_frame = self.nested_frame.and(self.machine.state().regs.rsp);
-                }
                 self.oracle.delivered(&self.machine, &before);
                 self.oracle.boundary(&self.machine);
             }
@@ -80,25 +77,6 @@ impl Session {
     /// must be restored afterwards.
     pub fn time_nmi(&mut self) -> Result<Option<std::time::Duration>, Error> {
         self.machine.time_nmi()
-    }
-
-    /// A nested NMI arrives at this boundary, and the whole of its path is run at once,
-    /// back to this boundary. `false` where that is not what happened: the session's
-    /// state is then good for nothing but to be put back.
-    ///
-    /// What the oracle is given is what it would have seen at the path's delivery and
-    /// return; what lies between, only a run that stops there can show.
-    pub fn nest_at_once(&mut self) -> Result<bool, Error> {
-        let NestedFrame::Always(frame_at) = self.nested_frame else { return Ok(false) };
-        if self.machine.knobs().hv_bug.is_some() {
-            return Ok(false); // played at each delivery
-        }
-        let before = Context::of(self.machine.state());
-        if self.oracle.ghost.outer.is_none() || !self.machine.deliver_and_return()? {
-            return Ok(false);
-        }
-        let returned = self.oracle.nested(frame_at, &before.frame());
-        Ok(returned && Context::of(self.machine.state()) == before)
     }
 
     /// Moves on. Afterwards the machine stands at another boundary, or the run has a

@@ -19,28 +19,6 @@ pub struct Saved {
     pub captured: Vec<u8>,
 }
 
-/// Where the CPU puts the frames of nested NMIs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NestedFrame {
-    /// None has been seen.
-    Unknown,
-    /// At the same address each time: the gate names an IST stack.
-    Always(u64),
-    /// On the stack that was interrupted.
-    Varies,
-}
-
-impl NestedFrame {
-    /// One was seen at `addr`.
-    pub(super) fn and(self, addr: u64) -> Self {
-        match self {
-            NestedFrame::Unknown => NestedFrame::Always(addr),
-            NestedFrame::Always(at) if at == addr => self,
-            _ => NestedFrame::Varies,
-        }
-    }
-}
-
 /// One scheme and scenario, booted and with its golden run made.
 pub struct Session {
     pub(super) machine: Machine,
@@ -55,8 +33,6 @@ pub struct Session {
     pub(super) suspects: Vec<u64>,
     /// Advances since the run began; a run that goes on and on is looked at closely.
     pub(super) advances: u64,
-    /// Where the CPU put the last nested NMI's frame.
-    pub(super) nested_frame: NestedFrame,
     /// The NMI that has just arrived is not delivered before another instruction was
     /// executed (`--hv-bug nmi-window-sets-tf`).
     pub(super) late: bool,

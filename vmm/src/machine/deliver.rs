@@ -121,20 +121,4 @@ impl Machine {
         }
         Ok(stop)
     }
-
-    /// Lets an NMI come and go in one run: delivers it at this boundary and runs until
-    /// execution stands here again. `false` where it stopped elsewhere, or came back
-    /// with another stack pointer or with NMIs blocked.
-    pub fn deliver_and_return(&mut self) -> Result<bool, Error> {
-        let before = self.vm.state().regs;
-        self.latched = false;
-        Raise::Events.on(&mut self.vm)?;
-        self.patch(before.rip);
-        self.patch_handlers_but_nmi();
-        let stop = self.resume_patched()?;
-        let state = self.vm.state();
-        let nmi = state.events.nmi;
-        let back = (state.regs.rip, state.regs.rsp) == (before.rip, before.rsp);
-        Ok(stop == Stop::Boundary && back && nmi.masked == 0 && nmi.pending == 0)
-    }
 }

@@ -45,11 +45,6 @@ impl Machine {
         }
     }
 
-    /// Puts a stop at the first instruction of every handler but the NMI's.
-    pub(super) fn patch_handlers_but_nmi(&mut self) {
-        self.patch_handlers_but(self.idt.handler(2).unwrap_or(0));
-    }
-
     /// Puts a stop at the first instruction of every handler.
     pub(super) fn patch_handlers(&mut self) {
         self.patch_handlers_but(0);

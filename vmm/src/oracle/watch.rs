@@ -53,16 +53,6 @@ impl Oracle {
         self.ghost.external_begins(*before, Live::external(addr, words, vector));
     }
 
-    /// A nested NMI came and went: its frame was pushed at `addr` and returned from.
-    /// `false` where such a return would not be of a live frame.
-    pub fn nested(&mut self, addr: u64, words: &Frame) -> bool {
-        self.arrived();
-        self.ghost.delivered();
-        self.ghost.frames.push(Live::nmi(addr, *words));
-        self.ghost.blocked = false;
-        self.ghost.frames.consume(addr, words, |_| false)
-    }
-
     /// The machine took a fault and stands at its handler's first instruction.
     pub fn faulted(&mut self, machine: &Machine, vector: u8, from_iret: bool) {
         if from_iret {

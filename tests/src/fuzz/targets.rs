@@ -39,7 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("linux-campaign", 60, linux_campaign, || texts(&[LINUX])),
     target("kernel", 60, kernel, kernels),
     target("symbols", 60, symbols, || texts(&["ffffffff81000000 T _text\nffffffff81000010 t asm_exc_nmi\n"])),
-    target("saved", 40, saved, || vec![b"NMI-PC\0\x01\x08\0\0\0\0\0\0\0\x02\0\0\0\x20{}".to_vec()]),
+    target("saved", 40, saved, || vec![b"NMI-PC\0\x03\x08\0\0\0\0\0\0\0\x02\0\0\0\x20{}".to_vec()]),
     target("results", 10, results, || texts(&[UNIT, HEADER])),
     target("agree", 60, agreement, || texts(&[AGREE])),
     target("probe", 60, report, || texts(&[PROBE])),

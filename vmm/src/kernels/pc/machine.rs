@@ -16,12 +16,10 @@ use super::program::{self, Program};
 use super::stop::Stop;
 use super::{Error, Hooks, KernelSymbols, Module, boot, multiboot};
 use crate::cpu::Lazy;
-use crate::cpu::control::CR0_PG;
 use crate::kvm::{Exit, Host, VcpuState, Vm};
 use crate::machine::Raise;
 use crate::machine::memory::GuestMemory;
 
-const HLT: u8 = 0xf4;
 /// Ticks of the time-stamp counter that go by from one read to the next, in cases.
 pub const CLOCK_PACE: u64 = 1000;
 
@@ -62,7 +60,7 @@ pub struct Pc {
     pub(super) started: Duration,
     /// What was skipped since then, the CPU being idle.
     pub(super) idled: Nanos,
-    patches: Vec<(usize, u8)>,
+    pub(super) patches: Vec<(usize, u8)>,
     /// What the lab's user program reports.
     pub(super) program: Program,
     /// The kernel's own page table.
@@ -236,30 +234,6 @@ impl Pc {
     /// Runs on with an event that comes before the next instruction, to its handler's first.
     pub(super) fn deliver_to(&mut self, handler: u64, limit: Duration) -> Result<Stop, Error> {
         self.enter(&[handler], limit, Way { delivers: true, looks_in: true, steps: false })
-    }
-
-    fn patch(&mut self, addr: u64) {
-        let before_paging = || self.symbols.loaded_at(addr).filter(|_| self.state().sregs.cr0 & CR0_PG == 0);
-        let Some(at) = self
-            .physical(addr)
-            .filter(|_| self.state().sregs.cr0 & CR0_PG != 0)
-            .or_else(before_paging)
-            .map(|p| p as usize)
-        else {
-            return;
-        };
-        // One that is patched twice is put back twice, the last first.
-        if let Some(byte) = self.vm.ram_mut().get_mut(at) {
-            let old = std::mem::replace(byte, HLT);
-            self.patches.push((at, old));
-        }
-    }
-
-    fn unpatch(&mut self) {
-        let ram = self.vm.ram_mut();
-        for (at, old) in self.patches.drain(..).rev() {
-            ram[at] = old;
-        }
     }
 
     /// Runs until execution stands at one of `stops`, or something else ends it, for at

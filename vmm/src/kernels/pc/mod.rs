@@ -25,6 +25,7 @@ mod layout;
 mod machine;
 mod memory;
 mod multiboot;
+mod patch;
 mod pic;
 mod pit;
 mod predict;

@@ -16,7 +16,7 @@ use crate::cpu::{Events, Regs, Sregs, msr};
 use crate::kvm::{DeepState, DeepValues, Host, VcpuState};
 
 /// The beginning of a file, whose last byte is the format's number.
-const MAGIC: &[u8; 8] = b"NMI-PC\0\x02";
+const MAGIC: &[u8; 8] = b"NMI-PC\0\x03";
 /// The format's number: files of another are not looked for in the cache.
 pub const FORMAT: u8 = MAGIC[7];
 const PAGE: usize = 4096;
@@ -241,7 +241,7 @@ mod tests {
         assert!(told(b"").contains("no saved machine"));
         assert!(told(b"\x7fELF-something-else").contains("no saved machine"));
         assert!(told(b"NMI-PC\0\x01 and more").contains("another version"));
-        assert!(told(b"NMI-PC\0\x02").contains("cut short"));
+        assert!(told(b"NMI-PC\0\x03").contains("cut short"));
         let mut whole = MAGIC.to_vec();
         put(&mut whole, b"not packed");
         let sum = xxh3_128(&whole);

@@ -363,4 +363,9 @@ fn a_line_that_is_no_case_is_refused() {
         vmm(&["debug", bad]).exits(2).says(&["the line "]);
         vmm(&["explain", bad]).exits(2).says(&["the line "]);
     }
+    for none in ["vmm kernel --image k", "vmm kernel --image k --site a --sweep", "vmm linux --kernel k --sweep"] {
+        vmm(&["debug", none]).exits(2).says(&["the line ", "--schedule"]);
+        vmm(&["explain", none]).exits(2).says(&["the line ", "--schedule"]);
+    }
+    vmm(&["debug", "--kernel", "k"]).exits(2).says(&["it has no --schedule"]);
 }

@@ -38,9 +38,9 @@ pub struct Debug {
     /// Insist on a mode; each scheme has one
     #[arg(long, value_name = "MODE", value_parser = values::mode())]
     mode: Option<Mode>,
-    /// What arrives where, as in 'nmi@exit_iret#1 nmi@body+0x4#2' [default: nothing]
-    #[arg(long, value_name = "SCHEDULE", default_value = "", hide_default_value = true)]
-    schedule: String,
+    /// What arrives where, as in 'nmi@exit_iret#1 nmi@body+0x4#2' [default: nothing; a kernel needs one]
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<String>,
     /// Whether an IRET that faults unblocks NMIs all the same [default: unblocks]
     #[arg(long, value_name = "WHAT", value_parser = values::faulting_iret())]
     faulting_iret: Option<bool>,
@@ -84,7 +84,7 @@ pub fn debug(args: &Debug, guest: &Arc<Guest>, opened: Opened) -> Result<Ending,
                 mode: target.scheme.mode,
                 image: guest.image.hash.clone(),
                 knobs: Knobs { faulting_iret_unblocks, hv_bug: args.hv_bug, transport: None },
-                schedule: args.schedule.clone(),
+                schedule: args.schedule.clone().unwrap_or_default(),
             }
         }
         _ => Replay::parse(bare(&args.line.join(" ")))?,
@@ -101,7 +101,7 @@ pub fn debug(args: &Debug, guest: &Arc<Guest>, opened: Opened) -> Result<Ending,
 
 impl KernelCase for Debug {
     fn schedule(&self) -> Option<&str> {
-        Some(&self.schedule)
+        self.schedule.as_deref()
     }
 
     fn mutations(&self) -> &[String] {
@@ -123,8 +123,8 @@ impl KernelCase for Debug {
 
 /// Carries out the command for a case on a real kernel.
 pub fn kernel(args: &Debug, case: &dyn KernelCase, opened: Opened) -> Result<Ending, Failure> {
-    let mut booted = ready(case, opened)?;
-    let events = booted.lab.schedule(case.schedule().unwrap_or_default())?.0;
+    let (mut booted, schedule) = ready(case, opened)?;
+    let events = booted.lab.schedule(schedule)?.0;
     serve(&args.listen, || Ok(Box::new(KernelRun::new(&mut booted.lab, events, |text| case.line(text))?)))
 }
 

@@ -53,8 +53,8 @@ pub fn explain(args: &Explain, guest: &Arc<Guest>, opened: Opened, out: &mut Out
 /// Carries out the command for a case on a real kernel.
 pub fn kernel(args: &Explain, case: &dyn KernelCase, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let Booted { mut lab, info, host } = ready(case, opened)?;
-    let events = lab.schedule(case.schedule().unwrap_or_default())?.0;
+    let (Booted { mut lab, info, host }, schedule) = ready(case, opened)?;
+    let events = lab.schedule(schedule)?.0;
     let schedule = lab.show_schedule(&events);
     let mut run = KernelRun::new(&mut lab, events, |text| case.line(text))?;
     let story = of_kernel(&mut run, &info, schedule)?;

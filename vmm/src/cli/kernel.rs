@@ -7,13 +7,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read, waited};
-use super::case::{KernelCase, never};
+use super::case::Injects;
 use super::failure::{Ending, Failure};
 use super::inject::Inject;
 use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::Out;
-use crate::inject::Gear;
 use crate::kernels::any::{Any, symbols};
 use crate::kernels::pc::{About, KernelSymbols, Module};
 use crate::kernels::{Alive, KernelInfo, LabError, Start, quoted, resolve, run_to_end};
@@ -93,34 +92,15 @@ pub fn run(args: &Kernel, opened: Opened, out: &mut Out) -> Result<Ending, Failu
     if args.run {
         return args.run_to_end(opened, out);
     }
-    args.what.run(&args.site, args.command(), |plan, stop| args.boot(plan, opened, stop), out)
+    args.what.run(&args.site, args.command(), |plan, stop| args.up(plan, opened, stop), out)
 }
 
-impl KernelCase for Kernel {
-    fn schedule(&self) -> Option<&str> {
-        self.what.schedule.as_deref()
+impl Injects for Kernel {
+    fn what(&self) -> &Inject {
+        &self.what
     }
 
-    fn mutations(&self) -> &[String] {
-        &self.what.mutate
-    }
-
-    fn case_limit(&self) -> u64 {
-        self.what.case_limit
-    }
-
-    fn boot(&self, plan: &Plan, opened: Opened) -> Result<Booted, Failure> {
-        look_in();
-        self.boot(plan, opened, &never())
-    }
-
-    fn line(&self, schedule: &str) -> String {
-        self.what.line(&self.command(), Gear::Step, schedule)
-    }
-}
-
-impl Kernel {
-    fn boot(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
+    fn up(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
         let kernel = self.kernel()?;
         plan.check(&kernel, &kernel.symbols)?;
         let (file, image) = (self.image.display().to_string(), hash(&kernel.image));
@@ -134,6 +114,22 @@ impl Kernel {
         Ok(Booted { lab, info, host })
     }
 
+    fn command(&self) -> String {
+        let mut words = format!("vmm kernel --image {}", quoted(&self.image.display().to_string()));
+        let mut option = |name: &str, value: &str| words += &format!(" --{name} {}", quoted(value));
+        for (name, file) in [("initrd", &self.initrd), ("symbols", &self.symbols)] {
+            file.iter().for_each(|file| option(name, &file.display().to_string()));
+        }
+        Some(&self.cmdline).filter(|c| !c.is_empty()).iter().for_each(|c| option("cmdline", c));
+        self.counter.iter().for_each(|c| option("counter", c));
+        self.panic.iter().for_each(|p| option("panic", p));
+        self.alive.iter().for_each(|a| option("alive", a));
+        option("ram", &self.ram.to_string());
+        words
+    }
+}
+
+impl Kernel {
     fn run_to_end(&self, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
         let outputs = self.what.outputs()?;
         let kernel = self.kernel()?;
@@ -191,21 +187,6 @@ impl Kernel {
             Some(port) => Ok((Alive::Heartbeat, port)),
             None => Ok((Alive::At(resolve(text, symbols).map_err(LabError::Site)?), 0)),
         }
-    }
-
-    /// The words that run the same kernel again.
-    fn command(&self) -> String {
-        let mut words = format!("vmm kernel --image {}", quoted(&self.image.display().to_string()));
-        let mut option = |name: &str, value: &str| words += &format!(" --{name} {}", quoted(value));
-        for (name, file) in [("initrd", &self.initrd), ("symbols", &self.symbols)] {
-            file.iter().for_each(|file| option(name, &file.display().to_string()));
-        }
-        Some(&self.cmdline).filter(|c| !c.is_empty()).iter().for_each(|c| option("cmdline", c));
-        self.counter.iter().for_each(|c| option("counter", c));
-        self.panic.iter().for_each(|p| option("panic", p));
-        self.alive.iter().for_each(|a| option("alive", a));
-        option("ram", &self.ram.to_string());
-        words
     }
 
     /// The files that it reads.

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::case::KernelCase;
+use super::case::{KernelCase, NO_SCHEDULE};
 use super::command::{Cli, Command};
 use super::failure::Failure;
 
@@ -22,7 +22,7 @@ fn command(words: &[String]) -> Result<Option<Box<Command>>, Failure> {
     let cli = Cli::try_parse_from(words).map_err(|e| usage(e.to_string().trim_end()))?;
     match cli.command.kernel_case().and_then(KernelCase::schedule) {
         Some(_) => Ok(Some(Box::new(cli.command))),
-        None => Err(usage("it has no --schedule")),
+        None => Err(usage(NO_SCHEDULE)),
     }
 }
 

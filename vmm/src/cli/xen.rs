@@ -7,12 +7,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read};
-use super::case::{KernelCase, never};
+use super::case::Injects;
 use super::failure::{Ending, Failure};
 use super::inject::Inject;
 use super::opened::Opened;
 use super::out::Out;
-use crate::inject::Gear;
 use crate::kernels::pc::About;
 use crate::kernels::xen::{Body, Xen, hypervisor, symbols};
 use crate::kernels::{KernelInfo, Lab, quoted};
@@ -100,30 +99,20 @@ fn body(text: &str) -> Result<Body, String> {
 /// Carries out the command.
 pub fn run(args: &XenArgs, opened: Opened, out: &mut Out) -> Result<Ending, Failure> {
     look_in();
-    let machine = &args.machine;
-    args.what.run(&args.site, machine.command(), |plan, stop| machine.boot(plan, opened, stop), out)
+    args.what.run(&args.site, args.command(), |plan, stop| args.up(plan, opened, stop), out)
 }
 
-impl KernelCase for XenArgs {
-    fn schedule(&self) -> Option<&str> {
-        self.what.schedule.as_deref()
+impl Injects for XenArgs {
+    fn what(&self) -> &Inject {
+        &self.what
     }
 
-    fn mutations(&self) -> &[String] {
-        &self.what.mutate
+    fn command(&self) -> String {
+        self.machine.command()
     }
 
-    fn case_limit(&self) -> u64 {
-        self.what.case_limit
-    }
-
-    fn boot(&self, plan: &Plan, opened: Opened) -> Result<Booted, Failure> {
-        look_in();
-        self.machine.boot(plan, opened, &never())
-    }
-
-    fn line(&self, schedule: &str) -> String {
-        self.what.line(&self.machine.command(), Gear::Step, schedule)
+    fn up(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
+        self.machine.boot(plan, opened, stop)
     }
 }
 

@@ -138,7 +138,7 @@ fn one(args: &Linux, text: &str, opened: Opened, out: &mut Out) -> Result<Ending
         return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
     }
     let outputs = args.output.outputs(Kind::JUDGES)?;
-    let booted = ready(args, opened)?;
+    let (booted, _) = ready(args, opened)?;
     let replay = |schedule: &str| args.kernel.replay(args.fault_by, args.gear, args.case_limit, schedule);
     let one = One { text, gear: args.gear, case_limit: args.case_limit, repeat: args.repeat, replay: &replay };
     one.run(booted, &outputs, out)

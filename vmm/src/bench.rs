@@ -200,8 +200,8 @@ impl CpuTime {
     }
 }
 
-/// A HLT in real mode, again and again.
-fn kvm_run(host: &Host) -> Result<u64, Error> {
+/// What one KVM_RUN costs, to a HLT in real mode and back, in nanoseconds: the median of many.
+pub fn kvm_run(host: &Host) -> Result<u64, Error> {
     const AT: u64 = 0x1000;
     let mut vm = Vm::new(host, 1 << 20)?;
     vm.ram_mut()[AT as usize] = 0xf4;

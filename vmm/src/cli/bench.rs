@@ -24,6 +24,9 @@ pub struct Bench {
     /// scripts/linux/build-test-kernel]
     #[arg(long, conflicts_with_all = ["scheme", "scenario", "guest", "entry", "transport"])]
     pub linux: bool,
+    /// With --linux: also time whole sweeps at three sites, and a search (a minute)
+    #[arg(long, requires = "linux")]
+    pub whole: bool,
     /// The scheme to run
     #[arg(long, value_name = "S", default_value = "mainline")]
     pub scheme: String,
@@ -69,7 +72,8 @@ fn linux(args: &Bench, opened: Opened, out: &mut Out) -> Result<Ending, Failure>
         kernel.kernel = Some(file);
     }
     let mut booted = kernel.boot(&super::boot::Plan::default(), opened, &AtomicBool::new(false))?;
-    let measured = crate::kernels::bench(&mut booted.lab, booted.info)?;
+    let kvm_run_ns = bench::kvm_run(&booted.host)?;
+    let measured = crate::kernels::bench(&mut booted.lab, booted.info, kvm_run_ns, args.whole)?;
     args.output.outputs(Kind::TELLS)?.write(&measured, out)?;
     Ok(Ending::Expected)
 }

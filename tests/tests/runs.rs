@@ -20,6 +20,7 @@ fn help_texts() {
         &["explore"],
         &["bench"],
         &["linux"],
+        &["linux", "explore"],
         &["kernel"],
         &["xen"],
         &["compare"],

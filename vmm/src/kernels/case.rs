@@ -41,8 +41,9 @@ pub struct Run<'a> {
     pub(super) latched: bool,
     /// The instruction that comes next is to fault.
     pub(super) faults: bool,
-    /// The detour that execution is on.
-    pub(super) away: Option<Away>,
+    /// The detours that execution is on, the last begun last: the handler of an NMI that nests in one
+    /// may set out on another.
+    pub(super) away: Vec<Away>,
     pub(super) arrived: u32,
     coalesced: u32,
     pub(super) delivered: u32,
@@ -113,7 +114,7 @@ impl<'a> Run<'a> {
             visits: HashMap::new(),
             latched: false,
             faults: false,
-            away: None,
+            away: Vec::new(),
             arrived: 0,
             coalesced: 0,
             delivered: 0,
@@ -239,7 +240,7 @@ impl<'a> Run<'a> {
             return self.step();
         }
         let rip = self.lab.pc.rip();
-        let mut stops: Vec<u64> = self.events.iter().map(|e| e.at.addr).chain(self.end_of_detour()).collect();
+        let mut stops: Vec<u64> = self.events.iter().map(|e| e.at.addr).chain(self.ends_of_detours()).collect();
         if self.latched || self.lab.site.is_user() {
             stops.extend(&self.lab.irets);
         }

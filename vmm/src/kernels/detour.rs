@@ -39,21 +39,23 @@ impl Run<'_> {
                 end
             }
         };
-        self.away = Some(Away { end, rsp: regs.rsp, regs });
+        self.away.push(Away { end, rsp: regs.rsp, regs });
         Ok(Stop::At(pc.rip()))
     }
 
-    /// Where the detour that execution is on, if any, is over.
-    pub(super) fn end_of_detour(&self) -> Option<u64> {
-        self.away.as_ref().map(|away| away.end)
+    /// Where the detours that execution is on are over.
+    pub(super) fn ends_of_detours(&self) -> impl Iterator<Item = u64> + '_ {
+        self.away.iter().map(|away| away.end)
     }
 
-    /// If a detour is over here, execution is back where it began.
+    /// If a detour is over here, execution is back where it began. Of several, it is the last that
+    /// ends here; those begun after it were left in another way.
     pub(super) fn come_back(&mut self) {
         let pc = &mut self.lab.pc;
         let here = (pc.rip(), pc.state().regs.rsp);
-        if let Some(away) = self.away.take_if(|away| (away.end, away.rsp) == here) {
-            pc.state_mut().regs = away.regs;
+        if let Some(i) = self.away.iter().rposition(|away| (away.end, away.rsp) == here) {
+            pc.state_mut().regs = self.away[i].regs;
+            self.away.truncate(i);
         }
     }
 }

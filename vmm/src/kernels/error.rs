@@ -41,6 +41,9 @@ pub enum LabError {
         /// Boundaries of the path when the sweeps were planned.
         then: u64,
     },
+    /// A search does not come again to where it has been.
+    #[error("a way that the search has found does not lead on at {0} when it is gone again, as every way must")]
+    Way(String),
 }
 
 impl LabError {
@@ -55,6 +58,7 @@ impl LabError {
             | LabError::Site(_)
             | LabError::Mutation(_) => 65,
             LabError::Single(..) | LabError::Unlike { .. } => 1,
+            LabError::Way(_) => 70,
         }
     }
 }

@@ -74,6 +74,7 @@ pub enum Detour {
 }
 
 /// A detour that execution is on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Away {
     /// Where it is over, and with which stack pointer.
     pub(super) end: u64,

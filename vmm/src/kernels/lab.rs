@@ -94,7 +94,12 @@ impl Lab {
         self.limit = limit;
     }
 
-    /// What a fault in a schedule is, from the next [`Lab::go`] on.
+    /// What a fault in a schedule is.
+    pub fn fault_by(&self) -> FaultBy {
+        self.fault_by
+    }
+
+    /// Sets it, from the next [`Lab::go`] on.
     pub fn set_fault_by(&mut self, by: FaultBy) {
         if self.fault_by != by {
             // What NMIs write was learnt with other faults.

@@ -11,8 +11,8 @@ use super::json::pretty;
 use super::paint::{Ink, paint};
 use super::plain::plain;
 use crate::host_id::HostId;
-use crate::kernels::KernelInfo;
 use crate::kernels::pc::Assists;
+use crate::kernels::{FaultBy, KernelInfo};
 use crate::oracle::Verdict;
 
 /// A violation, and how to see it again.
@@ -64,6 +64,9 @@ pub struct LinuxSearch {
     /// Where the handler may fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What the handler takes there.
+    #[serde(skip_serializing_if = "FaultBy::is_usual")]
+    pub fault_by: FaultBy,
     /// `pass`, `violation`, `livelock`, `shutdown`; `open` where nothing was found but the search
     /// is not closed.
     pub verdict: &'static str,
@@ -143,7 +146,8 @@ impl LinuxSearch {
             out.insert(6, ("episodes", format!("{alike}; the others are alike")));
         }
         if let Some(at) = &self.fault {
-            out.insert(2, ("fault", format!("at {at}, or not, each time")));
+            let by = if self.fault_by.is_usual() { String::new() } else { format!(" ({})", self.fault_by.word()) };
+            out.insert(2, ("fault", format!("at {at}{by}, or not, each time")));
         }
         if let Some(left) = self.left_out {
             out.insert(

@@ -14,6 +14,7 @@ use crate::cli::opened::Opened;
 use crate::cli::out::Out;
 use crate::cli::output::{OutputArgs, Outputs};
 use crate::cli::progress::{UNKNOWN, bar};
+use crate::cli::values;
 use crate::inject::{At, Event, Gear, Kind as EventKind};
 use crate::kernels::explore::{Config, explore};
 use crate::kernels::{Document, FaultBy};
@@ -28,6 +29,7 @@ survives all of them from this site. docs/guide/linux.md tells what that rests o
 Examples:
   vmm linux explore --kernel vmlinux
   vmm linux explore --kernel vmlinux --fault-in-handler auto
+  vmm linux explore --kernel vmlinux --fault-in-handler auto --fault-by breakpoint
   vmm linux explore --kernel vmlinux --site user --unmask
   vmm linux explore --kernel vmlinux --unmask --mutate 'nmi_restore+0x1b=90'
 
@@ -39,10 +41,13 @@ pub struct Explore {
     /// Where NMIs interrupt: a place in the kernel, `user` or `idle` [default: the function of getppid]
     #[arg(long, value_name = "PLACE", default_value = "", hide_default_value = true)]
     pub site: String,
-    /// The handler may take a page fault there, each time that it comes to it; auto: at the first
+    /// The handler may take a fault there, each time that it comes to it; auto: at the first
     /// boundary where it may at all
     #[arg(long, value_name = "PLACE")]
     pub fault_in_handler: Option<String>,
+    /// What that fault is
+    #[arg(long, value_name = "KIND", default_value = "spurious", value_parser = values::fault_by(), requires = "fault_in_handler")]
+    pub fault_by: FaultBy,
     /// Something else (an SMI, a machine check) may unblock NMIs, wherever a kernel can survive that
     #[arg(long)]
     pub unmask: bool,
@@ -89,6 +94,7 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
     let mut booted = args.kernel.boot(&plan, opened, &stop)?;
     let lab = &mut booted.lab;
     lab.set_limit(Duration::from_millis(args.case_limit));
+    lab.set_fault_by(args.fault_by);
     lab.go(&args.kernel.mutate, crate::kernels::Start::Site(&args.site))?;
     let config = Config {
         fault: args.fault_in_handler.clone(),
@@ -100,7 +106,7 @@ pub fn run(args: &Explore, opened: Opened, out: &mut Out) -> Result<Ending, Fail
         max_states: args.max_states,
         cross_check: args.cross_check,
     };
-    let replay = |schedule: &str| args.kernel.replay(FaultBy::Spurious, Gear::Jump, args.case_limit, schedule);
+    let replay = |schedule: &str| args.kernel.replay(args.fault_by, Gear::Jump, args.case_limit, schedule);
     search(booted, &config, &replay, &outputs, &stop, out)
 }
 
@@ -145,6 +151,7 @@ pub fn search(
         mutate: lab.mutations().to_vec(),
         events: events.zip(with).filter_map(|(word, with)| with.then_some(word)).collect(),
         fault: report.fault.map(place),
+        fault_by: lab.fault_by(),
         verdict: match (&report.violation, &report.open) {
             (Some(found), _) => found.verdict.word(),
             (None, Some(_)) => "open",

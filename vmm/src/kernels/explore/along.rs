@@ -95,7 +95,7 @@ impl Search<'_> {
             let only_on = self.edges(ghost, home) == [Some(Edge::On), None, None, None, None];
             if self.stepped || back || home || !only_on || left == 0 {
                 let lab = &mut *self.run.lab;
-                let state = self.store.capture(&mut lab.pc, &lab.snapshot, ghost, deep)?;
+                let state = self.store.capture(&mut lab.pc, &lab.snapshot, ghost, &self.run.away, deep)?;
                 if let Some(f) = following.as_deref_mut()
                     && let Err(why) = f.end(from, &state, &lab.snapshot)
                 {
@@ -201,14 +201,17 @@ impl Search<'_> {
         let mut events = Vec::new();
         let mut state = start.clone();
         self.visits = Some(HashMap::from([(start.vcpu.regs.rip, 1)]));
-        for edge in way.iter().chain([&last]) {
+        for (i, edge) in way.iter().chain([&last]).enumerate() {
             let addr = state.vcpu.regs.rip;
-            let n = self.visits.as_ref().and_then(|visits| visits.get(&addr)).copied().unwrap_or(1);
-            events.extend(edge.kind().map(|kind| Event { kind, at: At { addr, n } }));
+            let lost = |search: &Self| LabError::Way(search.run.lab.show(addr));
+            if let Some(kind) = edge.kind() {
+                let n = self.visits.as_ref().and_then(|visits| visits.get(&addr)).copied();
+                events.push(Event { kind, at: At { addr, n: n.ok_or_else(|| lost(self))? } });
+            }
             match self.along(&state, *edge, None)?.taken {
                 Taken::State(next) => state = *next,
-                // The last edge leads no further.
-                Taken::Broken(_) | Taken::Open(_) => break,
+                Taken::Broken(_) | Taken::Open(_) if i == way.len() => {}
+                Taken::Broken(_) | Taken::Open(_) => return Err(lost(self)),
             }
         }
         self.visits = None;

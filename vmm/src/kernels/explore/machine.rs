@@ -89,6 +89,7 @@ impl Search<'_> {
         let lab = &mut *self.run.lab;
         self.store.load(&mut lab.pc, &lab.snapshot, state)?;
         self.run.latched = state.ghost.latched;
+        self.run.away.clone_from(&state.faults.away);
         self.run.restart_clock()
     }
 

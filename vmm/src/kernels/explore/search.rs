@@ -31,7 +31,7 @@ impl Search<'_> {
     ) -> Result<(End, State, Graph), LabError> {
         let lab = &mut *self.run.lab;
         let ghost = Ghost { dead: self.stack.at_first(), ..Ghost::default() };
-        let start = self.store.capture(&mut lab.pc, &lab.snapshot, ghost, false)?;
+        let start = self.store.capture(&mut lab.pc, &lab.snapshot, ghost, &[], false)?;
         let mut graph = Graph::of(start.clone());
         let mut open = HashSet::new();
         let mut end = End::Closed;

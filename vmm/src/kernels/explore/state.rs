@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::bytes::PAGE;
 use super::nmi_stack::Dead;
 use crate::cpu::{Cpu, Debug, Msrs, Sregs, msr};
+use crate::kernels::fault_by::Away;
 use crate::kvm::{DeepState, DeepValues, VcpuState};
 use crate::oracle::Context;
 
@@ -71,6 +72,16 @@ pub struct State {
     /// Pages that differ from the snapshot, by guest-physical address, ascending.
     pub pages: Vec<(u64, Rc<Page>)>,
     pub ghost: Ghost,
+    pub faults: Faults,
+}
+
+/// What the VMM has still to do for faults that handlers have taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Faults {
+    /// The detours that execution is on.
+    pub away: Vec<Away>,
+    /// Breakpoints that are to be answered for.
+    pub breakpoints: u32,
 }
 
 impl State {
@@ -120,7 +131,7 @@ impl State {
         events.exception.to_come().hash(&mut h);
         (events.interrupt.injected, events.interrupt.shadow).hash(&mut h);
         (events.nmi.injected, events.nmi.pending, events.nmi.masked).hash(&mut h);
-        self.ghost.hash(&mut h);
+        (self.ghost, &self.faults).hash(&mut h);
         let d = &self.deep.values;
         (&d.msrs, d.debug, d.st, d.xmm, d.x87, d.last, d.mxcsr).hash(&mut h);
     }

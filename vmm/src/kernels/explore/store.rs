@@ -5,8 +5,9 @@ use std::rc::Rc;
 use super::bytes::PAGE;
 use super::counters::Counters;
 use super::nmi_stack::{Dead, NmiStack};
-use super::state::{Deep, Ghost, Page, State};
+use super::state::{Deep, Faults, Ghost, Page, State};
 use crate::kernels::error::LabError;
+use crate::kernels::fault_by::Away;
 use crate::kernels::pc::{Pc, Snapshot};
 
 /// What the machine's memory holds now, as far as it is not what the snapshot has.
@@ -45,16 +46,18 @@ impl Store {
             self.deep = Rc::clone(&state.deep);
         }
         *pc.state_mut() = state.vcpu;
+        pc.set_breakpoints(state.faults.breakpoints);
         Ok(())
     }
 
-    /// The state that the machine is in. `deep` says whether the last instruction may have
-    /// changed more than registers and memory.
+    /// The state that the machine is in, on these detours. `deep` says whether the last instruction may
+    /// have changed more than registers and memory.
     pub fn capture(
         &mut self,
         pc: &mut Pc,
         snapshot: &Snapshot,
         ghost: Ghost,
+        away: &[Away],
         deep_changed: bool,
     ) -> Result<State, LabError> {
         self.dirty.clear();
@@ -79,7 +82,8 @@ impl Store {
                 self.deep = Rc::new(now);
             }
         }
-        Ok(State { vcpu: *pc.state(), deep: Rc::clone(&self.deep), pages: self.pages.clone(), ghost })
+        let faults = Faults { away: away.to_vec(), breakpoints: pc.breakpoints() };
+        Ok(State { vcpu: *pc.state(), deep: Rc::clone(&self.deep), pages: self.pages.clone(), ghost, faults })
     }
 
     /// Puts the machine back to the snapshot, devices and clocks included.

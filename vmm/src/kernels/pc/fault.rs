@@ -33,7 +33,7 @@ impl Pc {
         if self.hooks.notifier.is_none() {
             return Err(Error::Symbols("there is no notify_die, by which a breakpoint is answered for".into()));
         }
-        self.breakpoint = true;
+        self.breakpoints += 1;
         self.exception(vector::BP, None, limit)
     }
 

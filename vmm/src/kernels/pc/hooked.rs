@@ -6,6 +6,16 @@ use super::stop::Stop;
 use crate::cpu::rflags;
 
 impl Pc {
+    /// Breakpoints of the lab's that are to be answered for.
+    pub fn breakpoints(&self) -> u32 {
+        self.breakpoints
+    }
+
+    /// Sets how many there are.
+    pub fn set_breakpoints(&mut self, breakpoints: u32) {
+        self.breakpoints = breakpoints;
+    }
+
     /// Whether `addr` begins a function that is skipped.
     pub(super) fn skips(&self, addr: u64) -> bool {
         let Some(skip) = self.hooks.complaint.as_ref().filter(|_| self.frozen.is_some()) else { return false };
@@ -16,13 +26,13 @@ impl Pc {
 
     /// Whether `addr` begins the function that asks debuggers about a breakpoint which the lab raised.
     pub(super) fn answers_breakpoint(&self, addr: u64) -> bool {
-        self.breakpoint && self.hooks.notifier == Some(addr)
+        self.breakpoints > 0 && self.hooks.notifier == Some(addr)
     }
 
     /// Answers for that breakpoint: leaves the function with `NOTIFY_STOP`.
     pub(super) fn answer_breakpoint(&mut self) -> Result<(), Error> {
         const NOTIFY_STOP: u64 = 0x8001; // include/linux/notifier.h
-        self.breakpoint = false;
+        self.breakpoints -= 1;
         self.return_from_function()?;
         self.vm.state_mut().regs.rax = NOTIFY_STOP;
         Ok(())

@@ -72,8 +72,8 @@ pub struct Pc {
     pub(super) silent: bool,
     /// Whether a run ends where the CPU is idle.
     pub(super) stop_at_idle: bool,
-    /// A breakpoint of the lab's is to be answered for.
-    pub(super) breakpoint: bool,
+    /// Breakpoints of the lab's that are to be answered for.
+    pub(super) breakpoints: u32,
     /// Whether this host's CPU clears AC when it delivers an event.
     pub(super) delivery_clears_ac: bool,
     /// The hook that is being stepped over.
@@ -118,7 +118,7 @@ impl Pc {
             scanned: 0,
             silent: false,
             stop_at_idle: false,
-            breakpoint: false,
+            breakpoints: 0,
             delivery_clears_ac: host.quirks().delivery_clears_ac,
             passing: None,
             gs: None,
@@ -276,7 +276,7 @@ impl Pc {
             let page_fault = hooks.page_fault.filter(|_| self.syscall != Native::Complete);
             let syscall = hooks.syscall.filter(|_| self.syscall == Native::Unknown);
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
-            let notifier = hooks.notifier.filter(|_| self.breakpoint);
+            let notifier = hooks.notifier.filter(|_| self.breakpoints > 0);
             let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
             for hook in [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
                 if looks_in && self.passing != Some(hook) {

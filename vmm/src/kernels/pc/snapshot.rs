@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub(super) frozen: Option<Nanos>,
     /// Where the time-stamp counter stood.
     pub(super) held: Option<u64>,
-    breakpoint: bool,
+    breakpoints: u32,
     /// Pages that the guest has written since the machine was last put back.
     dirty: Vec<u64>,
     restored: usize,
@@ -100,7 +100,7 @@ impl Pc {
             ram: room,
             frozen: self.frozen,
             held: self.held,
-            breakpoint: self.breakpoint,
+            breakpoints: self.breakpoints,
             dirty: Vec::new(),
             restored: 0,
         })
@@ -172,7 +172,7 @@ impl Pc {
         self.devices.restore(&from.devices);
         self.frozen = from.frozen;
         self.held = from.held;
-        self.breakpoint = from.breakpoint;
+        self.breakpoints = from.breakpoints;
         self.rewind_console();
         Ok(())
     }

@@ -101,35 +101,53 @@ def necessity(*documents):
     yield from head("What each instruction is needed for", documents, "necessity")
     yield (
         "Each instruction of a scheme's code is replaced by NOPs in turn, and the scenarios in which the path as it "
-        "is is proved are searched again, the quickest first, each for a few thousand states and then to its end, until "
-        "one breaks. The rules are listed in [words.md](../guide/words.md), and [necessity.md](../guide/necessity.md) says how to read this. What is "
-        "*not shown to be needed* is superfluous, or these scenarios have a hole."
+        "is is proved are searched again, the quickest first, each for a few thousand states and then to its end, "
+        "until one breaks. The rules are listed in [words.md](../guide/words.md), and "
+        "[necessity.md](../guide/necessity.md) says how to read this. What is *not shown to be needed* is "
+        "superfluous, or these scenarios have a hole: [findings](../findings/necessity.md) says which."
     )
-    yield ""
     for d in documents:
-        idle = [f for f in d["findings"] if not f["needs"] and not f["unknown"]]
-        unknown = [f for f in d["findings"] if not f["needs"] and f["unknown"]]
-        yield f"## `{d['scheme']}`"
         yield ""
-        yield (
-            f"`vmm necessity --scheme {d['scheme']}`: {len(d['findings'])} instructions, "
-            f"{len(idle)} not shown to be needed, {len(unknown)} not known."
-        )
-        asked = [f"`{s['scenario']}` ({number(s['states'])} states)" for s in d["scenarios"] if not s["left_out"]]
-        yield f"Asked: {', '.join(asked)}."
-        for s in d["scenarios"]:
-            if s["left_out"]:
-                yield f"Left out: `{s['scenario']}`: {s['left_out']}."
+        yield from needed(d, "states")
+
+
+def necessity_of_kernel(*documents):
+    """The same of real kernels, whose cases are run again."""
+    yield from head("What each instruction of a real kernel's NMI entry is needed for", documents, "necessity-kernels")
+    yield (
+        "Each instruction of the entry code that an NMI comes to, as it is in live memory, is replaced by NOPs in "
+        "turn, and every case that the kernel as it is must pass, and does, is run again, until one fails. The rules "
+        "are listed in [words.md](../guide/words.md), and [necessity.md](../guide/necessity.md) says how to read "
+        "this. What is *not shown to be needed* is superfluous, or these cases have a hole: "
+        "[findings](../findings/necessity.md) says which."
+    )
+    for d in documents:
         yield ""
-        rows = []
-        for f in d["findings"]:
-            need = f["needs"][0] if f["needs"] else None
-            if need:
-                why = f"{need['rule'] or 'does not run'} | `{need['scenario']}` | `{need['schedule']}`"
-            else:
-                why = "? | | not known" if f["unknown"] else "- | | not shown to be needed"
-            rows.append((f"`{f['place']}`", f"`{f['instruction']}`", *why.split(" | ")))
-        yield from table(("place", "instruction", "upholds", "scenario", "shortest schedule without it"), rows)
+        yield from needed(d, "cases")
+
+
+def needed(d, unit):
+    """One listing."""
+    idle = [f for f in d["findings"] if not f["needs"] and not f["unknown"]]
+    unknown = [f for f in d["findings"] if not f["needs"] and f["unknown"]]
+    yield f"## `{d['scheme']}`"
+    yield ""
+    yield f"{len(d['findings'])} instructions, {len(idle)} not shown to be needed, {len(unknown)} not known."
+    asked = [f"`{s['scenario']}` ({number(s['states'])} {unit})" for s in d["scenarios"] if not s["left_out"]]
+    yield f"Asked: {', '.join(asked)}."
+    for s in d["scenarios"]:
+        if s["left_out"]:
+            yield f"Left out: `{s['scenario']}`: {s['left_out']}."
+    yield ""
+    rows = []
+    for f in d["findings"]:
+        need = f["needs"][0] if f["needs"] else None
+        if need:
+            why = f"{need['rule'] or 'does not run'} | `{need['scenario']}` | `{need['schedule']}`"
+        else:
+            why = "? | | not known" if f["unknown"] else "- | | not shown to be needed"
+        rows.append((f"`{f['place']}`", f"`{f['instruction']}`", *why.split(" | ")))
+    yield from table(("place", "instruction", "upholds", "scenario", "shortest schedule without it"), rows)
 
 
 def span(range_):
@@ -250,6 +268,7 @@ PAGES = {
     "native-vs-pv": native_vs_pv,
     "hosts": hosts,
     "necessity": necessity,
+    "necessity-of-kernel": necessity_of_kernel,
     "linux": linux,
     "xen": xen,
 }

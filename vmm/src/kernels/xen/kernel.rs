@@ -51,10 +51,9 @@ impl Kernel for Xen {
     }
 
     fn entry_code(&self, symbols: &KernelSymbols) -> Vec<Range<u64>> {
-        match (symbols.get("_stextentry"), symbols.get("_etextentry")) {
-            (Some(start), Some(end)) if start < end => vec![start..end],
-            _ => symbols.text(),
-        }
+        let range = symbols.get("_stextentry").zip(symbols.get("_etextentry"));
+        let sound = range.filter(|(start, end)| start < end).map(|(start, end)| start..end);
+        sound.map_or_else(|| symbols.text(), |range| std::iter::once(range).collect())
     }
 
     fn load(&self, host: &Host, echo: Option<Box<dyn Write + Send>>) -> Result<Pc, Error> {

@@ -168,7 +168,7 @@ impl Story {
     }
 
     /// The same with the steps only that are no further than `around` from an event, and of those
-    /// the first and the last, `most` in all. What the others wrote is told at the next one that is
+    /// the first and the last, `most` in all. What the others wrote stands at the next one that is
     /// kept.
     pub fn near_events(mut self, around: usize, most: usize) -> Self {
         let mut keep = vec![false; self.steps.len()];

@@ -475,6 +475,28 @@ fn handlers_and_the_ways_in_and_out_of_the_kernel_are_sites() {
     assert!(done.stdout.contains("the user program runs on and does not get there"), "{}", done.stdout);
 }
 
+/// The jumps to first_nmi by which the check for a nested NMI asks about RSP and DF, each the last of
+/// its kind in asm_exc_nmi, and the site where a kernel without it takes one NMI alone for a nested
+/// one.
+const OF_THE_CHECK: [(&str, &str); 3] = [("ja ", "user-db"), ("jb ", "user-bp"), ("je ", "user-rsp")];
+
+#[test]
+#[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
+fn each_question_of_the_check_for_a_nested_nmi_has_a_site_that_needs_it() {
+    let list = vmm(&["list", "boundaries", "--kernel", KERNEL, "--ram", "64", "--json"]).exits(0).json();
+    let rows = list["boundaries"].as_array().unwrap();
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
+    for (jump, site) in OF_THE_CHECK {
+        let of_the_entry = rows.iter().filter(|row| text(row, "place").starts_with("asm_exc_nmi+"));
+        let asks = of_the_entry.filter(|row| text(row, "instruction").starts_with(jump)).last().expect(jump);
+        let nops = format!("{}=9090", text(asks, "place"));
+        let schedule = format!("nmi@{site}");
+        linux(&["--schedule", &schedule]).exits(0);
+        let json = linux(&["--mutate", &nops, "--schedule", &schedule, "--json"]).exits(1).json();
+        assert_eq!(json["case"]["invariant"], "I3", "{site} {nops}: {json}");
+    }
+}
+
 #[test]
 #[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
 fn a_case_is_the_same_each_time() {

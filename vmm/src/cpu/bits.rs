@@ -4,9 +4,9 @@ use super::Condition;
 use super::decode::{Bit, Decoded, Operand};
 use super::end::{NotUnderstood, Run};
 use super::exec::Exec;
-use super::flags::{ARITHMETIC, when};
+use super::flags::{ARITHMETIC, of_result, when};
 use super::memory::Memory;
-use super::rflags::{CF, ZF};
+use super::rflags::{CF, PF, ZF};
 use super::trace::Provenance;
 use super::value::{Val, ones, sign_extend};
 
@@ -60,20 +60,25 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let size = usize::from(d.size);
         let b = self.get(d, d.b)?;
         let w = self.p.derive(&[(b.w, ones(size))]);
-        if b.v == 0 {
+        let found = match (b.v, reverse) {
+            (0, _) => None,
+            (v, true) => Some(63 - u64::from(v.leading_zeros())),
+            (v, false) => Some(v.trailing_zeros().into()),
+        };
+        if let Some(found) = found {
+            // Whether it is zero decides what is written.
+            self.p.look(&w, u64::MAX);
+            self.set(d, d.a, Val::known(found))?;
+        } else {
             if size == 4 {
                 return Err(NotUnderstood::Undefined("the upper half after a scan of zero by 32 bits").into());
             }
             self.look(b);
-        } else {
-            let r = if reverse { 63 - u64::from(b.v.leading_zeros()) } else { b.v.trailing_zeros().into() };
-            // Whether it is zero decides what is written.
-            self.p.look(&w, u64::MAX);
-            self.set(d, d.a, Val::known(r))?;
         }
-        self.put_flags(ZF, when(b.v == 0, ZF));
-        self.cpu.undefined |= ARITHMETIC & !ZF;
-        self.p.derive_flags(ZF, &w);
+        let keep = if self.knobs.undefined.scan_keeps { ARITHMETIC & !ZF } else { 0 };
+        let parity = of_result(found.unwrap_or(0), size) & PF;
+        self.computed_flags(when(found.is_none(), ZF) | parity, keep, ARITHMETIC & !ZF, &w);
+        self.cpu.undefined |= keep;
         Ok(())
     }
 

@@ -62,7 +62,7 @@ pub struct Knobs {
 
 /// What processors leave in flags that the SDM calls undefined. A guest must not test them, and
 /// one that does is not understood; but they are pushed with the others, so that states hold
-/// them. The default is what Intel's processors do.
+/// them. It differs between processors, and is measured on each host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undefined {
     /// A shift sets AF (AMD's processors); otherwise it clears it.
@@ -70,4 +70,36 @@ pub struct Undefined {
     /// A multiplication leaves SF, ZF, AF and PF as they were (AMD's processors); otherwise SF
     /// and PF are those of the low half, and ZF and AF are cleared.
     pub product_keeps: bool,
+    /// BSF and BSR leave all flags but ZF as they were (AMD's processors); otherwise PF is that of
+    /// the result, and CF, AF, SF and OF are cleared.
+    pub scan_keeps: bool,
+    /// OF after a shift or rotate by more than one.
+    pub overflow: Overflows,
+}
+
+/// What OF is after a shift or rotate by more than one, where processors differ by the kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overflows {
+    /// SHL, SHR, SAR.
+    pub shift: Overflow,
+    /// SHLD, SHRD.
+    pub double_shift: Overflow,
+    /// ROL, ROR; a register by a constant stands apart.
+    pub rotate: Overflow,
+    /// ROL, ROR of a register by a constant.
+    pub rotate_by_constant: Overflow,
+    /// RCL, RCR.
+    pub through_carry: Overflow,
+}
+
+/// What OF is after a shift or rotate by more than one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// As after the first step, a shift by one (Intel's processors).
+    #[default]
+    FirstStep,
+    /// As after the last step, a shift of the rest by one (AMD's processors).
+    LastStep,
+    /// What it was.
+    Kept,
 }

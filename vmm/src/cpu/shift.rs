@@ -1,8 +1,9 @@
 //! Shifts and rotates (SDM vol. 1, 7.3.6).
 //!
-//! Flags that are undefined get what Intel's processors give them, and are marked.
+//! Flags that are undefined get what this host gives them, and are marked.
 
-use super::decode::{Decoded, Shift};
+use super::Overflow;
+use super::decode::{Decoded, Operand, Shift};
 use super::end::{NotUnderstood, Run};
 use super::exec::Exec;
 use super::flags::{of_result, when};
@@ -31,19 +32,30 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
         let carry = if matches!(op, Shift::Rcl | Shift::Rcr) { self.look_flags(CF)? } else { 0 };
         let (r, cf) = shifted(op, a.v, count, carry, size);
-        let top = |v: u64| v & sign(size) != 0;
-        let next_to_top = r & sign(size) >> 1 != 0;
-        let of = match op {
-            Shift::Rol | Shift::Rcl | Shift::Shl => top(r) != cf,
-            Shift::Ror | Shift::Rcr => top(r) != next_to_top,
-            Shift::Shr => top(a.v) && count == 1,
-            Shift::Sar => false,
+        let overflow = match self.knobs.undefined.overflow {
+            _ if count == 1 => Overflow::FirstStep,
+            of if !matches!(op, Shift::Rcl | Shift::Rcr) => match (op, d.a, d.b) {
+                (Shift::Rol | Shift::Ror, Operand::Reg { .. } | Operand::High { .. }, Operand::Imm(_)) => of.rotate_by_constant,
+                (Shift::Rol | Shift::Ror, ..) => of.rotate,
+                _ => of.shift,
+            },
+            // All the way round.
+            _ if count as usize % (8 * size + 1) == 0 => Overflow::Kept,
+            of => of.through_carry,
+        };
+        let of = match overflow {
+            Overflow::FirstStep => overflows(op, a.v, carry == 1, size),
+            Overflow::LastStep => {
+                let (rest, carry) = shifted(op, a.v, count - 1, carry, size);
+                overflows(op, rest, carry, size)
+            }
+            Overflow::Kept => self.cpu.regs.rflags & OF != 0,
         };
         let w = self.p.derive(&[(a.w, ones(size))]);
         self.set(d, d.a, Val { v: r, w })?;
         let mut undefined = if count == 1 { 0 } else { OF };
         let mut flags = when(cf, CF) | when(of, OF);
-        let mut keep = 0;
+        let mut keep = if overflow == Overflow::Kept { OF } else { 0 };
         if matches!(op, Shift::Shl | Shift::Shr | Shift::Sar) {
             flags |= of_result(r, size) | when(self.knobs.undefined.shift_sets_af, AF);
             undefined |= AF;
@@ -51,9 +63,10 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
                 undefined |= CF;
             }
         } else {
-            keep = SF | ZF | AF | PF;
+            keep |= SF | ZF | AF | PF;
         }
         self.computed_flags(flags, keep, undefined, &w);
+        self.cpu.undefined |= undefined & keep;
         Ok(())
     }
 
@@ -70,20 +83,47 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         if count > bits {
             return Err(NotUnderstood::Undefined("a double shift by more than the operand has bits").into());
         }
-        let (a128, b128) = (u128::from(a.v), u128::from(b.v));
-        let (r, cf) = if left {
-            (((a128 << bits | b128) << count >> bits) as u64 & ones(size), a.v >> (bits - count) & 1 == 1)
-        } else {
-            (((b128 << bits | a128) >> count) as u64 & ones(size), a.v >> (count - 1) & 1 == 1)
-        };
+        let r = double_shifted(left, a.v, b.v, count, size);
+        let cf = if left { a.v >> (bits - count) & 1 == 1 } else { a.v >> (count - 1) & 1 == 1 };
         let w = self.both(&a, &b, size);
         self.set(d, d.a, Val { v: r, w })?;
-        let of = (a.v ^ r) & sign(size) != 0;
+        let overflow = match count {
+            1 => Overflow::FirstStep,
+            _ => self.knobs.undefined.overflow.double_shift,
+        };
+        let to = |count| double_shifted(left, a.v, b.v, count, size);
+        let of = match overflow {
+            Overflow::FirstStep => (a.v ^ to(1)) & sign(size) != 0,
+            Overflow::LastStep => (to(count - 1) ^ r) & sign(size) != 0,
+            Overflow::Kept => self.cpu.regs.rflags & OF != 0,
+        };
+        let keep = if overflow == Overflow::Kept { OF } else { 0 };
         let undefined = AF | if count == 1 { 0 } else { OF };
         let af = when(self.knobs.undefined.shift_sets_af, AF);
-        self.computed_flags(of_result(r, size) | when(cf, CF) | when(of, OF) | af, 0, undefined, &w);
+        self.computed_flags(of_result(r, size) | when(cf, CF) | when(of, OF) | af, keep, undefined, &w);
+        self.cpu.undefined |= undefined & keep;
         Ok(())
     }
+}
+
+/// Whether OF is set after a shift by one.
+fn overflows(op: Shift, a: u64, carry: bool, size: usize) -> bool {
+    let top = a & sign(size) != 0;
+    match op {
+        Shift::Rol | Shift::Rcl | Shift::Shl => top != (a & sign(size) >> 1 != 0),
+        Shift::Ror => top != (a & 1 == 1),
+        Shift::Rcr => top != carry,
+        Shift::Shr => top,
+        Shift::Sar => false,
+    }
+}
+
+/// `a` shifted by up to as many bits as it has, and filled up from `b`.
+fn double_shifted(left: bool, a: u64, b: u64, count: u32, size: usize) -> u64 {
+    let bits = 8 * size as u32;
+    let (a, b) = (u128::from(a), u128::from(b));
+    let r = if left { (a << bits | b) << count >> bits } else { (b << bits | a) >> count };
+    r as u64 & ones(size)
 }
 
 /// The result and the last bit shifted out, for a count that is not zero.

@@ -11,10 +11,10 @@ use super::fault_by::{Fault, FaultBy};
 use super::footprint::Footprint;
 use super::kernel::Kernel;
 use super::lab::Lab;
-use super::pc::{Error, Pc, Saved, Snapshot, Stop};
+use super::pc::{Pc, Saved, Snapshot};
 use super::reference::Reference;
 use super::running::Running;
-use super::site::Site;
+use super::site::{Site, raised};
 use crate::cpu::vector;
 use crate::image::{Decoded, Flow, PlaceError};
 use crate::inject::{Event, Kind};
@@ -106,7 +106,8 @@ impl Lab {
     /// Finds out what NMIs write here: one alone, one that is latched during another, one
     /// that nests, one whose handler faults.
     fn learn(&mut self) -> Result<(), LabError> {
-        let mut footprint = Footprint::new(&self.pc)?;
+        let rsp = (self.site != Site::UserRsp).then(|| self.pc.state().regs.rsp);
+        let mut footprint = Footprint::new(&self.pc, rsp)?;
         let one = vec![Event { kind: Kind::Nmi, at: self.start() }];
         let path = self.walk(&one)?;
         path.visits.iter().for_each(|v| footprint.add_stack(&self.pc, v.rsp));
@@ -199,13 +200,7 @@ fn stand_at(site: &Site, pc: &mut Pc, kernel: &dyn Kernel, path: &EntryPath) -> 
         Some(Fault::Page(fault)) => pc.page_fault(fault, SITE_LIMIT)?,
         Some(Fault::Detour(_)) | None => return Ok(site.reach(pc, SITE_LIMIT)?),
     };
-    match stop {
-        Stop::At(_) => Ok(()),
-        other => {
-            let why = format!("the exception whose handler is the first NMI's site was not delivered: {other:?}");
-            Err(Error::Boot { why, console: pc.console_tail(4) }.into())
-        }
-    }
+    Ok(raised(pc, &stop)?)
 }
 
 /// Every iretq of the kernel's entry code, and those of the NMI's path.

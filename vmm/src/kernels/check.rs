@@ -4,14 +4,13 @@
 use super::error::LabError;
 use super::kernel::Kernel;
 use super::pc::KernelSymbols;
-use super::site::{in_text, resolve};
+use super::site::{Site, in_text, resolve};
 use crate::inject::{Event, Kind, Schedule};
 
 /// Whether there can be a site of this name.
 pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<(), LabError> {
     match text {
-        "user" | "user-ldt" if kernel.first_site() == "user" => Ok(()),
-        "idle" => Ok(()),
+        name if Site::named(name, kernel).is_some() => Ok(()),
         "" => Ok(kernel.default_site().map(|_| ())?),
         place => resolve(place, symbols).and_then(|at| in_text(place, at, symbols)).map_err(LabError::Site),
     }
@@ -20,7 +19,7 @@ pub fn site(text: &str, kernel: &dyn Kernel, symbols: &KernelSymbols) -> Result<
 /// Whether this can be a schedule.
 pub fn schedule(text: &str, symbols: &KernelSymbols) -> Result<(), LabError> {
     let place = |place: &str| match place {
-        "user" | "user-ldt" | "idle" => Ok(0),
+        name if Site::is_name(name) => Ok(0),
         place => {
             let at = resolve(place, symbols)?;
             in_text(place, at, symbols).map(|()| at)

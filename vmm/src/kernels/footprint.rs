@@ -23,9 +23,10 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// One that holds the stack which the CPU switches to for an NMI.
-    pub fn new(pc: &Pc) -> Result<Self, Error> {
-        let mut out = Self { live: pc.physical(pc.state().regs.rsp), ..Self::default() };
+    /// One that holds the stack which the CPU switches to for an NMI. `rsp` is the stack pointer of
+    /// what is interrupted, where it points at a stack.
+    pub fn new(pc: &Pc, rsp: Option<u64>) -> Result<Self, Error> {
+        let mut out = Self { live: rsp.and_then(|rsp| pc.physical(rsp)), ..Self::default() };
         if let Some(top) = pc.interrupt_stack(2)? {
             let mut at = top - 8;
             // It ends at a guard page.

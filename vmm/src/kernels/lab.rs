@@ -56,7 +56,7 @@ impl Lab {
     /// use.
     pub(super) fn on_interrupted_stack(&self, at: u64) -> bool {
         let rsp = self.pc.physical(self.snapshot.vcpu().regs.rsp);
-        !self.site.is_user() && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
+        self.site.has_stack() && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
     }
 
     /// The machine as it came up, in the bytes of a file: what a twin starts from.
@@ -115,11 +115,9 @@ impl Lab {
 
     /// How an address is written in a schedule.
     pub fn show(&self, addr: u64) -> String {
-        match self.site {
-            Site::User if addr == self.start().addr => "user".into(),
-            Site::UserLdt if addr == self.start().addr => "user-ldt".into(),
-            Site::Idle if addr == self.start().addr => "idle".into(),
-            _ => self.pc.symbols.show(addr),
+        match self.site.name().filter(|_| addr == self.start().addr) {
+            Some(name) => name.into(),
+            None => self.pc.symbols.show(addr),
         }
     }
 
@@ -133,7 +131,7 @@ impl Lab {
     pub fn schedule(&self, text: &str) -> Result<Schedule, LabError> {
         let start = self.start().addr;
         let mut schedule = Schedule::parse_for_kernel(text, |place| match place {
-            "user" | "user-ldt" | "idle" => Ok(start),
+            name if Site::is_name(name) => Ok(start),
             place => boundary(place, &self.pc),
         })?;
         if schedule.0.first().is_some_and(|e| self.path.contains(e.at.addr)) {

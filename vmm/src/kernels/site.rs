@@ -14,6 +14,14 @@ pub enum Site {
     User,
     /// The same, on a 16-bit stack segment of the LDT.
     UserLdt,
+    /// Before the first instruction of SYSCALL's entry, with an RSP of user code's that points into
+    /// the NMI stack. User code may have any.
+    UserRsp,
+    /// Before the first instruction of #BP's handler, which user code with DF set has come to: the
+    /// stack is below that of NMIs.
+    UserBp,
+    /// The same of #DB, whose own stack is above that of NMIs.
+    UserDb,
     /// In the idle loop's HLT.
     Idle,
     /// Before the instruction at a kernel address, the next time execution gets there.
@@ -21,17 +29,50 @@ pub enum Site {
 }
 
 impl Site {
+    /// Those that have names, and the names.
+    const NAMED: [(&str, Site); 6] = [
+        ("user", Site::User),
+        ("user-ldt", Site::UserLdt),
+        ("user-rsp", Site::UserRsp),
+        ("user-bp", Site::UserBp),
+        ("user-db", Site::UserDb),
+        ("idle", Site::Idle),
+    ];
+
+    /// The site of this name. Those of user code are sites of a kernel that runs the lab's user
+    /// program.
+    pub fn named(text: &str, kernel: &dyn Kernel) -> Option<Self> {
+        let user = kernel.first_site() == "user";
+        let found = Self::NAMED.into_iter().find(|(name, _)| *name == text);
+        found.map(|(_, site)| site).filter(|site| user || *site == Site::Idle)
+    }
+
+    /// Whether a site of some kernel has this name.
+    pub fn is_name(text: &str) -> bool {
+        Self::NAMED.iter().any(|(name, _)| *name == text)
+    }
+
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&'static str> {
+        Self::NAMED.iter().find(|(_, site)| site == self).map(|(name, _)| *name)
+    }
+
     /// Whether it is in user mode.
     pub fn is_user(&self) -> bool {
         matches!(self, Site::User | Site::UserLdt)
     }
 
-    /// Reads `user`, `user-ldt`, `idle`, or a place in the kernel; empty for the kernel's default.
+    /// Whether RSP is that of a kernel's stack in use.
+    pub fn has_stack(&self) -> bool {
+        !self.is_user() && *self != Site::UserRsp
+    }
+
+    /// Reads a name, or a place in the kernel; empty for the kernel's default.
     pub fn parse(text: &str, pc: &Pc, kernel: &dyn Kernel) -> Result<Self, LabError> {
+        if let Some(site) = Self::named(text, kernel) {
+            return Ok(site);
+        }
         match text {
-            "user" if kernel.first_site() == "user" => Ok(Site::User),
-            "user-ldt" if kernel.first_site() == "user" => Ok(Site::UserLdt),
-            "idle" => Ok(Site::Idle),
             "" => Ok(Site::Kernel(kernel.default_site()?)),
             place => boundary(place, pc).map(Site::Kernel).map_err(LabError::Site),
         }
@@ -39,8 +80,20 @@ impl Site {
 
     /// Runs until execution stands there.
     pub fn reach(&self, pc: &mut Pc, limit: Duration) -> Result<(), Error> {
-        if *self == Site::Kernel(pc.rip()) {
-            return Ok(());
+        match self {
+            Site::UserRsp => return user_rsp(pc, limit),
+            Site::UserBp => {
+                Site::User.reach(pc, limit)?;
+                let stop = pc.breakpoint(limit)?;
+                return raised(pc, &stop);
+            }
+            Site::UserDb => {
+                Site::User.reach(pc, limit)?;
+                let stop = pc.debug_exception(limit)?;
+                return raised(pc, &stop);
+            }
+            Site::Kernel(addr) if *addr == pc.rip() => return Ok(()),
+            Site::User | Site::UserLdt | Site::Idle | Site::Kernel(_) => {}
         }
         let all = Limit::new(limit)?;
         let stops: &[u64] = match self {
@@ -65,7 +118,7 @@ impl Site {
 
     fn not_reached(&self, pc: &Pc, stop: &Stop) -> Error {
         let place = match self {
-            Site::User => "user mode".to_owned(),
+            Site::User | Site::UserRsp | Site::UserBp | Site::UserDb => "user mode".to_owned(),
             Site::UserLdt => "user mode on a stack segment of the LDT (which needs modify_ldt of the kernel, and of \
                               KVM that user code sees the LDT)"
                 .to_owned(),
@@ -81,6 +134,31 @@ impl Site {
         Error::Boot {
             why: format!("the first NMI's site, {place}, was not reached: {why}"),
             console: pc.console_tail(4),
+        }
+    }
+}
+
+/// How far below the top of the NMI stack user code has its RSP at [`Site::UserRsp`].
+const BELOW_TOP: u64 = 0x100;
+
+/// User code comes into the kernel by SYSCALL, with its RSP in the NMI stack.
+fn user_rsp(pc: &mut Pc, limit: Duration) -> Result<(), Error> {
+    let missing = |what: &str| Error::Symbols(format!("user-rsp: {what}"));
+    let entry = pc.syscall_entry().ok_or_else(|| missing("there is no entry_SYSCALL_64"))?;
+    let top = pc.interrupt_stack(2)?.ok_or_else(|| missing("NMIs have no stack of their own"))?;
+    Site::Kernel(entry).reach(pc, limit)?;
+    // Nothing has read RSP since user code executed SYSCALL, and the program keeps its own in R9.
+    pc.state_mut().regs.rsp = top.wrapping_sub(BELOW_TOP);
+    Ok(())
+}
+
+/// What is to be said if an exception that was raised to come to a site was not delivered.
+pub(super) fn raised(pc: &Pc, stop: &Stop) -> Result<(), Error> {
+    match stop {
+        Stop::At(_) => Ok(()),
+        other => {
+            let why = format!("the exception whose handler is the first NMI's site was not delivered: {other:?}");
+            Err(Error::Boot { why, console: pc.console_tail(4) })
         }
     }
 }

@@ -30,11 +30,20 @@ impl Pc {
     /// A breakpoint comes before the next instruction: execution stands at the first instruction of
     /// its handler. When the kernel asks its notifiers about it, they have answered for it.
     pub fn breakpoint(&mut self, limit: Duration) -> Result<Stop, Error> {
+        self.answered_for(vector::BP, limit)
+    }
+
+    /// The same of a debug exception. DR6 names no reason.
+    pub fn debug_exception(&mut self, limit: Duration) -> Result<Stop, Error> {
+        self.answered_for(vector::DB, limit)
+    }
+
+    fn answered_for(&mut self, nr: u8, limit: Duration) -> Result<Stop, Error> {
         if self.hooks.notifier.is_none() {
             return Err(Error::Symbols("there is no notify_die, by which a breakpoint is answered for".into()));
         }
         self.breakpoints += 1;
-        self.exception(vector::BP, None, limit)
+        self.exception(nr, None, limit)
     }
 
     /// An exception of the instruction that comes next; execution then stands at the first

@@ -24,6 +24,11 @@ impl Pc {
             && (skip.callers.is_empty() || caller().is_some_and(|c| skip.callers.iter().any(|r| r.contains(&c))))
     }
 
+    /// Where SYSCALL goes, if the kernel names it.
+    pub fn syscall_entry(&self) -> Option<u64> {
+        self.hooks.syscall
+    }
+
     /// Whether `addr` begins the function that asks debuggers about a breakpoint which the lab raised.
     pub(super) fn answers_breakpoint(&self, addr: u64) -> bool {
         self.breakpoints > 0 && self.hooks.notifier == Some(addr)

@@ -416,7 +416,7 @@ fn a_search_of_all_patterns_closes_and_finds_what_is_broken() {
 #[cfg_attr(not(linux_test_kernel), ignore = "NOT RUN: no test kernel (scripts/linux/build-test-kernel)")]
 fn a_search_takes_every_kind_of_fault() {
     let explore = |args: &[&str]| vmm(&[&["linux", "explore", "--kernel", KERNEL, "--ram", "64"], args].concat());
-    for by in ["breakpoint", "warn"] {
+    for by in ["breakpoint", "warn", "fixup"] {
         let fault = ["--fault-in-handler", "auto", "--fault-by", by, "--json"];
         let done = explore(&fault).exits(0).json();
         common::fits_schema("linux-explore", &done);

@@ -138,7 +138,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     /// CF and OF say whether the product fits; the others are undefined. Intel's processors
     /// derive SF and PF from the low half and clear AF and ZF.
     fn product_flags(&mut self, low: u64, fits: bool, size: usize, w: &P::Word) {
-        let others = match self.knobs.undefined.product_keeps {
+        let others = match self.undefined().product_keeps {
             true => self.cpu.regs.rflags & (SF | ZF | AF | PF),
             false => of_result(low, size) & (SF | PF),
         };

@@ -269,6 +269,14 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         self.move_flags(mask, Val::known(value));
     }
 
+    /// What this host leaves in undefined flags here.
+    pub fn undefined(&self) -> super::Undefined {
+        match self.cpu.cpl() {
+            3 => self.knobs.undefined_at_cpl3,
+            _ => self.knobs.undefined,
+        }
+    }
+
     /// Sets the arithmetic flags, but those of `keep`, from a computation of a result; those of
     /// `undefined` are set, too, and marked.
     #[inline]

@@ -56,8 +56,10 @@ pub struct Knobs {
     /// The delivery of any event clears RFLAGS.AC, which the architecture keeps (SDM vol. 3,
     /// 7.12.1.3): what some KVMs do.
     pub delivery_clears_ac: bool,
-    /// What is left in flags that the SDM calls undefined.
+    /// What is left in flags that the SDM calls undefined, at CPL 0.
     pub undefined: Undefined,
+    /// The same at CPL 3: a KVM may have an emulator for the one, and the processor for the other.
+    pub undefined_at_cpl3: Undefined,
 }
 
 /// What processors leave in flags that the SDM calls undefined. A guest must not test them, and

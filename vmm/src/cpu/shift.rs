@@ -32,10 +32,12 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
         let carry = if matches!(op, Shift::Rcl | Shift::Rcr) { self.look_flags(CF)? } else { 0 };
         let (r, cf) = shifted(op, a.v, count, carry, size);
-        let overflow = match self.knobs.undefined.overflow {
+        let overflow = match self.undefined().overflow {
             _ if count == 1 => Overflow::FirstStep,
             of if !matches!(op, Shift::Rcl | Shift::Rcr) => match (op, d.a, d.b) {
-                (Shift::Rol | Shift::Ror, Operand::Reg { .. } | Operand::High { .. }, Operand::Imm(_)) => of.rotate_by_constant,
+                (Shift::Rol | Shift::Ror, Operand::Reg { .. } | Operand::High { .. }, Operand::Imm(_)) => {
+                    of.rotate_by_constant
+                }
                 (Shift::Rol | Shift::Ror, ..) => of.rotate,
                 _ => of.shift,
             },
@@ -57,7 +59,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let mut flags = when(cf, CF) | when(of, OF);
         let mut keep = if overflow == Overflow::Kept { OF } else { 0 };
         if matches!(op, Shift::Shl | Shift::Shr | Shift::Sar) {
-            flags |= of_result(r, size) | when(self.knobs.undefined.shift_sets_af, AF);
+            flags |= of_result(r, size) | when(self.undefined().shift_sets_af, AF);
             undefined |= AF;
             if count as usize >= 8 * size && op != Shift::Sar {
                 undefined |= CF;
@@ -89,7 +91,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         self.set(d, d.a, Val { v: r, w })?;
         let overflow = match count {
             1 => Overflow::FirstStep,
-            _ => self.knobs.undefined.overflow.double_shift,
+            _ => self.undefined().overflow.double_shift,
         };
         let to = |count| double_shifted(left, a.v, b.v, count, size);
         let of = match overflow {
@@ -99,7 +101,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         };
         let keep = if overflow == Overflow::Kept { OF } else { 0 };
         let undefined = AF | if count == 1 { 0 } else { OF };
-        let af = when(self.knobs.undefined.shift_sets_af, AF);
+        let af = when(self.undefined().shift_sets_af, AF);
         self.computed_flags(of_result(r, size) | when(cf, CF) | when(of, OF) | af, keep, undefined, &w);
         self.cpu.undefined |= undefined & keep;
         Ok(())

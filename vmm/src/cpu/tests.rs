@@ -98,3 +98,44 @@ fn an_armed_breakpoint_matters_where_it_is() {
         assert!(matches!(step(&mut cpu, &mut ram), End::NotUnderstood(NotUnderstood::Mode(_))), "a watchpoint, or GD");
     }
 }
+
+#[test]
+fn of_after_a_shift_by_more_than_one_is_what_the_host_leaves() {
+    const FIRST: u64 = 1 << 62;
+    const LAST: u64 = 1 << 59;
+    // rol $4,%rax; a register by a constant stands apart from others
+    let constant: &[u8] = &[0x48, 0xc1, 0xc0, 4];
+    // shl, rol and rcl %cl,%rax; shld $4,%rdx,%rax
+    let others: [&[u8]; 4] =
+        [&[0x48, 0xd3, 0xe0], &[0x48, 0xd3, 0xc0], &[0x48, 0xd3, 0xd0], &[0x48, 0x0f, 0xa4, 0xd0, 4]];
+    let of_after = |code: &[u8], overflow, rax, before| {
+        let (mut ram, mut cpu) = machine(code);
+        (cpu.regs.rax, cpu.regs.rcx, cpu.regs.rdx) = (rax, 4, 0);
+        cpu.regs.rflags = rflags::FIXED | before;
+        let mut log = Vec::new();
+        let mut mem = Ram::new(&mut ram, &mut log);
+        let undefined = Undefined { overflow, ..Undefined::default() };
+        let mut model = Model::new(Knobs { undefined, ..Knobs::default() });
+        assert_eq!(model.step(&mut cpu, &mut mem, &mut Untraced), End::Next);
+        assert_ne!(cpu.undefined & rflags::OF, 0, "{code:x?}");
+        cpu.regs.rflags & rflags::OF
+    };
+    for how in [Overflow::FirstStep, Overflow::LastStep, Overflow::Kept] {
+        let set = |yes: bool| if yes { rflags::OF } else { 0 };
+        let expected = [set(how == Overflow::FirstStep), set(how == Overflow::LastStep), set(how == Overflow::Kept)];
+        let all = |code, overflow| {
+            [(FIRST, 0), (LAST, 0), (0, rflags::OF)].map(|(rax, before)| of_after(code, overflow, rax, before))
+        };
+        let others_are = Overflows {
+            shift: how,
+            double_shift: how,
+            rotate: how,
+            through_carry: how,
+            rotate_by_constant: Overflow::default(),
+        };
+        for code in others {
+            assert_eq!(all(code, others_are), expected, "{code:x?} {how:?}");
+        }
+        assert_eq!(all(constant, Overflows { rotate_by_constant: how, ..Overflows::default() }), expected, "{how:?}");
+    }
+}

@@ -49,7 +49,9 @@ impl Host {
                 return Err(Error::MissingCapability(name));
             }
         }
-        let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
+        let mut cpuid =
+            kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(Error::ioctl("KVM_GET_SUPPORTED_CPUID"))?;
+        hide_what_is_not_modelled(&mut cpuid);
         Ok(Self { kvm, cpuid, id: HostId::here(), quirks: Quirks::default() })
     }
 
@@ -81,5 +83,17 @@ impl Host {
     /// The CPUID leaves this host supports; the lab hands them to its guests whole.
     pub(super) fn cpuid(&self) -> &CpuId {
         &self.cpuid
+    }
+}
+
+/// Takes features away that make guests depend on what no machine state holds, or that the lab's
+/// model does not know: a transaction aborts whenever it likes, and DR6 has a bit more with each of
+/// transactions and bus-lock exceptions (SDM vol. 3, 17.2.3).
+fn hide_what_is_not_modelled(cpuid: &mut CpuId) {
+    const HLE_RTM: u32 = 1 << 4 | 1 << 11; // SDM vol. 2, CPUID, leaf 7
+    const BUS_LOCK_DETECT: u32 = 1 << 24;
+    for entry in cpuid.as_mut_slice().iter_mut().filter(|e| (e.function, e.index) == (7, 0)) {
+        entry.ebx &= !HLE_RTM;
+        entry.ecx &= !BUS_LOCK_DETECT;
     }
 }

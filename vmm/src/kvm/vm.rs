@@ -10,7 +10,7 @@ use super::ram::Ram;
 use super::state::{KernelGs, VcpuState, loaded};
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
-use crate::cpu::{Classes, LazyId};
+use crate::cpu::{Classes, Events, LazyId};
 
 /// Runs that may end as if interrupted, and were not: a signal from outside does that once. A KVM
 /// that cannot start a thread of its own does it at every run.
@@ -175,6 +175,18 @@ impl Vm {
         self.vcpu.nmi().map_err(Error::ioctl("KVM_NMI"))?;
         self.nmi_raised = true;
         Ok(())
+    }
+
+    /// Writes the events now, and not with the next run.
+    pub fn write_events(&mut self, events: Events) -> Result<(), Error> {
+        self.vcpu.set_vcpu_events(&loaded(events)).map_err(Error::ioctl("KVM_SET_VCPU_EVENTS"))?;
+        (self.state.events, self.nmi_raised) = (events, true);
+        Ok(())
+    }
+
+    /// An SMI comes before the next instruction, on a KVM that has system management mode.
+    pub fn raise_smi(&mut self) -> Result<(), Error> {
+        self.vcpu.smi().map_err(Error::ioctl("KVM_SMI"))
     }
 
     /// Whether a run ends ([`Exit::InterruptWindow`]) as soon as an interrupt could be taken.

@@ -36,7 +36,8 @@ impl Machine {
         }
         let faulting_iret_unblocks = self.knobs.faulting_iret_unblocks;
         let delivery_clears_ac = host.quirks().delivery_clears_ac;
-        let knobs = cpu::Knobs { faulting_iret_unblocks, delivery_clears_ac, undefined: undefined::measure(host)? };
+        let [undefined, undefined_at_cpl3] = undefined::measure(host)?;
+        let knobs = cpu::Knobs { faulting_iret_unblocks, delivery_clears_ac, undefined, undefined_at_cpl3 };
         self.predictor = Predictor::new(knobs, self.vm.ram().len(), &writable);
         self.decode_live();
         if !self.vm.trap_msrs()? && self.guest.code.iter().any(|d| d.insn.mnemonic() == iced_x86::Mnemonic::Wrmsr) {

@@ -32,9 +32,11 @@ pub const FAULT_STACK: u64 = 0x1_2000;
 const DF_STACK: u64 = 0x1_3000;
 const RSP0: u64 = 0x1_4000;
 pub const USER_STACK: u64 = 0x1_5000;
-/// User code, 8 KiB; the end of RAM.
+/// User code, 8 KiB.
 pub const USER: u64 = 0x1_5000;
-const RAM: u64 = USER + 0x2000;
+const USER_END: u64 = USER + 0x2000;
+/// The end of RAM: an SMI's handler and what it saves are below it.
+const RAM: u64 = 0x4_0000;
 /// Bit 47 and bits 63:48 differ.
 pub const NON_CANONICAL: u64 = 0x8000_0000_0000;
 
@@ -191,7 +193,7 @@ impl Bench {
             self.poke(TABLES + 0x1000 * level, (TABLES + 0x1000 * (level + 1)) | PRESENT_WRITE_USER | ACCESSED_DIRTY);
         }
         for page in (0x1000..RAM).step_by(0x1000).filter(|p| *p != UNMAPPED) {
-            let user = (USER_STACK - 0x1000..USER_STACK).contains(&page) || (USER..RAM).contains(&page);
+            let user = (USER_STACK - 0x1000..USER_STACK).contains(&page) || (USER..USER_END).contains(&page);
             let flags = if user { PRESENT_WRITE_USER } else { PRESENT_WRITE };
             self.poke(TABLES + 0x3000 + (page >> 12) * 8, page | flags | ACCESSED_DIRTY);
         }
@@ -203,7 +205,7 @@ impl Bench {
         self.put(CODE, super::code::TOUCH);
         let fresh = *self.vm.state();
         // Not the page tables: they are touched by being used.
-        for (from, to) in [(GDT, TABLES), (HANDLERS, UNMAPPED), (UNMAPPED + 0x1000, RAM)] {
+        for (from, to) in [(GDT, TABLES), (HANDLERS, UNMAPPED), (UNMAPPED + 0x1000, USER_END)] {
             let regs = &mut self.vm.state_mut().regs;
             (regs.rip, regs.rdi, regs.rsi) = (CODE, from, to);
             match self.run()? {

@@ -19,6 +19,7 @@ pub mod model;
 mod pending;
 mod report;
 mod ring3;
+mod smm;
 mod spec;
 mod stepping;
 mod table;
@@ -39,6 +40,7 @@ pub fn probes() -> impl Iterator<Item = &'static Probe> {
         delivery::PROBES,
         masking::PROBES,
         pending::PROBES,
+        smm::PROBES,
         irets::PROBES,
         stepping::PROBES,
         traps::PROBES,

@@ -2,8 +2,8 @@
 //! save a vCPU, to move it, and here with every run; of an NMI that comes to a halted CPU; and
 //! whether the host has virtual NMIs.
 //!
-//! Not asked: what a reset or an SMI does to a pending NMI. The lab's vCPUs have no local APIC that
-//! an INIT could come by, and hosts without SMM (probe `smm`) have no SMI.
+//! A reset is what a VMM does by writing state: the lab's vCPUs have no local APIC that an INIT could
+//! come by.
 
 use super::bench::{Bench, CODE, Came, Fail, Frame, TARGET, unexpected};
 use super::code::{HLT, IRETQ, NOP, then_nops};
@@ -30,6 +30,14 @@ pub const PROBES: &[Probe] = &[
         source: source::NMI_COUNT,
         lab: "keeps a pending NMI in the VMM itself, and raises it at its boundary",
         measure: round_trip,
+    },
+    Probe {
+        id: "pending-reset",
+        property: "two NMIs while unmasked, and events written that have none pending, as at a reset: deliveries",
+        right: &["0"],
+        source: "KVM API, KVM_SET_VCPU_EVENTS (KVM_VCPUEVENT_VALID_NMI_PENDING)",
+        lab: "writes events before it raises an NMI, and raises one at a time",
+        measure: reset,
     },
     Probe {
         id: "hlt-nmi",
@@ -95,6 +103,16 @@ fn round_trip(host: &Host) -> Result<Answer, Fail> {
     bench.vm.raise_nmi()?;
     bench.vm.run_at_once()?;
     bench.vm.raise_nmi()?;
+    Ok(deliveries(&mut bench)?.to_string().into())
+}
+
+fn reset(host: &Host) -> Result<Answer, Fail> {
+    let mut bench = Bench::new(host)?;
+    bench.put(CODE, &then_nops(&[], ROOM));
+    let events = bench.vm.state().events;
+    bench.vm.raise_nmi()?;
+    bench.vm.raise_nmi()?;
+    bench.vm.write_events(events)?;
     Ok(deliveries(&mut bench)?.to_string().into())
 }
 

@@ -83,6 +83,8 @@ pub struct Pc {
     /// How many snapshots were taken, and which the dirty log counts from.
     pub(super) snapshots: u64,
     pub(super) current: u64,
+    /// Pages that were written in the guest's place, of which KVM's log does not learn.
+    pub(super) written: Vec<u64>,
 }
 
 impl Pc {
@@ -124,6 +126,7 @@ impl Pc {
             gs: None,
             snapshots: 0,
             current: 0,
+            written: Vec::new(),
         })
     }
 

@@ -57,12 +57,14 @@ impl Pc {
         Ok(())
     }
 
-    /// Writes a word to a page that the guest has written, too, since the machine was put back: it is
-    /// then put back with that.
+    /// Writes a word as the guest does: its page counts among those that the guest has written.
     pub fn write_dirty(&mut self, what: &'static str, addr: u64, word: u64) -> Result<(), Error> {
+        const PAGE: u64 = 4096;
         let current = self.current;
         let written = self.write_kernel(what, addr, &word.to_le_bytes());
         self.current = current;
+        let pages = [addr, addr.wrapping_add(7)].map(|at| self.physical(at).map(|at| at & !(PAGE - 1)));
+        self.written.extend(pages.into_iter().flatten());
         written
     }
 

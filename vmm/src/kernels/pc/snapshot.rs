@@ -1,8 +1,9 @@
 //! Snapshots: the whole machine at one moment, and the way back to it.
 //!
 //! RAM goes back by KVM's log of dirty pages. The log misses what the VMM itself
-//! writes, but that is only stops, which are taken away after each run, and the bytes
-//! of [`Pc::write_kernel`], after which the next restore copies all.
+//! writes, but that is only stops, which are taken away after each run, the words of
+//! [`Pc::write_dirty`], whose pages are noted, and the bytes of [`Pc::write_kernel`], after which
+//! the next restore copies all.
 
 use super::devices::DeviceState;
 use super::pit::Nanos;
@@ -87,7 +88,7 @@ impl Pc {
         self.rewind_console();
         self.vm.log_dirty_pages()?;
         // From here on it counts.
-        self.vm.take_dirty_pages(&mut Vec::new())?;
+        self.take_dirty_pages(&mut Vec::new())?;
         self.snapshots += 1;
         self.current = self.snapshots;
         let deep = self.vm.deep_state()?;
@@ -107,10 +108,10 @@ impl Pc {
     }
 
     /// The words of memory that the guest has changed since the machine was put back to
-    /// `since`, by guest-physical address. What the VMM wrote itself
-    /// is not among them.
+    /// `since`, by guest-physical address. What the VMM wrote itself is not among them, but for
+    /// what it wrote in the guest's place.
     pub fn changes(&mut self, since: &mut Snapshot) -> Result<Vec<Change>, Error> {
-        self.vm.take_dirty_pages(&mut since.dirty)?;
+        self.take_dirty_pages(&mut since.dirty)?;
         since.dirty.sort_unstable();
         since.dirty.dedup();
         let mut out = Vec::new();
@@ -132,6 +133,7 @@ impl Pc {
 
     /// Appends the pages that the guest has written since the last call.
     pub(in crate::kernels) fn take_dirty_pages(&mut self, out: &mut Vec<u64>) -> Result<(), Error> {
+        out.append(&mut self.written);
         Ok(self.vm.take_dirty_pages(out)?)
     }
 
@@ -155,7 +157,7 @@ impl Pc {
 
     /// Puts the machine back.
     pub fn restore(&mut self, from: &mut Snapshot) -> Result<(), Error> {
-        self.vm.take_dirty_pages(&mut from.dirty)?;
+        self.take_dirty_pages(&mut from.dirty)?;
         let ram = self.vm.ram_mut();
         if self.current != from.id {
             ram.copy_from_slice(&from.ram);

@@ -41,6 +41,14 @@ const DEVIATIONS: &[Deviation] = &[
         what: "a fault while a fault is delivered: CR2 stays the first's, and #DF's frame has RF set",
     },
     Deviation {
+        id: "call-pushes-first",
+        forms: &["call"],
+        cpls: &[3],
+        places: &[&["memory"]],
+        needs: ANY,
+        what: "a CALL that faults for its target has written the return address (Intel)",
+    },
+    Deviation {
         id: "cmps-order",
         forms: &["cmps", "repe cmps"],
         cpls: &[3],

@@ -153,6 +153,14 @@ const DEVIATIONS: &[Deviation] = &[
         what: "CR0 may be written with bits above 31 set",
     },
     Deviation {
+        id: "dr6-rtm",
+        forms: &["mov to dr6"],
+        cpls: &[0],
+        places: &[GENERAL],
+        needs: ANY,
+        what: "bit 16 of DR6 can be cleared, although CPUID shows no transactions (Intel)",
+    },
+    Deviation {
         id: "tsc-aux",
         forms: &["rdmsr", "wrmsr"],
         cpls: &[0],

@@ -1,10 +1,18 @@
 # Hypercalls by SYSCALL: number in EAX, arguments in RDI, RSI, RDX (xen/include/public/arch-x86/xen-x86_64.h).
         .set    SET_TRAP_TABLE, 0
+        .set    STACK_SWITCH, 3
         .set    XEN_VERSION, 17
         .set    CONSOLE_IO, 18
         .set    IRET, 23
+        .set    MMUEXT_OP, 26
         .set    CALLBACK_OP, 30
         .set    PHYSDEV_OP, 33
+# Selectors of Xen's GDT. The RPL of CS tells a return to user code from one to the guest's kernel.
+        .set    USER_CS, 0xe033
+        .set    USER_SS, 0xe02b
+# struct start_info, at whose address RSI points when the guest begins.
+        .set    PT_BASE, 88
+        .set    MFN_LIST, 104
 # What the VMM and the guest have agreed on (vmm/src/kernels/pc/program.rs).
         .set    HEARTBEAT, 0x4e4
 
@@ -48,9 +56,10 @@
 
         .section .text.pv, "ax"
         .globl  pv_start, pv_work, pv_hypercall, pv_heartbeat, pv_nmi, pv_body, pv_fault, pv_iret
-        .globl  pv_trap_iret, pv_end
+        .globl  pv_trap_iret, pv_end, pv_to_user, pv_user, pv_syscall
 pv_start:
         lea     pv_stack_top(%rip), %rsp
+        mov     %rsi, %rbp
         xor     %edi, %edi                      # a line for the console
         mov     $pv_hello_end - pv_hello, %esi
         lea     pv_hello(%rip), %rdx
@@ -63,11 +72,30 @@ pv_start:
         xor     %edi, %edi
         lea     pv_callback(%rip), %rsi
         hypercall CALLBACK_OP
-        test    %rax, %rax
+        mov     %rax, %rbx
+        xor     %edi, %edi
+        lea     pv_syscall_callback(%rip), %rsi
+        hypercall CALLBACK_OP
+        or      %rax, %rbx
+        mov     $USER_SS, %edi                  # the stack of what comes from user code
+        lea     pv_stack_top(%rip), %rsi
+        hypercall STACK_SWITCH
+        or      %rax, %rbx
+        mov     PT_BASE(%rbp), %rax             # user code has the same page table
+        shr     $12, %rax
+        mov     MFN_LIST(%rbp), %rdx
+        mov     (%rdx, %rax, 8), %rax
+        mov     %rax, pv_new_user_baseptr + 8(%rip)
+        lea     pv_new_user_baseptr(%rip), %rdi
+        mov     $1, %esi
+        xor     %edx, %edx
+        mov     $0x7ff0, %r10d                  # DOMID_SELF
+        hypercall MMUEXT_OP
+        or      %rax, %rbx
         jz      pv_round
-        ud2                                     # Xen refused the callback, and says so
+        ud2                                     # Xen refused one of them, and says so
 
-# One round of work: a checksum with registers in use, a hypercall, the heartbeat.
+# One round of work: a checksum with registers in use, a hypercall, user code, the heartbeat.
 pv_round:
         mov     $0x1111, %r12d
         mov     $0x2222, %r13d
@@ -104,6 +132,25 @@ pv_work:
         mov     $XEN_VERSION, %eax
 pv_hypercall:
         syscall
+        push    $USER_SS
+        lea     pv_user_stack_top(%rip), %rax
+        push    %rax
+        push    $0x202
+        push    $USER_CS
+        lea     pv_user(%rip), %rax
+        push    %rax
+        leave_by_iret $0
+        mov     $IRET, %eax
+pv_to_user:
+        syscall
+        ud2
+pv_user:                                        # at the guest's lower privilege
+        xor     %rbp, %rbx
+        rol     $7, %rbx
+        xor     %eax, %eax
+        syscall
+pv_syscall:                                     # back in its kernel; the frame is not needed
+        lea     pv_stack_top(%rip), %rsp
         mov     %rbx, %rax
         shr     $32, %rax
         xor     %ebx, %eax
@@ -185,6 +232,13 @@ pv_callback:
         .short  4, 0                            # NMI
         .long   0
         .quad   pv_nmi
+pv_syscall_callback:
+        .short  2, 0                            # SYSCALL
+        .long   0
+        .quad   pv_syscall
+pv_new_user_baseptr:                            # struct mmuext_op
+        .long   15, 0
+        .quad   0, 0
 pv_traps:
         .byte   6, 0
         .short  0xe033
@@ -214,3 +268,5 @@ pv_hello_end:
         .balign 4096
         .skip   16384
 pv_stack_top:
+        .skip   4096
+pv_user_stack_top:

@@ -39,6 +39,11 @@ fn a_body_that_faults_is_entered_again_and_one_that_does_not_is_not() {
     common::fits_schema("kernel-costs", &costs);
     let user: Vec<bool> = costs["stretches"].as_array().unwrap().iter().map(|s| s["user"] == true).collect();
     assert_eq!(user, [false, true, false]);
+    // Around the guest's user code, and in it.
+    for schedule in ["nmi@pv_to_user nmi@pv_iret", "nmi@pv_user nmi@pv_iret", "nmi@pv_syscall nmi@pv_body"] {
+        xen(&["--schedule", schedule]).exits(0).prints(&["verdict    pass", "2 delivered, 2 handled"]);
+    }
+    xen(&["--body", "ud", "--schedule", "nmi@pv_user nmi@pv_body"]).exits(1).prints(&["violation(I5"]);
     // Each instruction of Xen's entry code in turn, here four of them.
     let needed = xen(&["necessity", "--shard", "0/40", "--json"]).exits(0).json();
     common::fits_schema("necessity", &needed);

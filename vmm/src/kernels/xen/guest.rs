@@ -62,5 +62,6 @@ pub(super) fn checksum() -> u32 {
         a = (a.wrapping_add(0x7777) ^ 0x8888).rotate_left(5);
         a = (a.wrapping_add(0x9999) ^ 0xaaaa).wrapping_add(0xbbbb);
     }
+    a = (a ^ 0x6666).rotate_left(7); // in its user code
     (a >> 32) as u32 ^ a as u32
 }

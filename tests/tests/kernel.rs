@@ -97,6 +97,13 @@ fn what_the_user_names_is_checked_and_what_nothing_names_is_said() {
     vmm(&["kernel", "--image", path, "--site", "idle", "--sweep"]).exits(2).says(&["--alive"]);
     let two = ["kernel", "explore", "--image", path, "--site", "work", "--site", "nmi_body"];
     vmm(&two).exits(2).says(&["explore takes one --site"]);
+    for what in ["costs", "necessity"] {
+        for option in [&["--unmask"][..], &["--max-states", "9"]] {
+            kernel(&image, &[&["--site", "work", what], option].concat())
+                .exits(2)
+                .says(&[&format!("{} is for explore, and not for {what}", option[0])]);
+        }
+    }
     vmm(&["kernel", "--image", path, "--schedule", "nmi@work fault@nmi_body"]).exits(65).says(&["no fault is known"]);
     gcc::must(Command::new("strip").arg("-s").arg(&image));
     vmm(&["kernel", "--image", path, "--site", "work", "--sweep"]).exits(65).says(&["no symbol table"]);

@@ -25,6 +25,10 @@ use crate::kernels::{CampaignRun, FaultBy, Part, Start, costs, replay};
 use crate::necessity::kernel::Question;
 use crate::report::Kind;
 
+/// States beyond which a search gives up.
+const MOST_STATES: usize = 2_000_000;
+/// The word that begins a search.
+const EXPLORE: &str = "explore";
 /// The word that asks what each instruction is needed for.
 const NECESSITY: &str = "necessity";
 
@@ -44,7 +48,7 @@ pub struct Inject {
     /// explore: search every number, timing and nesting of NMIs from the site, until nothing new
     /// appears; costs: count the instructions of one NMI's path; necessity: remove each instruction of
     /// the NMI's entry code, and say what breaks without it
-    #[arg(value_name = "explore|costs|necessity", value_parser = ["explore", "costs", NECESSITY], hide_possible_values = true)]
+    #[arg(value_name = "explore|costs|necessity", value_parser = [EXPLORE, "costs", NECESSITY], hide_possible_values = true)]
     pub search: Option<String>,
     /// Which NMI of a sweep goes from boundary to boundary
     #[arg(long, value_name = "PART", value_delimiter = ',', default_value = "second", value_parser = values::part())]
@@ -52,9 +56,9 @@ pub struct Inject {
     /// A search: something else (an SMI, a machine check) may unblock NMIs
     #[arg(long, requires = "search")]
     pub unmask: bool,
-    /// A search: give up beyond so many states
-    #[arg(long, value_name = "N", default_value = "2000000")]
-    pub max_states: usize,
+    /// A search: give up beyond so many states [default: 2000000]
+    #[arg(long, value_name = "N", requires = "search")]
+    pub max_states: Option<usize>,
     /// How a schedule is carried out
     #[arg(long, value_name = "GEAR", default_value = "arm", value_parser = values::one_gear())]
     pub gear: Gear,
@@ -93,6 +97,11 @@ impl Inject {
             && let Some(option) = self.units.given()
         {
             return Err(Failure::Usage(NOT_FOR_ONE.replace("{}", option)));
+        }
+        if let Some(what) = self.search.as_deref().filter(|what| *what != EXPLORE)
+            && let Some(option) = self.of_a_search()
+        {
+            return Err(Failure::Usage(format!("{option} is for explore, and not for {what}")));
         }
         if let (Some(what), [_, _, ..], false) = (&self.search, sites, asks) {
             return Err(Failure::Usage(format!("{what} takes one --site, and not {}", sites.len())));
@@ -133,8 +142,8 @@ impl Inject {
                 outputs.write(&costs(&mut booted.lab, booted.info)?, out)?;
                 return Ok(Ending::Expected);
             }
-            let config =
-                Config { unmask: self.unmask, max_states: self.max_states, cross_check: 20, ..Config::default() };
+            let max_states = self.max_states.unwrap_or(MOST_STATES);
+            let config = Config { unmask: self.unmask, max_states, cross_check: 20, ..Config::default() };
             return search(booted, &config, &|schedule| again(Gear::Jump, schedule), &outputs, &stop, out);
         }
         let mut said = Said::new(outputs);
@@ -151,6 +160,15 @@ impl Inject {
         }
         let ending = ending(&document, self.units.shard.is_some() && finished);
         Ok(if is_campaign { as_expected(&document, ending) } else { ending })
+    }
+
+    /// An option that only a search has, if one is given.
+    fn of_a_search(&self) -> Option<&'static str> {
+        match (self.unmask, self.max_states) {
+            (true, _) => Some("--unmask"),
+            (false, Some(_)) => Some("--max-states"),
+            (false, None) => None,
+        }
     }
 
     /// What a campaign file says is to be run, and its name.

@@ -42,7 +42,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
                 _ => of.shift,
             },
             // All the way round.
-            _ if count as usize % (8 * size + 1) == 0 => Overflow::Kept,
+            _ if (count as usize).is_multiple_of(8 * size + 1) => Overflow::Kept,
             of => of.through_carry,
         };
         let of = match overflow {

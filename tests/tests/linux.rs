@@ -487,8 +487,8 @@ fn each_question_of_the_check_for_a_nested_nmi_has_a_site_that_needs_it() {
     let rows = list["boundaries"].as_array().unwrap();
     let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
     for (jump, site) in OF_THE_CHECK {
-        let of_the_entry = rows.iter().filter(|row| text(row, "place").starts_with("asm_exc_nmi+"));
-        let asks = of_the_entry.filter(|row| text(row, "instruction").starts_with(jump)).next_back().expect(jump);
+        let mut of_the_entry = rows.iter().filter(|row| text(row, "place").starts_with("asm_exc_nmi+"));
+        let asks = of_the_entry.rfind(|row| text(row, "instruction").starts_with(jump)).expect(jump);
         let nops = format!("{}=9090", text(asks, "place"));
         let schedule = format!("nmi@{site}");
         linux(&["--schedule", &schedule]).exits(0);

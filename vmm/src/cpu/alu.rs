@@ -138,12 +138,10 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
     /// CF and OF say whether the product fits; the others are undefined. Intel's processors
     /// derive SF and PF from the low half and clear AF and ZF.
     fn product_flags(&mut self, low: u64, fits: bool, size: usize, w: &P::Word) {
-        let others = match self.undefined().product_keeps {
-            true => self.cpu.regs.rflags & (SF | ZF | AF | PF),
-            false => of_result(low, size) & (SF | PF),
-        };
-        let flags = when(!fits, CF | OF) | others;
-        self.computed_flags(flags, 0, SF | ZF | AF | PF, w);
+        let others = SF | ZF | AF | PF;
+        let keep = if self.undefined().product_keeps { others } else { 0 };
+        let flags = when(!fits, CF | OF) | of_result(low, size) & (SF | PF);
+        self.computed_flags(flags, keep, others, w);
     }
 
     /// IMUL of two or three operands.

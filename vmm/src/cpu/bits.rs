@@ -78,7 +78,6 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let keep = if self.undefined().scan_keeps { ARITHMETIC & !ZF } else { 0 };
         let parity = of_result(found.unwrap_or(0), size) & PF;
         self.computed_flags(when(found.is_none(), ZF) | parity, keep, ARITHMETIC & !ZF, &w);
-        self.cpu.undefined |= keep;
         Ok(())
     }
 

@@ -277,13 +277,13 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
     }
 
-    /// Sets the arithmetic flags, but those of `keep`, from a computation of a result; those of
-    /// `undefined` are set, too, and marked.
+    /// Sets the arithmetic flags, but those of `keep`, from a computation of a result. Those of
+    /// `undefined` are marked, whether they are set or kept.
     #[inline]
     pub fn computed_flags(&mut self, value: u64, keep: u64, undefined: u64, result: &P::Word) {
         let mask = ARITHMETIC & !keep;
         self.put_flags(mask, value);
-        self.cpu.undefined |= undefined & mask;
+        self.cpu.undefined |= undefined;
         self.p.derive_flags(mask, result);
     }
 

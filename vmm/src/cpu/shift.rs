@@ -21,6 +21,21 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         Ok((c.v & mask) as u32)
     }
 
+    /// What OF is after a shift by this count.
+    fn overflow(&self, op: Shift, count: u32, d: &Decoded) -> Overflow {
+        let of = self.undefined().overflow;
+        let all_the_way_round = || count.is_multiple_of(8 * u32::from(d.size) + 1);
+        let of_a_register = matches!(d.a, Operand::Reg { .. } | Operand::High { .. });
+        match op {
+            _ if count == 1 => Overflow::FirstStep,
+            Shift::Shl | Shift::Shr | Shift::Sar => of.shift,
+            Shift::Rol | Shift::Ror if of_a_register && matches!(d.b, Operand::Imm(_)) => of.rotate_by_constant,
+            Shift::Rol | Shift::Ror => of.rotate,
+            Shift::Rcl | Shift::Rcr if all_the_way_round() => Overflow::Kept,
+            Shift::Rcl | Shift::Rcr => of.through_carry,
+        }
+    }
+
     /// ROL, ROR, RCL, RCR, SHL, SHR, SAR.
     pub fn shift(&mut self, op: Shift, d: &Decoded) -> Run<()> {
         let size = usize::from(d.size);
@@ -32,19 +47,7 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         }
         let carry = if matches!(op, Shift::Rcl | Shift::Rcr) { self.look_flags(CF)? } else { 0 };
         let (r, cf) = shifted(op, a.v, count, carry, size);
-        let overflow = match self.undefined().overflow {
-            _ if count == 1 => Overflow::FirstStep,
-            of if !matches!(op, Shift::Rcl | Shift::Rcr) => match (op, d.a, d.b) {
-                (Shift::Rol | Shift::Ror, Operand::Reg { .. } | Operand::High { .. }, Operand::Imm(_)) => {
-                    of.rotate_by_constant
-                }
-                (Shift::Rol | Shift::Ror, ..) => of.rotate,
-                _ => of.shift,
-            },
-            // All the way round.
-            _ if (count as usize).is_multiple_of(8 * size + 1) => Overflow::Kept,
-            of => of.through_carry,
-        };
+        let overflow = self.overflow(op, count, d);
         let of = match overflow {
             Overflow::FirstStep => overflows(op, a.v, carry == 1, size),
             Overflow::LastStep => {
@@ -68,7 +71,6 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
             keep |= SF | ZF | AF | PF;
         }
         self.computed_flags(flags, keep, undefined, &w);
-        self.cpu.undefined |= undefined & keep;
         Ok(())
     }
 
@@ -103,7 +105,6 @@ impl<M: Memory, P: Provenance> Exec<'_, M, P> {
         let undefined = AF | if count == 1 { 0 } else { OF };
         let af = when(self.undefined().shift_sets_af, AF);
         self.computed_flags(of_result(r, size) | when(cf, CF) | when(of, OF) | af, keep, undefined, &w);
-        self.cpu.undefined |= undefined & keep;
         Ok(())
     }
 }

@@ -106,7 +106,7 @@ impl Lab {
     /// Finds out what NMIs write here: one alone, one that is latched during another, one
     /// that nests, one whose handler faults.
     fn learn(&mut self) -> Result<(), LabError> {
-        let rsp = (self.site != Site::UserRsp).then(|| self.pc.state().regs.rsp);
+        let rsp = self.site.has_stack().then(|| self.pc.state().regs.rsp);
         let mut footprint = Footprint::new(&self.pc, rsp)?;
         let one = vec![Event { kind: Kind::Nmi, at: self.start() }];
         let path = self.walk(&one)?;

@@ -56,7 +56,7 @@ impl Lab {
     /// use.
     pub(super) fn on_interrupted_stack(&self, at: u64) -> bool {
         let rsp = self.pc.physical(self.snapshot.vcpu().regs.rsp);
-        self.site.has_stack() && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
+        !self.site.is_user() && self.site.has_stack() && rsp.is_some_and(|rsp| (rsp..=rsp | 0xfff).contains(&at))
     }
 
     /// The machine as it came up, in the bytes of a file: what a twin starts from.

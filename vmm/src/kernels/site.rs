@@ -62,9 +62,9 @@ impl Site {
         matches!(self, Site::User | Site::UserLdt)
     }
 
-    /// Whether RSP is that of a kernel's stack in use.
+    /// Whether RSP points at the stack of what is interrupted.
     pub fn has_stack(&self) -> bool {
-        !self.is_user() && *self != Site::UserRsp
+        *self != Site::UserRsp
     }
 
     /// Reads a name, or a place in the kernel; empty for the kernel's default.
@@ -82,14 +82,9 @@ impl Site {
     pub fn reach(&self, pc: &mut Pc, limit: Duration) -> Result<(), Error> {
         match self {
             Site::UserRsp => return user_rsp(pc, limit),
-            Site::UserBp => {
+            Site::UserBp | Site::UserDb => {
                 Site::User.reach(pc, limit)?;
-                let stop = pc.breakpoint(limit)?;
-                return raised(pc, &stop);
-            }
-            Site::UserDb => {
-                Site::User.reach(pc, limit)?;
-                let stop = pc.debug_exception(limit)?;
+                let stop = if *self == Site::UserBp { pc.breakpoint(limit)? } else { pc.debug_exception(limit)? };
                 return raised(pc, &stop);
             }
             Site::Kernel(addr) if *addr == pc.rip() => return Ok(()),

@@ -49,9 +49,8 @@ const MEASURED: [Measured; 13] = [
     (RCL, 0, OF),
 ];
 
-/// Where RFLAGS are pushed: the least address, and one behind the last word.
-const PUSHED: u64 = TABLES.end;
-const STACK: u64 = PUSHED + 8 * MEASURED.len() as u64;
+/// The top of the stack that RFLAGS are pushed to, with room for all of them after the boot tables.
+const STACK: u64 = TABLES.end + 8 * MEASURED.len() as u64;
 
 /// What the host does at CPL 0 and at CPL 3.
 pub(super) fn measure(host: &Host) -> Result<[Undefined; 2], Error> {

@@ -19,13 +19,17 @@ pub const PROBES: &[Probe] = &[
         source: "SDM vol. 3, 31.8 NMI Handling While in SMM (processors differ)",
         lab: PLAYED,
         measure: |host| {
-            with_smi(host, Bench::inside_nmi(host, CODE), |bench| {
-                let at = match bench.run()? {
-                    Came::Halt(at) => at,
-                    other => return Ok(tell(other).into()),
-                };
-                Ok(Answer::with(if bench.masked() { "masked" } else { "unmasked" }, format!("HLT at {at:#x}")))
-            })
+            with_smi(
+                host,
+                |host| Bench::inside_nmi(host, CODE),
+                |bench| {
+                    let at = match bench.run()? {
+                        Came::Halt(at) => at,
+                        other => return Ok(tell(other).into()),
+                    };
+                    Ok(Answer::with(if bench.masked() { "masked" } else { "unmasked" }, format!("HLT at {at:#x}")))
+                },
+            )
         },
     },
     Probe {
@@ -35,7 +39,7 @@ pub const PROBES: &[Probe] = &[
         source: "SDM vol. 3, 6.9 (SMIs before NMIs); 31.7",
         lab: PLAYED,
         measure: |host| {
-            with_smi(host, Bench::new(host), |bench| {
+            with_smi(host, Bench::new, |bench| {
                 bench.vm.raise_nmi()?;
                 match bench.run()? {
                     Came::Handler(2) if bench.nmi_from() == CODE => Ok("after the RSM".into()),
@@ -52,13 +56,13 @@ pub const PROBES: &[Probe] = &[
 /// Asks where an SMI has come, if this host has them.
 fn with_smi(
     host: &Host,
-    bench: Result<Bench, Fail>,
+    begin: impl FnOnce(&Host) -> Result<Bench, Fail>,
     ask: impl FnOnce(&mut Bench) -> Result<Answer, Fail>,
 ) -> Result<Answer, Fail> {
     if !host.caps().smm {
         return Ok(NO_SMM.into());
     }
-    let mut bench = bench?;
+    let mut bench = begin(host)?;
     bench.put(SMI_HANDLER, RSM);
     bench.vm.raise_smi()?;
     ask(&mut bench)

@@ -30,9 +30,10 @@ kernel's preempt count and taint are what they were, it says nothing, and the us
 A site is a place in the kernel (`__do_sys_getppid`, `do_syscall_64+0x10`), `user` (amid the
 checksum, at CPL 3), `user-ldt` (there on a stack segment of the LDT), `user-rsp` (SYSCALL's entry
 with RSP in the NMI stack), `user-bp` and `user-db` (the first instruction of #BP's and #DB's handler,
-with DF set as in user code) or `idle`. A schedule begins with the NMI at its site; before one that begins amid the NMI's own code, an NMI at the default site
-is understood. `nmi` and `unmask` are as in the lab; `fault` makes the instruction at its place
-raise a page fault, which the kernel's handler takes and resolves, and whose iretq unblocks NMIs.
+with DF set as in user code) or `idle`. A schedule begins with the NMI at its site; before one that
+begins amid the NMI's own code, an NMI at the default site is understood. `nmi` and `unmask` are as in
+the lab; `fault` makes the instruction at its place raise a page fault, which the kernel's handler
+takes and resolves, and whose iretq unblocks NMIs.
 
 Examples:
   scripts/linux/build-test-kernel

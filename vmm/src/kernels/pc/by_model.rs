@@ -23,8 +23,9 @@ impl Pc {
             }
             return false;
         }
-        // KVM's log of dirty pages has not learnt of the frame: the next restore copies all.
-        self.current = 0;
+        for access in log.iter().filter(|access| access.write) {
+            self.note_written(access.paddr, access.size.into());
+        }
         let state = self.vm.state_mut();
         (state.regs, state.sregs, state.events) = (cpu.regs, cpu.sregs, cpu.events);
         self.assists.int_n += 1;

@@ -49,23 +49,32 @@ impl Pc {
 
     /// Overwrites bytes of the kernel, which KVM's log of dirty pages does not learn of.
     pub fn write_kernel(&mut self, what: &'static str, addr: u64, bytes: &[u8]) -> Result<(), Error> {
-        let at = self.physical(addr).ok_or(Error::Unreadable { what, addr })? as usize;
         // The next restore copies all.
         self.current = 0;
-        let to = at.checked_add(bytes.len()).and_then(|end| self.vm.ram_mut().get_mut(at..end));
-        to.ok_or(Error::Unreadable { what, addr })?.copy_from_slice(bytes);
-        Ok(())
+        self.write(what, addr, bytes).map(|_| ())
     }
 
     /// Writes a word as the guest does: its page counts among those that the guest has written.
     pub fn write_dirty(&mut self, what: &'static str, addr: u64, word: u64) -> Result<(), Error> {
+        let at = self.write(what, addr, &word.to_le_bytes())?;
+        self.note_written(at, 8);
+        Ok(())
+    }
+
+    /// Bytes at a guest-physical address were written in the guest's place.
+    pub(super) fn note_written(&mut self, at: u64, bytes: u64) {
         const PAGE: u64 = 4096;
-        let current = self.current;
-        let written = self.write_kernel(what, addr, &word.to_le_bytes());
-        self.current = current;
-        let pages = [addr, addr.wrapping_add(7)].map(|at| self.physical(at).map(|at| at & !(PAGE - 1)));
-        self.written.extend(pages.into_iter().flatten());
-        written
+        self.written.extend([at, at + bytes - 1].map(|at| at & !(PAGE - 1)));
+    }
+
+    /// Writes bytes; their guest-physical address.
+    fn write(&mut self, what: &'static str, addr: u64, bytes: &[u8]) -> Result<u64, Error> {
+        let unreadable = || Error::Unreadable { what, addr };
+        let physical = self.physical(addr).ok_or_else(unreadable)?;
+        let at = physical as usize;
+        let to = at.checked_add(bytes.len()).and_then(|end| self.vm.ram_mut().get_mut(at..end));
+        to.ok_or_else(unreadable)?.copy_from_slice(bytes);
+        Ok(physical)
     }
 
     /// A model-specific register.

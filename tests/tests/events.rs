@@ -190,6 +190,24 @@ fn an_smi_leaves_nmis_blocked() {
     assert_eq!(found["violations"][0]["invariant"], "I2", "{found}");
 }
 
+/// Where this host has SMIs, they are real; where it has none, results say that they were played.
+#[test]
+fn results_say_where_smis_were_played() {
+    let probed = vmm(&["probe", "--only", "smi-in-nmi", "--only", "smi-and-nmi", "--json"]).json();
+    let real = probed["rows"].as_array().unwrap().iter().all(|row| row["status"] == "ok" && row["answer"] != "no SMM");
+    let played = if real { serde_json::Value::Null } else { true.into() };
+    let text = r#"
+name = "smi"
+schemes = ["mainline"]
+scenarios = ["quiet"]
+generate = { schedules = ["nmi@work.fold#1 smi@body#1"] }
+"#;
+    let row = &campaign(text, &["--json"]).exits(0).json()["rows"][0];
+    assert_eq!(row["smi_played"], played, "{row}");
+    let run = vmm(&["run", "--scheme", "mainline", "--scenario", "quiet", "--schedule", "smi@work.fold#1"]).exits(0);
+    assert_eq!(run.stderr.contains("SMIs were played by the lab"), !real, "{}", run.stderr);
+}
+
 /// What an NMI's handler must switch besides GS and CR3.
 #[test]
 fn breakpoints_an_msr_and_vector_registers_are_switched_or_that_is_found() {

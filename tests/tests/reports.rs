@@ -45,6 +45,7 @@ fn row(scheme: &str, expected: &str, as_expected: Option<bool>, failures: Vec<Fa
     Row {
         not_stepped: None,
         reads_time: None,
+        smi_played: false,
         scheme: scheme.into(),
         scenario: "quiet".into(),
         mode: if scheme == "hypervisor" { Mode::Pv } else { Mode::Native },

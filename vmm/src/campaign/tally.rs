@@ -72,6 +72,9 @@ pub struct Tally {
     /// another time. Of several, the first by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reads_time: Option<String>,
+    /// SMIs of its cases were played by the lab, and not raised in KVM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub smi_played: bool,
     /// How the cases ended that had an NMI at an instruction; a search has none.
     #[serde(default, skip_serializing_if = "Ended::is_empty")]
     pub ended: Ended,
@@ -187,6 +190,7 @@ impl Tally {
         self.coverage.merge(&other.coverage);
         self.ended.merge(&other.ended);
         self.closed |= other.closed;
+        self.smi_played |= other.smi_played;
         self.reads_time = self.reads_time.iter().chain(&other.reads_time).min().cloned();
     }
 

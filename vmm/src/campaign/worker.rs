@@ -132,6 +132,7 @@ impl<'a> Runner<'a> {
                 }
                 tally.coverage = coverage;
                 tally.reads_time = session.reads_time().map(|at| session.rules().names().show(at));
+                tally.smi_played = session.take_smi_played();
                 let rank = Rank { events: schedule.0.len(), unit, index: 0 };
                 tally.add(&verdict, rank, || schedule.show(session.rules().names()));
                 let mut counts_as = verdict.kind();
@@ -164,6 +165,7 @@ impl<'a> Runner<'a> {
                 };
                 tally.coverage = sweep.take_coverage();
                 tally.reads_time = sweep.reads_time().map(|at| rules.names().show(at));
+                tally.smi_played = sweep.take_smi_played();
                 out
             }
         }

@@ -134,6 +134,9 @@ fn judge(
         };
         verdicts.push((*gear, verdict.map_err(|failure| hinted(failure, &mut session, &schedule))?));
     }
+    if session.take_smi_played() {
+        say(format_args!("SMIs were played by the lab: this host has none that it can raise here (host-limit)"));
+    }
     if let Some(at) = session.machine().read_time() {
         let at = session.rules().names().show(at);
         say(format_args!("{at} reads time or randomness: another run may come to another verdict"));

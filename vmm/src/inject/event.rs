@@ -189,7 +189,7 @@ impl Kind {
         match self {
             Kind::Nmi => session.arrive(),
             Kind::Unmask => session.unmask(),
-            Kind::Smi => session.smi(),
+            Kind::Smi => return session.smi(),
             Kind::Mce | Kind::Irq | Kind::Db => return session.external(self),
             Kind::Fault => session.cannot_fault(),
         }
@@ -213,9 +213,10 @@ impl Session {
     }
 
     /// An SMI comes and goes at this boundary: the model knows of no change.
-    pub fn smi(&mut self) {
-        self.machine.smi();
+    pub fn smi(&mut self) -> Result<(), Error> {
+        self.machine.smi()?;
         self.oracle.boundary(&self.machine);
+        Ok(())
     }
 
     /// A fault is to arrive, which no guest of this machine is known to resolve.

@@ -66,6 +66,11 @@ impl Session {
         self.machine.forget_read_time();
     }
 
+    /// [`Machine::take_smi_played`].
+    pub fn take_smi_played(&mut self) -> bool {
+        self.machine.take_smi_played()
+    }
+
     /// Back to *ready*.
     pub fn reset(&mut self) {
         self.machine.restore(&self.ready);

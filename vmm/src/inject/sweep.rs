@@ -140,6 +140,11 @@ impl<'a> Sweep<'a> {
         self.session.reads_time()
     }
 
+    /// Whether an SMI was played in a case since this was last asked.
+    pub fn take_smi_played(&mut self) -> bool {
+        self.session.take_smi_played()
+    }
+
     /// Whether the golden run's boundary number `unit` has a first NMI.
     pub fn has(&self, unit: usize) -> bool {
         self.limits.first.get(unit).copied().unwrap_or(false)

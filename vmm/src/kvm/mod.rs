@@ -18,6 +18,7 @@ mod lazy;
 mod quirks;
 mod ram;
 mod sigsys;
+mod smm;
 mod state;
 mod vm;
 mod watchdog;

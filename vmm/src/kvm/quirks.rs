@@ -24,6 +24,9 @@ pub struct Quirks {
     /// A call through the Xen hypercall page that KVM writes leaves exactly, so that PV
     /// guests may use it in place of port I/O. Probe `hypercall-transport`.
     pub xen_page: bool,
+    /// SMIs are real: KVM_SMI, with a handler that ends by RSM. Elsewhere the lab plays them.
+    /// Probes `smi-in-nmi`, `smi-and-nmi`.
+    pub smm: bool,
     /// A guest's own trap flag.
     pub tf: TrapFlag,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::components::Components;
 use super::host::SYNC_ALL;
 use super::ram::Ram;
+use super::smm::Smram;
 use super::state::{KernelGs, VcpuState, loaded};
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};
@@ -23,6 +24,8 @@ pub struct Vm {
     pub(super) vcpu: VcpuFd,
     pub(super) fd: VmFd,
     pub(super) ram: Ram,
+    /// Memory of SMM, once an SMI was raised; after `fd` for the same reason as `ram`.
+    pub(super) smram: Option<Smram>,
     pub(super) state: VcpuState,
     /// A real NMI was raised since the last run: the events are in the kernel
     /// already, and loading them again would drop it.
@@ -95,6 +98,7 @@ impl Vm {
             vcpu,
             fd: vm,
             ram,
+            smram: None,
             state,
             nmi_raised,
             no_event_nmi,
@@ -184,11 +188,6 @@ impl Vm {
         Ok(())
     }
 
-    /// An SMI comes before the next instruction, on a KVM that has system management mode.
-    pub fn raise_smi(&mut self) -> Result<(), Error> {
-        self.vcpu.smi().map_err(Error::ioctl("KVM_SMI"))
-    }
-
     /// Whether a run ends ([`Exit::InterruptWindow`]) as soon as an interrupt could be taken.
     pub fn want_interrupt_window(&mut self, wanted: bool) {
         self.vcpu.get_kvm_run().request_interrupt_window = wanted.into();
@@ -244,7 +243,7 @@ impl Vm {
     }
 
     /// Reads the state that the vCPU was left with.
-    fn fetch(&mut self) -> Result<(), Error> {
+    pub(super) fn fetch(&mut self) -> Result<(), Error> {
         self.state.load(self.vcpu.sync_regs_mut());
         self.state.undefined = 0;
         self.state.sregs.cr8 = self.vcpu.get_kvm_run().cr8;

@@ -92,6 +92,8 @@ pub struct Machine {
     pub(super) read_time: Option<u64>,
     /// [`Machine::time_reads`].
     pub(super) time_reads: u64,
+    /// [`Machine::take_smi_played`].
+    pub(super) smi_played: bool,
     /// Patched bytes of the run under way: physical address, virtual, old byte.
     pub(super) patches: Vec<(usize, u64, u8)>,
 }
@@ -145,6 +147,7 @@ impl Machine {
             predictor: Predictor::default(),
             read_time: None,
             time_reads: 0,
+            smi_played: false,
             patches: Vec::with_capacity(64),
         };
         machine.run_to_ready()?;
@@ -319,14 +322,6 @@ impl Machine {
     /// Whether this hypervisor's RSM unblocks NMIs, for a guest whose mask is the CPU's.
     pub fn rsm_unblocks(&self) -> bool {
         self.mode == Mode::Native && self.knobs.hv_bug == Some(HvBug::RsmUnblocks)
-    }
-
-    /// An SMI arrives here, whose handler ends by RSM. The VMM plays it on every host: of what the
-    /// guest can see it changes nothing.
-    pub fn smi(&mut self) {
-        if self.rsm_unblocks() {
-            self.set_blocked(false);
-        }
     }
 
     /// P: whether an NMI is latched.

@@ -21,6 +21,7 @@ mod predictor;
 pub mod pv;
 mod ready;
 mod seen;
+mod smi;
 mod step;
 mod stop;
 mod tables;

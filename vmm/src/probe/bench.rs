@@ -13,7 +13,7 @@ const TSS: u64 = 0x1800;
 const IDT: u64 = 0x2000;
 const TABLES: u64 = 0x3000;
 /// Handler of vector v: 16 bytes from here + 16 v.
-const HANDLERS: u64 = 0x7000;
+pub const HANDLERS: u64 = 0x7000;
 /// Kernel code, 8 KiB of it.
 pub const CODE: u64 = 0x8000;
 /// Where returns lead to, 8 KiB.
@@ -35,8 +35,8 @@ pub const USER_STACK: u64 = 0x1_5000;
 /// User code, 8 KiB.
 pub const USER: u64 = 0x1_5000;
 const USER_END: u64 = USER + 0x2000;
-/// The end of RAM: an SMI's handler and what it saves are below it.
-const RAM: u64 = 0x4_0000;
+/// The end of RAM.
+const RAM: u64 = USER_END;
 /// Bit 47 and bits 63:48 differ.
 pub const NON_CANONICAL: u64 = 0x8000_0000_0000;
 

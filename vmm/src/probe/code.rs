@@ -14,7 +14,6 @@ pub const LRETQ: &[u8] = &[0x48, 0xcb];
 pub const IRETQ: &[u8] = &[0x48, 0xcf];
 /// `lldt %ax`
 pub const LLDT: &[u8] = &[0x0f, 0x00, 0xd0];
-pub const RSM: &[u8] = &[0x0f, 0xaa];
 pub const SWAPGS: &[u8] = &[0x0f, 0x01, 0xf8];
 /// `mov %eax,%ss`
 pub const MOV_SS: &[u8] = &[0x8e, 0xd0];

@@ -34,6 +34,8 @@ pub struct Facts {
     pub delivery_clears_ac: bool,
     /// Xen's hypercall page can carry a PV guest's hypercalls.
     pub xen_page: bool,
+    /// SMIs come, and their RSM gives back what they found.
+    pub smm: bool,
     /// The guest's own trap flag: what does not hold of it.
     pub tf: TrapFlag,
 }
@@ -105,6 +107,9 @@ impl Facts {
             int3: all(INT3),
             delivery_clears_ac: report.answer(DELIVERY_AC) == Some(super::flags::CLEARED),
             xen_page: report.answer("hypercall-transport").is_some_and(|a| a.starts_with("xen")),
+            smm: [(super::smm::IN_NMI, super::smm::MASKED), (super::smm::AND_NMI, super::smm::AFTER)]
+                .into_iter()
+                .all(|(id, answer)| report.answer(id) == Some(answer)),
             tf: TrapFlag {
                 wrong: !all(TF),
                 wrong_at_mov_ss: !all(TF_MOV_SS),
@@ -123,6 +128,7 @@ impl Facts {
             no_ldt_ss16: !self.ldt_ss16,
             delivery_clears_ac: self.delivery_clears_ac,
             xen_page: self.xen_page,
+            smm: self.smm,
             tf: self.tf,
         }
     }
@@ -174,6 +180,7 @@ mod tests {
             no_ldt_ss16: true,
             delivery_clears_ac: false,
             xen_page: false,
+            smm: false,
             tf,
         };
         assert_eq!(Facts::of(&rows(None)).quirks(), unknown);
@@ -185,6 +192,14 @@ mod tests {
         let of = |answer| Facts::of(&report("kvm_amd", vec![row(DELIVERY_AC, &["kept"], answer)])).delivery_clears_ac;
         assert!(of(Some(super::super::flags::CLEARED)));
         assert!(!of(Some("kept")) && !of(Some("cleared by #UD")) && !of(None));
+    }
+
+    #[test]
+    fn smis_are_real_where_both_answers_say_so() {
+        use super::super::smm::{AFTER, AND_NMI, IN_NMI, MASKED};
+        let of = |a, b| Facts::of(&report("kvm_amd", vec![row(IN_NMI, &[MASKED], a), row(AND_NMI, &[AFTER], b)])).smm;
+        assert!(of(Some(MASKED), Some(AFTER)));
+        assert!(!of(Some("no SMM"), Some("no SMM")) && !of(Some("unmasked"), Some(AFTER)) && !of(None, None));
     }
 
     #[test]

@@ -148,6 +148,9 @@ pub struct Row {
     /// A place where a case read time or randomness: another run may come to another verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reads_time: Option<String>,
+    /// This host has no SMIs, and the lab played those of its cases; campaigns only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub smi_played: bool,
     /// Cases that were run again in another gear.
     pub rechecked: u64,
     /// Those that came to another verdict there.
@@ -266,6 +269,7 @@ impl Row {
             failures: tally.failures.iter().map(failure).collect(),
             not_stepped: Some(tally.not_stepped()),
             reads_time: tally.reads_time.clone(),
+            smi_played: tally.smi_played,
             rechecked: tally.rechecked,
             coverage: Some(RowCoverage::new(&tally.coverage, tally.closed, &results.header.stacks)),
             disagreements: tally.disagreements,
@@ -309,6 +313,7 @@ impl Row {
             failures: failure.into_iter().collect(),
             not_stepped: None,
             reads_time: None,
+            smi_played: false,
             rechecked: gears as u64 - 1,
             disagreements,
             coverage: None,

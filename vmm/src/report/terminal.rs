@@ -153,6 +153,10 @@ fn summary(out: &mut String, document: &Document) {
     if s.not_stepped > 0 {
         let _ = write!(out, "; {} passed without being stepped (I9, I15: at stops only)", s.not_stepped);
     }
+    match document.rows.iter().filter(|row| row.smi_played).count() {
+        0 => {}
+        n => out.push_str(&format!("; rows whose SMIs the lab PLAYED, since this host has none (host-limit): {n}")),
+    }
     let timed: Vec<&String> = document.rows.iter().filter_map(|row| row.reads_time.as_ref()).collect();
     if let Some(at) = timed.first() {
         let _ = write!(

@@ -142,7 +142,7 @@ impl Needs {
                 .cache(args.no_cache),
             Command::Xen(args) => needs
                 .on(Kvm::Measured)
-                .reads([&args.machine.hypervisor, &args.machine.symbols])
+                .reads(args.machine.reads())
                 .reads(&args.what.campaign)
                 .writes(args.what.files())
                 .folder(args.what.units.out.as_ref())

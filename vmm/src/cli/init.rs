@@ -57,6 +57,7 @@ const CARRIED: &[Carried] = carried! {
     "scripts/examples/ci" / "github.yml" => "ci";
     "scripts/cluster" / "kubernetes.yaml", "slurm.sh" => "cluster";
     "scripts/examples/os" / "Makefile", "README.md", "os.S", "os.ld" => "os";
+    "scripts/examples/pv-guest" / "Makefile", "README.md", "guest.S", "guest.ld" => "pv-guest";
     "scripts/campaigns" / "agreement.toml", "breakpoints.toml", "closure-external.toml", "closure.toml", "external.toml",
         "faulting-iret.toml", "history-debug.toml", "history-espfix.toml", "history-kpti.toml", "history-state.toml",
         "history-switch.toml", "history-user.toml", "history.toml", "iret-window.toml",

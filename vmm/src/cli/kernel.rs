@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::alive::alive;
 use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read, waited};
 use super::case::Injects;
 use super::failure::{Ending, Failure};
@@ -14,7 +15,7 @@ use super::interrupt::on_interrupt;
 use super::opened::Opened;
 use super::out::Out;
 use crate::kernels::any::{Any, symbols};
-use crate::kernels::pc::{About, KernelSymbols, Module};
+use crate::kernels::pc::{About, Module};
 use crate::kernels::{Alive, KernelInfo, LabError, Start, quoted, resolve, run_to_end};
 
 /// What `vmm kernel --help` says below the options.
@@ -156,7 +157,8 @@ impl Kernel {
             ([site, ..], _) => site.as_str(),
             ([], text) => Start::Schedule(text.as_deref().unwrap_or_default()).place(),
         };
-        let (alive, port) = self.alive(&symbols)?;
+        let alive = self.alive.as_deref().map(|sign| alive(sign, &symbols)).transpose()?;
+        let (alive, port) = alive.unwrap_or((Alive::Site, 0));
         if site == "idle" && alive == Alive::Site && !self.run {
             let why = "at idle no code shows that the kernel is up: --alive PORT or SYMBOL names what does";
             return Err(Failure::Usage(why.into()));
@@ -173,20 +175,6 @@ impl Kernel {
             image,
             symbols,
         })
-    }
-
-    /// What shows that the kernel lives, and the port that it writes to then.
-    fn alive(&self, symbols: &KernelSymbols) -> Result<(Alive, u16), Failure> {
-        let Some(text) = &self.alive else { return Ok((Alive::Site, 0)) };
-        let port = match text.strip_prefix("0x") {
-            Some(hex) => u16::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        };
-        match port {
-            Some(0) => Err(Failure::Usage("port 0 is the DMA controller's: --alive needs another".into())),
-            Some(port) => Ok((Alive::Heartbeat, port)),
-            None => Ok((Alive::At(resolve(text, symbols).map_err(LabError::Site)?), 0)),
-        }
     }
 
     /// The files that it reads.

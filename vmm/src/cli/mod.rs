@@ -1,6 +1,7 @@
 //! The command line: arguments, progress, exit codes.
 
 mod agree;
+mod alive;
 mod args;
 mod bench;
 mod boot;
@@ -11,6 +12,7 @@ mod compare;
 mod confine;
 mod debug;
 mod doctor;
+mod dom0;
 mod explain;
 mod explore;
 mod failure;

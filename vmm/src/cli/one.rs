@@ -63,6 +63,7 @@ impl One<'_> {
             host: &document.host,
             kernel: &document.kernel,
             assists: document.assists,
+            unchecked: &document.unchecked,
             gear: self.gear.name(),
             case,
             verdict: row.outcome.verdict.to_string(),

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::boot::{Boot, Booted, Plan, bad, hash, look_in, read};
 use super::case::Injects;
+use super::dom0::Guest;
 use super::failure::{Ending, Failure};
 use super::inject::Inject;
 use super::opened::Opened;
@@ -68,11 +69,9 @@ pub struct Machine {
     /// Its symbols, of the same build
     #[arg(long, value_name = "XEN-SYMS", help_heading = "Xen")]
     pub symbols: PathBuf,
-    /// What the guest's NMI callback does: nothing, ud or page-fault (it takes that exception, and
-    /// returns from it by HYPERVISOR_iret), ud-flag (it returns with the flag of a patched Xen),
-    /// hypercalls
-    #[arg(long, value_name = "BODY", default_value = "nothing", value_parser = body, help_heading = "Xen")]
-    pub body: Body,
+    /// What runs on it.
+    #[command(flatten)]
+    pub guest: Guest,
     /// Words to add to Xen's command line
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, help_heading = "Xen")]
     pub cmdline: String,
@@ -88,12 +87,6 @@ pub struct Machine {
     /// Boot even if this hypervisor came up before, and keep nothing
     #[arg(long, help_heading = "Xen")]
     pub no_cache: bool,
-}
-
-fn body(text: &str) -> Result<Body, String> {
-    let found = Body::ALL.iter().find(|(name, _)| *name == text).map(|(_, body)| *body);
-    let names = Body::ALL.map(|(name, _)| name).join(", ");
-    found.ok_or_else(|| format!("unknown body {text:?}; expected one of {names}"))
 }
 
 /// Carries out the command.
@@ -119,14 +112,14 @@ impl Injects for XenArgs {
 impl Machine {
     /// These files, and everything else as is usual.
     pub fn of(hypervisor: PathBuf, symbols: PathBuf, body: Body) -> Self {
-        let (cmdline, ram, boot_limit) = (String::new(), RAM_MIB, BOOT_SECONDS);
-        Self { hypervisor, symbols, body, cmdline, ram, boot_limit, console: false, no_cache: false }
+        let (cmdline, ram, boot_limit, guest) = (String::new(), RAM_MIB, BOOT_SECONDS, Guest::own(body));
+        Self { hypervisor, symbols, guest, cmdline, ram, boot_limit, console: false, no_cache: false }
     }
 
     fn xen(&self) -> Result<Xen, Failure> {
         let image = hypervisor(read(&self.hypervisor)?).map_err(|why| bad(&self.hypervisor, why))?;
         let symbols = symbols(&image, &read(&self.symbols)?).map_err(|why| bad(&self.symbols, why))?;
-        Ok(Xen { image, symbols, cmdline: self.cmdline.clone(), ram_bytes: self.ram << 20, body: self.body })
+        Ok(Xen::new(image, symbols, self.cmdline.clone(), self.ram << 20, self.guest.dom0()?))
     }
 
     fn boot(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
@@ -135,12 +128,17 @@ impl Machine {
         Ok(Booted { lab, info, host })
     }
 
+    /// The files that it reads.
+    pub fn reads(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.hypervisor, &self.symbols].into_iter().chain(self.guest.reads())
+    }
+
     /// Has it come up, and goes to where `plan` says.
     pub fn up(&self, plan: &Plan, host: &Host, stop: &AtomicBool) -> Result<(Lab, KernelInfo), Failure> {
         let xen = self.xen()?;
         plan.check(&xen, &xen.symbols)?;
         let (file, image) = (self.hypervisor.display().to_string(), hash(&xen.image));
-        let words = format!("--body {} {}", self.body.name(), self.cmdline).trim().to_owned();
+        let words = format!("{} {}", self.guest.command(), self.cmdline).trim().to_owned();
         let about = About { key: xen.key(host), file: file.clone(), image: image.clone(), cmdline: words.clone() };
         let (limit, console, no_cache) = (Duration::from_secs(self.boot_limit), self.console, self.no_cache);
         let boot = Boot { limit, console, save: None, no_cache, stop };
@@ -152,9 +150,8 @@ impl Machine {
     /// The words that run the same hypervisor again.
     fn command(&self) -> String {
         let file = |path: &PathBuf| quoted(&path.display().to_string());
-        let (hypervisor, symbols, body) = (file(&self.hypervisor), file(&self.symbols), self.body.name());
-        let mut words =
-            format!("vmm xen --hypervisor {hypervisor} --symbols {symbols} --body {body} --ram {}", self.ram);
+        let (hypervisor, symbols, guest) = (file(&self.hypervisor), file(&self.symbols), self.guest.command());
+        let mut words = format!("vmm xen --hypervisor {hypervisor} --symbols {symbols} {guest} --ram {}", self.ram);
         if !self.cmdline.is_empty() {
             words += &format!(" --cmdline {}", quoted(&self.cmdline));
         }

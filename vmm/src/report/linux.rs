@@ -209,6 +209,9 @@ pub struct LinuxCase<'a> {
     pub kernel: &'a KernelInfo,
     /// What help the host needed.
     pub assists: Assists,
+    /// What of the kernel the verdict says nothing about.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub unchecked: &'a [String],
     /// `arm`, `step` or `jump`: how it was carried out.
     pub gear: &'static str,
     /// What came of it.

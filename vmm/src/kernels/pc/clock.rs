@@ -41,15 +41,27 @@ impl Pc {
 
     /// The instructions in `text` that begin with one of `openings`, and are what is looked for.
     pub fn find_code(&self, text: Range<u64>, openings: &[&[u8]], is: impl Fn(&Decoded) -> bool) -> Vec<u64> {
-        let Some(bytes) = self.physical(text.start).zip(text.end.checked_sub(text.start)).and_then(|(at, len)| {
-            let at = usize::try_from(at).ok()?;
-            self.ram().get(at..at.checked_add(usize::try_from(len).ok()?)?)
-        }) else {
-            return Vec::new();
-        };
+        let bytes = self.bytes_of(text.clone());
         let opens = |i: &usize| openings.iter().any(|opening| bytes[*i..].starts_with(opening));
         let found = (0..bytes.len()).filter(opens).map(|i| text.start + i as u64);
         found.filter(|at| self.begins_at(*at).is_some_and(|d| is(&d))).collect()
+    }
+
+    /// What is in memory there, as far as all of RAM would reach; zeros where no page is mapped.
+    fn bytes_of(&self, text: Range<u64>) -> Vec<u8> {
+        const PAGE: u64 = 4096;
+        let stop = text.end.min(text.start.saturating_add(self.ram().len() as u64));
+        let mut bytes = vec![0; stop.saturating_sub(text.start) as usize];
+        let mut at = text.start;
+        while at < stop {
+            let end = (at | (PAGE - 1)).saturating_add(1).min(stop);
+            let part = &mut bytes[(at - text.start) as usize..(end - text.start) as usize];
+            if !self.read(at, part) {
+                part.fill(0);
+            }
+            at = end;
+        }
+        bytes
     }
 
     /// The instruction that begins at `addr`, if one does.

@@ -267,10 +267,6 @@ impl Pc {
             for stop in stops.iter().chain(&interrupt) {
                 self.patch(*stop);
             }
-            let user = self.user_stops(stops);
-            if let Some(user) = &user {
-                self.patch(user.handler);
-            }
             let in_force = !self.hooks.late || self.lstar().is_some();
             let none = Hooks::default();
             let hooks = if in_force { &self.hooks } else { &none };
@@ -281,6 +277,11 @@ impl Pc {
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
             let notifier = hooks.notifier.filter(|_| self.breakpoints > 0);
             let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
+            let looked_at = looks_in.then(|| reads.iter().chain(&hooks.panics)).into_iter().flatten();
+            let user = self.user_stops(stops.iter().chain(looked_at));
+            if let Some(user) = &user {
+                self.patch(user.handler);
+            }
             for hook in [skip, notifier, page_fault, syscall, protection].into_iter().flatten().chain(reads) {
                 if looks_in && self.passing != Some(hook) {
                     self.patch(hook);
@@ -293,16 +294,16 @@ impl Pc {
             }
             let exit = self.vm.run();
             let patched = |addr| self.physical(addr).is_some_and(|p| self.patches.iter().any(|(a, _)| *a as u64 == p));
-            let here = self.rip().wrapping_sub(1);
+            let mut here = self.rip().wrapping_sub(1);
             let ours = matches!(exit, Ok(Exit::Hlt)) && (self.cpl() == 0 || user.is_some()) && patched(here);
             self.unpatch();
             if ours {
                 self.assist_user_hlt();
                 self.vm.state_mut().regs.rip = here;
+                if let Some(stop) = user.as_ref().and_then(|user| self.undo_user_stop(user, stops)) {
+                    here = stop;
+                }
                 match () {
-                    () if user.as_ref().is_some_and(|user| self.undo_user_stop(user, stops)) => {
-                        return Ok(Stop::At(self.rip()));
-                    }
                     () if self.hooks.panics.contains(&here) && !stops.contains(&here) => {
                         return Ok(Stop::Oops(format!("it goes to {}", self.symbols.show(here))));
                     }

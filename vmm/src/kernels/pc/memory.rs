@@ -18,7 +18,7 @@ impl Pc {
 
     /// The page table that maps `addr`. An NMI may find CR3 anything: a user's, where the
     /// kernel unmaps itself from user space.
-    fn page_table(&self, addr: u64) -> u64 {
+    pub(super) fn page_table(&self, addr: u64) -> u64 {
         self.root.filter(|_| addr & KERNEL_HALF != 0).unwrap_or(self.state().sregs.cr3)
     }
 

@@ -8,6 +8,9 @@ const HLT: u8 = 0xf4;
 impl Pc {
     /// Puts a stop at an instruction of the kernel.
     pub(super) fn patch(&mut self, addr: u64) {
+        if self.is_elsewhere(addr) {
+            return;
+        }
         let before_paging = || self.symbols.loaded_at(addr).filter(|_| self.state().sregs.cr0 & CR0_PG == 0);
         let Some(at) = self
             .physical(addr)

@@ -115,12 +115,15 @@ impl KernelSymbols {
         self.placed.offset = offset;
     }
 
-    /// More symbols, and more code: of what runs on the kernel.
-    pub fn add(&mut self, more: &KernelSymbols, text: Range<u64>) {
-        more.all().for_each(|(addr, name)| {
-            self.by_addr.entry(addr).or_default().push(name.to_owned());
-            self.by_name.entry(name.to_owned()).or_insert(addr);
-        });
+    /// More symbols, and more code: of what runs on the kernel. A name that is there already has `mark`
+    /// before it.
+    pub fn add(&mut self, more: &KernelSymbols, mark: &str, text: Range<u64>) {
+        for (addr, name) in more.all() {
+            let taken = self.by_name.get(name).is_some_and(|known| *known != addr);
+            let name = if taken { format!("{mark}{name}") } else { name.to_owned() };
+            self.by_addr.entry(addr).or_default().push(name.clone());
+            self.by_name.entry(name).or_insert(addr);
+        }
         self.placed.lowest = self.placed.lowest.min(text.start);
         self.placed.text.push(text);
     }

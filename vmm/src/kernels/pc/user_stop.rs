@@ -20,8 +20,8 @@ pub(super) struct UserStops {
 
 impl Pc {
     /// What stops of which some are in code of CPL 3 need; `None` where none is.
-    pub(super) fn user_stops(&self, stops: &[u64]) -> Option<UserStops> {
-        if !self.hooks.user_stops || !stops.iter().any(|stop| self.is_user_code(*stop)) {
+    pub(super) fn user_stops<'a>(&self, stops: impl IntoIterator<Item = &'a u64>) -> Option<UserStops> {
+        if !self.hooks.user_stops || !stops.into_iter().any(|stop| self.is_user_code(*stop)) {
             return None;
         }
         let low = || (self.entry_stack()? & !15).checked_sub(PUSHED);
@@ -32,7 +32,14 @@ impl Pc {
 
     /// Whether CPL 3 may execute what is at an address.
     fn is_user_code(&self, addr: u64) -> bool {
-        paging::is_user(self.ram(), self.state().sregs.cr3, addr)
+        paging::is_user(self.ram(), self.page_table(addr), addr)
+    }
+
+    /// Whether an address is one of user code that is not mapped here. Before its guest is up, a
+    /// hypervisor may have something of its own there.
+    pub(super) fn is_elsewhere(&self, addr: u64) -> bool {
+        const KERNEL_HALF: u64 = 1 << 63;
+        self.hooks.user_stops && addr & KERNEL_HALF == 0 && !self.is_user_code(addr)
     }
 
     /// The top of the stack on which the CPU enters the kernel from CPL 3 (SDM vol. 3, 7.7).
@@ -53,15 +60,16 @@ impl Pc {
         }
     }
 
-    /// Where execution stands at the #GP handler because of a stop in code of CPL 3, goes back to
-    /// the stop.
-    pub(super) fn undo_user_stop(&mut self, user: &UserStops, stops: &[u64]) -> bool {
+    /// Where execution stands at the #GP handler because of a stop in code of CPL 3, or of a place there
+    /// where the machine looks in, goes back to it.
+    pub(super) fn undo_user_stop(&mut self, user: &UserStops, stops: &[u64]) -> Option<u64> {
         if self.rip() != user.handler {
-            return false;
+            return None;
         }
-        let Some([0, rip, cs, flags, rsp, ss]) = self.words::<6>(self.state().regs.rsp) else { return false };
-        if cs & 3 != 3 || !stops.contains(&rip) {
-            return false;
+        let [0, rip, cs, flags, rsp, ss] = self.words::<6>(self.state().regs.rsp)? else { return None };
+        let ours = stops.contains(&rip) || self.reads_clock(rip) || self.hooks.panics.contains(&rip);
+        if cs & 3 != 3 || !ours {
+            return None;
         }
         let state = self.vm.state_mut();
         (state.sregs.cs, state.sregs.ss) = user_segments(cs as u16, ss as u16);
@@ -70,6 +78,6 @@ impl Pc {
         if let Some((at, bytes)) = user.stack {
             self.vm.ram_mut()[at..at + bytes.len()].copy_from_slice(&bytes);
         }
-        true
+        Some(rip)
     }
 }

@@ -1,6 +1,10 @@
 //! The lab's paravirtual guest (guest/xen-pv): the file, its checksum, and the bodies that its NMI
 //! callback can have.
 
+use super::dom0::Dom0;
+use crate::kernels::kernel::Alive;
+use crate::kernels::pc::{Error, KernelSymbols, Module, Program};
+
 /// The guest's ELF file.
 pub static ELF: &[u8] = include_bytes!(env!("XEN_PV_ELF"));
 
@@ -37,7 +41,7 @@ impl Body {
     }
 
     /// What `pv_variant` holds for it.
-    pub(super) fn number(self) -> u32 {
+    fn number(self) -> u32 {
         match self {
             Self::Nothing => 0,
             Self::Ud | Self::UdFlag => 1,
@@ -47,14 +51,39 @@ impl Body {
     }
 
     /// What `pv_flags` holds for it: the flags of returns from the body's fault.
-    pub(super) fn flags(self) -> u64 {
+    fn flags(self) -> u64 {
         const NMI_MASKED: u64 = 1 << 9; // VGCF_nmi_masked
         if self == Self::UdFlag { NMI_MASKED } else { 0 }
     }
 }
 
+impl Dom0 {
+    /// The lab's own guest, whose NMI callback does this.
+    pub fn own(body: Body) -> Result<Self, Error> {
+        let nameless = || Error::Symbols("the lab's own guest has none: this program was built without them".into());
+        let symbols = KernelSymbols::of_table(ELF).ok_or_else(nameless)?;
+        let at = |name| symbols.get(name).ok_or_else(nameless);
+        Ok(Self {
+            modules: vec![Module { bytes: ELF.to_vec(), words: "dom0".into() }],
+            code: at("pv_start")?..at("pv_hypercall_page")?,
+            program: Program::own(checksum()),
+            alive: Alive::Heartbeat,
+            up_at: None,
+            panics: Vec::new(),
+            counter: Some(at("pv_nmi_count")?),
+            nested: Some(at("pv_nested")?),
+            depth: Some(at("pv_depth")?),
+            choices: vec![
+                ("the guest's choice of a body", at("pv_variant")?, body.number().to_le_bytes().to_vec()),
+                ("the flags of its returns", at("pv_flags")?, body.flags().to_le_bytes().to_vec()),
+            ],
+            symbols,
+        })
+    }
+}
+
 /// What the guest writes to its heartbeat's port, each time.
-pub(super) fn checksum() -> u32 {
+fn checksum() -> u32 {
     let mut a = 0u64;
     for _ in 0..64 {
         a = (a.wrapping_add(0x1111) ^ 0x2222).rotate_left(3);

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use super::guest;
 use crate::kernels::pc::{Error, KernelSymbols};
 
 /// Most bytes that a packed hypervisor may unpack to; they have some 3 MiB.
@@ -24,8 +23,7 @@ pub fn hypervisor(file: Vec<u8>) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// The symbols of a hypervisor, from `xen-syms`, and those of the guest. The two files must be of one
-/// build.
+/// The symbols of a hypervisor, from `xen-syms`. The two files must be of one build.
 pub fn symbols(image: &[u8], syms: &[u8]) -> Result<KernelSymbols, Error> {
     let named = build_id(syms).ok_or_else(|| Error::Symbols("the file has no build id: it is not xen-syms".into()))?;
     match build_id(image) {
@@ -40,12 +38,7 @@ pub fn symbols(image: &[u8], syms: &[u8]) -> Result<KernelSymbols, Error> {
         Some(_) => {}
     }
     let xen = KernelSymbols::of_table(syms).ok_or_else(|| Error::Symbols("xen-syms is stripped".into()))?;
-    let mut all = xen.placed(XEN_MAP, XEN_MAP, Vec::new());
-    let nameless = || Error::Symbols("the lab's own guest has none: this program was built without them".into());
-    let own = KernelSymbols::of_table(guest::ELF).ok_or_else(nameless)?;
-    let (start, end) = own.get("pv_start").zip(own.get("pv_hypercall_page")).ok_or_else(nameless)?;
-    all.add(&own, start..end);
-    Ok(all)
+    Ok(xen.placed(XEN_MAP, XEN_MAP, Vec::new()))
 }
 
 /// The build id in a note of the file (NT_GNU_BUILD_ID, 20 bytes).

@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Body, caps, guest, vcpu};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::{Dom0, caps, vcpu};
 use crate::cpu::msr;
 use crate::kernels::entry::EntryPath;
-use crate::kernels::kernel::{Holds, Kernel, Vital};
-use crate::kernels::pc::{Board, Error, Hooks, KernelSymbols, Module, PageFault, Pc, Program};
+use crate::kernels::kernel::{Alive, Holds, Kernel, Vital};
+use crate::kernels::pc::{Board, Error, Hooks, KernelSymbols, PageFault, Pc};
 use crate::kvm::{Host, Vm};
 use crate::oracle::Invariant;
 
@@ -21,8 +23,8 @@ pub struct Xen {
     pub cmdline: String,
     /// Bytes of RAM.
     pub ram_bytes: u64,
-    /// What the guest's NMI callback does.
-    pub body: Body,
+    /// What runs on it.
+    pub dom0: Dom0,
 }
 
 /// No ACPI and no I/O APIC on this machine; NMIs are passed on to dom0 (a release build panics
@@ -48,8 +50,8 @@ impl Kernel for Xen {
     }
 
     fn twin(&self) -> Box<dyn Kernel> {
-        let (symbols, cmdline) = (self.symbols.clone(), self.cmdline.clone());
-        Box::new(Xen { image: Vec::new(), symbols, cmdline, ram_bytes: self.ram_bytes, body: self.body })
+        let (symbols, cmdline, dom0) = (self.symbols.clone(), self.cmdline.clone(), self.dom0.resumed());
+        Box::new(Xen { image: Vec::new(), symbols, cmdline, ram_bytes: self.ram_bytes, dom0 })
     }
 
     fn entry_code(&self, symbols: &KernelSymbols) -> Vec<Range<u64>> {
@@ -63,16 +65,16 @@ impl Kernel for Xen {
             return Err(Error::Image("there is none: this hypervisor is resumed from a file".into()));
         }
         let board = Board { ram_bytes: self.ram_bytes, apic: true, plain: true };
-        let mut pc = Pc::new(host, board, self.symbols.clone(), Program::own(guest::checksum()), echo)?;
+        let mut pc = Pc::new(host, board, self.symbols.clone(), self.dom0.program, echo)?;
         let words = format!("xen {WORDS} {}", self.cmdline);
-        let dom0 = Module { bytes: guest::ELF.to_vec(), words: "dom0".into() };
-        pc.load_multiboot(&self.image, words.trim(), &[dom0])?;
+        pc.load_multiboot(&self.image, words.trim(), &self.dom0.modules)?;
         if pc.shows_hidden_cpuid() {
             caps::clear(&mut pc)?;
         }
+        let deaths = DEATHS.iter().filter_map(|name| self.symbols.get(name));
         pc.set_hooks(Hooks {
             page_fault: self.symbols.any(&["page_fault", "entry_PF"]),
-            panics: DEATHS.iter().filter_map(|name| self.symbols.get(name)).collect(),
+            panics: deaths.chain(self.dom0.panics.iter().copied()).collect(),
             user_stops: true,
             late: true,
             ..Hooks::default()
@@ -94,9 +96,7 @@ impl Kernel for Xen {
     }
 
     fn prepare(&self, pc: &mut Pc) -> Result<(), Error> {
-        let (variant, flags) = (self.symbol("pv_variant")?, self.symbol("pv_flags")?);
-        pc.write_kernel("the guest's choice of a body", variant, &self.body.number().to_le_bytes())?;
-        pc.write_kernel("the flags of its returns", flags, &self.body.flags().to_le_bytes())
+        self.dom0.choose(pc)
     }
 
     /// The count is `do_nmi`'s, which is that of the first CPU: its data is where the symbols say.
@@ -108,22 +108,20 @@ impl Kernel for Xen {
 
     fn vitals(&self, pc: &Pc) -> Result<Vec<Vital>, Error> {
         use Invariant::{AtRest, NoReentry};
+        const NESTED: &str = "has entered the guest's NMI callback while its body was active";
+        let Dom0 { nested, depth, .. } = self.dom0;
         let all = [
-            (vcpu::PENDING, 1, Holds::AtEnd, AtRest, "has not told the guest of an NMI"),
-            (vcpu::MASK, 1, Holds::AtEnd, AtRest, "holds the guest to be in its NMI callback still"),
-            (
-                "pv_nested",
-                4,
-                Holds::Always,
-                NoReentry,
-                "has entered the guest's NMI callback while its body was active",
-            ),
-            (RAISED, 8, Holds::AtEnd, AtRest, "has not raised an NMI for the guest that it was to raise"),
-            (SOFTIRQS, 4, Holds::AtEnd, AtRest, "has softirqs left to run"),
-            ("pv_depth", 4, Holds::AtEnd, AtRest, "has not let the guest's NMI callback end"),
+            (vcpu::PENDING, None, 1, Holds::AtEnd, AtRest, "has not told the guest of an NMI"),
+            (vcpu::MASK, None, 1, Holds::AtEnd, AtRest, "holds the guest to be in its NMI callback still"),
+            ("nested", nested, 4, Holds::Always, NoReentry, NESTED),
+            (RAISED, None, 8, Holds::AtEnd, AtRest, "has not raised an NMI for the guest that it was to raise"),
+            (SOFTIRQS, None, 4, Holds::AtEnd, AtRest, "has softirqs left to run"),
+            ("depth", depth, 4, Holds::AtEnd, AtRest, "has not let the guest's NMI callback end"),
         ];
-        let read = |(name, bytes, holds, breaks, means): (&'static str, usize, Holds, Invariant, &'static str)| {
-            let addr = pc.symbols.get(name).ok_or_else(|| Error::Symbols(format!("there is no {name}")))?;
+        type Word = (&'static str, Option<u64>, usize, Holds, Invariant, &'static str);
+        let read = |(name, at, bytes, holds, breaks, means): Word| {
+            let addr = at.or_else(|| pc.symbols.get(name));
+            let addr = addr.ok_or_else(|| Error::Symbols(format!("there is no {name}")))?;
             let mut value = [0; 8];
             match pc.read(addr, &mut value[..bytes]) {
                 true => Ok(Vital { name, addr, value: u64::from_le_bytes(value), holds, breaks, means }),
@@ -131,12 +129,25 @@ impl Kernel for Xen {
             }
         };
         // Other versions may keep these two elsewhere; what they lead to is looked at all the same.
-        let known = |name: &str| pc.symbols.get(name).is_some() || ![RAISED, SOFTIRQS].contains(&name);
-        all.into_iter().filter(|(name, ..)| known(name)).map(read).collect()
+        // Of the guest there is what is known of it.
+        let known = |name: &str, at: Option<u64>| match name {
+            RAISED | SOFTIRQS => pc.symbols.get(name).is_some(),
+            vcpu::PENDING | vcpu::MASK => true,
+            _ => at.is_some(),
+        };
+        all.into_iter().filter(|(name, at, ..)| known(name, *at)).map(read).collect()
     }
 
     fn unchecked(&self) -> Vec<&'static str> {
-        Vec::new()
+        self.dom0.unchecked()
+    }
+
+    fn comes_up_at(&self) -> Option<u64> {
+        self.dom0.up_at
+    }
+
+    fn alive(&self) -> Alive {
+        self.dom0.alive
     }
 
     fn resolvable_fault(&self, _: &EntryPath) -> Option<PageFault> {
@@ -158,12 +169,7 @@ impl Kernel for Xen {
     }
 
     fn passed_on(&self, pc: &Pc) -> Result<Option<u32>, Error> {
-        let addr = self.symbol("pv_nmi_count")?;
-        let mut bytes = [0; 4];
-        match pc.read(addr, &mut bytes) {
-            true => Ok(Some(u32::from_le_bytes(bytes))),
-            false => Err(Error::Unreadable { what: "the guest's count of NMIs", addr }),
-        }
+        self.dom0.told(pc)
     }
 
     fn version(&self, console: &str) -> Option<String> {
@@ -173,23 +179,31 @@ impl Kernel for Xen {
 }
 
 /// What Xen comes up from: to be counted up with any change that makes it come up otherwise.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 impl Xen {
+    /// A hypervisor with its symbols, and what runs on it. Where both have a name, the hypervisor's is
+    /// the name, and the guest's is `dom0:` and it.
+    pub fn new(image: Vec<u8>, mut symbols: KernelSymbols, cmdline: String, ram_bytes: u64, dom0: Dom0) -> Self {
+        symbols.add(&dom0.symbols, "dom0:", dom0.code.clone());
+        Self { image, symbols, cmdline, ram_bytes, dom0 }
+    }
+
     /// What a saved machine of this hypervisor is known by: it changes with all that it comes up from.
     pub fn key(&self, host: &Host) -> String {
-        let number = |bytes: &[u8]| xxhash_rust::xxh3::xxh3_64(bytes);
+        let mut all = Xxh3::new();
         let parts = format!(
-            "xen {} {REVISION} {} {:016x} {:016x} {:016x} {} {WORDS} {}",
+            "xen {} {REVISION} {} {:016x} {:016x} {} {WORDS} {}",
             env!("CARGO_PKG_VERSION"),
             host.id().fingerprint,
             Vm::cpuid_number(host),
-            number(&self.image),
-            number(guest::ELF),
+            xxh3_64(&self.image),
             self.ram_bytes,
             self.cmdline,
         );
-        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(parts.as_bytes()))
+        all.update(parts.as_bytes());
+        self.dom0.number(&mut all);
+        format!("{:032x}", all.digest128())
     }
 
     fn symbol(&self, name: &str) -> Result<u64, Error> {

@@ -19,6 +19,7 @@ mod quirks;
 mod ram;
 mod sigsys;
 mod smm;
+mod smram;
 mod state;
 mod vm;
 mod watchdog;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::components::Components;
 use super::host::SYNC_ALL;
 use super::ram::Ram;
-use super::smm::Smram;
+use super::smram::Smram;
 use super::state::{KernelGs, VcpuState, loaded};
 use super::watchdog::Watch;
 use super::{Error, Exit, Host};

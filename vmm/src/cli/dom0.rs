@@ -21,6 +21,16 @@ pub struct Guest {
     /// A paravirtual guest of yours instead of the lab's: an ELF file with symbols and Xen's notes
     #[arg(long, value_name = "ELF", conflicts_with = "body", requires = "alive", help_heading = "Guest")]
     pub guest: Option<PathBuf>,
+    /// A Linux kernel as dom0 instead: a bzImage that can be one (CONFIG_XEN_PV); the lab's user program
+    /// runs on it
+    #[arg(long, value_name = "BZIMAGE", conflicts_with_all = ["body", "guest"], help_heading = "Guest")]
+    pub dom0: Option<PathBuf>,
+    /// An initial RAM disk of yours for it; the lab's program is added
+    #[arg(long, value_name = "FILE", requires = "dom0", help_heading = "Guest")]
+    pub initrd: Option<PathBuf>,
+    /// Words to add to its command line
+    #[arg(long, value_name = "WORDS", requires = "dom0", help_heading = "Guest")]
+    pub dom0_cmdline: Option<String>,
     /// What shows that it is up and lives: a port that it writes to, or code that it comes to
     #[arg(long, value_name = "PORT|SYMBOL", requires = "guest", help_heading = "Guest")]
     pub alive: Option<String>,
@@ -49,6 +59,11 @@ impl Guest {
 
     /// As what runs on Xen.
     pub fn dom0(&self) -> Result<Dom0, Failure> {
+        if let Some(file) = &self.dom0 {
+            let initrd = self.initrd.as_deref().map(read).transpose()?.unwrap_or_default();
+            let words = self.dom0_cmdline.as_deref().unwrap_or_default();
+            return Dom0::linux(read(file)?, initrd, words).map_err(|why| bad(file, why));
+        }
         let (Some(file), Some(sign)) = (&self.guest, &self.alive) else {
             return Dom0::own(self.body).map_err(|why| LabError::from(why).into());
         };
@@ -65,18 +80,26 @@ impl Guest {
 
     /// The words that choose the same guest again.
     pub fn command(&self) -> String {
-        let Some(file) = &self.guest else { return format!("--body {}", self.body.name()) };
-        let mut words = format!("--guest {}", quoted(&file.display().to_string()));
-        let options = [("alive", &self.alive), ("counter", &self.counter), ("nested", &self.nested)];
-        let named = options.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        for (name, value) in named.chain(self.panic.iter().map(|p| ("panic", p))) {
-            words += &format!(" --{name} {}", quoted(value));
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let mut options =
+            vec![("dom0", file(&self.dom0)), ("initrd", file(&self.initrd)), ("guest", file(&self.guest))];
+        options.extend([
+            ("alive", self.alive.clone()),
+            ("counter", self.counter.clone()),
+            ("nested", self.nested.clone()),
+        ]);
+        options.push(("dom0-cmdline", self.dom0_cmdline.clone()));
+        options.extend(self.panic.iter().map(|place| ("panic", Some(place.clone()))));
+        let words: Vec<_> =
+            options.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", quoted(&value?)))).collect();
+        match words.is_empty() {
+            true => format!("--body {}", self.body.name()),
+            false => words.join(" "),
         }
-        words
     }
 
     /// The files that it reads.
     pub fn reads(&self) -> impl Iterator<Item = &PathBuf> {
-        self.guest.iter()
+        [&self.guest, &self.dom0, &self.initrd].into_iter().flatten()
     }
 }

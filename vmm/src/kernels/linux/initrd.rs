@@ -4,6 +4,11 @@
 /// The program's name in the archive, for `rdinit=`.
 pub const INIT: &str = "/nmi-lab-init";
 
+/// The lab's archive behind the user's, with the lab's user program.
+pub fn with_user(initrd: Vec<u8>) -> Vec<u8> {
+    with_init(initrd, &super::user::elf())
+}
+
 /// Appends the lab's archive to `initrd`; the kernel unpacks one after the other.
 pub fn with_init(mut initrd: Vec<u8>, init: &[u8]) -> Vec<u8> {
     initrd.resize(initrd.len().next_multiple_of(512), 0);

@@ -48,7 +48,7 @@ impl Linux {
 }
 
 /// Functions that getppid runs through, one of which every kernel has.
-const GETPPID: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppid"];
+pub const GETPPID: [&str; 3] = ["__x64_sys_getppid", "__do_sys_getppid", "sys_getppid"];
 
 /// The kernel's own page table, which maps all of the kernel and nothing of a process.
 const PAGE_TABLE: [&str; 2] = ["init_top_pgt", "init_level4_pgt"];

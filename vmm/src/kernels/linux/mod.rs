@@ -12,7 +12,9 @@ mod symbols;
 pub mod user;
 mod warning;
 
-pub use kernel::Linux;
+pub use entry::nmi_counter;
+pub use initrd::with_user;
+pub use kernel::{GETPPID, Linux};
 pub use options::Options;
 pub use payload::vmlinux;
 pub use symbols::symbols_of_image;

@@ -202,6 +202,13 @@ fn lines() -> impl Iterator<Item = &'static Line> {
     PARTS.iter().flat_map(|part| part.iter())
 }
 
+/// Where its checksum begins, with all registers in use, and the program's code.
+pub fn work() -> (u64, std::ops::Range<u64>) {
+    let bytes = |parts: &[&[Line]]| -> u64 { parts.iter().flat_map(|p| p.iter()).map(|(b, _)| b.len() as u64).sum() };
+    let start = BASE + HEADERS as u64;
+    (start + bytes(&PARTS[..1]) + CHECKSUM[0].0.len() as u64, start..start + bytes(&PARTS))
+}
+
 /// The program as a static ELF file of one segment.
 pub fn elf() -> Vec<u8> {
     let code: Vec<u8> = lines().flat_map(|(bytes, _)| bytes.iter().copied()).collect();

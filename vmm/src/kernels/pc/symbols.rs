@@ -117,15 +117,15 @@ impl KernelSymbols {
 
     /// More symbols, and more code: of what runs on the kernel. A name that is there already has `mark`
     /// before it.
-    pub fn add(&mut self, more: &KernelSymbols, mark: &str, text: Range<u64>) {
+    pub fn add(&mut self, more: &KernelSymbols, mark: &str, text: &[Range<u64>]) {
         for (addr, name) in more.all() {
             let taken = self.by_name.get(name).is_some_and(|known| *known != addr);
             let name = if taken { format!("{mark}{name}") } else { name.to_owned() };
             self.by_addr.entry(addr).or_default().push(name.clone());
             self.by_name.entry(name).or_insert(addr);
         }
-        self.placed.lowest = self.placed.lowest.min(text.start);
-        self.placed.text.push(text);
+        self.placed.lowest = text.iter().map(|text| text.start).fold(self.placed.lowest, u64::min);
+        self.placed.text.extend(text.iter().cloned());
     }
 
     /// No address below is the image's, nor that of what runs on the kernel.

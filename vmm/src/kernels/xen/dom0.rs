@@ -7,15 +7,23 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::kernels::kernel::Alive;
 use crate::kernels::pc::{Error, KernelSymbols, Module, Pc, Program};
 
+/// A guest's count of NMIs that was found once it was up.
+pub(super) const COUNTER: &str = "dom0_nmi_count";
+
+/// Looks at a guest that has come up.
+pub(super) type Settle = fn(&Dom0, &mut Pc) -> Result<(), Error>;
+
 /// The paravirtual guest that Xen starts as dom0.
 #[derive(Clone)]
 pub struct Dom0 {
+    /// Words for Xen's own command line.
+    pub(super) words: &'static str,
     /// Its kernel, and its initial RAM disk where it has one.
     pub(super) modules: Vec<Module>,
     /// Its symbols.
     pub(super) symbols: KernelSymbols,
     /// Its code.
-    pub(super) code: Range<u64>,
+    pub(super) code: Vec<Range<u64>>,
     /// What it is to say by a port.
     pub(super) program: Program,
     /// What shows after a case that it lives.
@@ -24,12 +32,17 @@ pub struct Dom0 {
     pub(super) up_at: Option<u64>,
     /// Where it goes when it gives up.
     pub(super) panics: Vec<u64>,
-    /// The 32-bit word in which it counts the NMIs that it is told of.
+    /// The 32-bit word in which it counts the NMIs that it is told of; where that is known only once it
+    /// is up, it has the name [`COUNTER`] then.
     pub(super) counter: Option<u64>,
     /// The 32-bit word in which it counts entries of its NMI callback while its body is active.
     pub(super) nested: Option<u64>,
     /// The 32-bit word that is 0 where no callback of it runs.
     pub(super) depth: Option<u64>,
+    /// Where the first NMI arrives, unless told; `None` for a hypercall that does little.
+    pub(super) site: Option<u64>,
+    /// Once it is up: what is to be found out about it, and where it is to stand then.
+    pub(super) settle: Option<Settle>,
     /// What is written into it when it has come up: what it is, where, and the bytes.
     pub(super) choices: Vec<(&'static str, u64, Vec<u8>)>,
 }
@@ -42,7 +55,7 @@ impl Dom0 {
 
     /// Its count of NMIs, where there is one.
     pub(super) fn told(&self, pc: &Pc) -> Result<Option<u32>, Error> {
-        let Some(addr) = self.counter else { return Ok(None) };
+        let Some(addr) = self.counter.or_else(|| pc.symbols.get(COUNTER)) else { return Ok(None) };
         let mut bytes = [0; 4];
         match pc.read(addr, &mut bytes) {
             true => Ok(Some(u32::from_le_bytes(bytes))),
@@ -56,7 +69,10 @@ impl Dom0 {
         let gives_up = self.program.checksum.is_some() || !self.panics.is_empty();
         [
             unless(gives_up, "whether the guest gives up (no --panic)"),
-            unless(self.counter.is_some(), "whether the guest is told of each NMI (no --counter)"),
+            unless(
+                self.counter.is_some() || self.settle.is_some(),
+                "whether the guest is told of each NMI (no --counter)",
+            ),
             unless(
                 self.nested.is_some(),
                 "whether the guest's NMI callback is entered while its body is active (no --nested)",
@@ -69,7 +85,7 @@ impl Dom0 {
 
     /// Adds all that a saved machine depends on.
     pub(super) fn number(&self, all: &mut Xxh3) {
-        let Self { modules, symbols, code, program, alive, up_at, panics, .. } = self;
+        let Self { words, modules, symbols, code, program, alive, up_at, panics, .. } = self;
         for module in modules {
             all.update(&(module.bytes.len() as u64).to_le_bytes());
             all.update(&module.bytes);
@@ -79,6 +95,7 @@ impl Dom0 {
             all.update(&addr.to_le_bytes());
             all.update(name.as_bytes());
         }
+        all.update(words.as_bytes());
         all.update(format!("{code:?} {program:?} {alive:?} {up_at:?} {panics:?}").as_bytes());
     }
 

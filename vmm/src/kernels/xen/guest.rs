@@ -64,8 +64,9 @@ impl Dom0 {
         let symbols = KernelSymbols::of_table(ELF).ok_or_else(nameless)?;
         let at = |name| symbols.get(name).ok_or_else(nameless);
         Ok(Self {
+            words: "noapic",
             modules: vec![Module { bytes: ELF.to_vec(), words: "dom0".into() }],
-            code: at("pv_start")?..at("pv_hypercall_page")?,
+            code: std::iter::once(at("pv_start")?..at("pv_hypercall_page")?).collect(),
             program: Program::own(checksum()),
             alive: Alive::Heartbeat,
             up_at: None,
@@ -73,6 +74,8 @@ impl Dom0 {
             counter: Some(at("pv_nmi_count")?),
             nested: Some(at("pv_nested")?),
             depth: Some(at("pv_depth")?),
+            site: None,
+            settle: None,
             choices: vec![
                 ("the guest's choice of a body", at("pv_variant")?, body.number().to_le_bytes().to_vec()),
                 ("the flags of its returns", at("pv_flags")?, body.flags().to_le_bytes().to_vec()),

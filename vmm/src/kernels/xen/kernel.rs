@@ -27,11 +27,11 @@ pub struct Xen {
     pub dom0: Dom0,
 }
 
-/// No ACPI and no I/O APIC on this machine; NMIs are passed on to dom0 (a release build panics
+/// No ACPI on this machine, and no I/O APIC ([`Dom0::words`]); NMIs are passed on to dom0 (a release build panics
 /// else); features whose instructions a KVM that emulates CPL 0 lacks are off. Machine checks are
 /// off, since with them Xen 4.17 on an Intel processor takes only CPUs that ACPI or an MP table has
 /// named: of none, it dies in zap_low_mappings.
-const WORDS: &str = "console=com1 com1=115200,8n1,0x3f8,0 acpi=off noapic no-real-mode nmi=dom0 smap=0 smep=0 \
+const WORDS: &str = "console=com1 com1=115200,8n1,0x3f8,0 acpi=off no-real-mode nmi=dom0 smap=0 smep=0 \
     mce=0 loglvl=warning guest_loglvl=warning watchdog=0";
 
 /// Labels of the path, in the order of the source (xen/arch/x86/x86_64/entry.S).
@@ -66,7 +66,7 @@ impl Kernel for Xen {
         }
         let board = Board { ram_bytes: self.ram_bytes, apic: true, plain: true };
         let mut pc = Pc::new(host, board, self.symbols.clone(), self.dom0.program, echo)?;
-        let words = format!("xen {WORDS} {}", self.cmdline);
+        let words = format!("xen {WORDS} {} {}", self.dom0.words, self.cmdline);
         pc.load_multiboot(&self.image, words.trim(), &self.dom0.modules)?;
         if pc.shows_hidden_cpuid() {
             caps::clear(&mut pc)?;
@@ -84,6 +84,9 @@ impl Kernel for Xen {
 
     fn settle(&self, pc: &mut Pc) -> Result<(), Error> {
         pc.set_page_table(pc.state().sregs.cr3);
+        if let Some(settle) = self.dom0.settle {
+            settle(&self.dom0, pc)?;
+        }
         let start = self.symbols.get("_stext").ok_or_else(|| Error::Symbols("there is no _stext".into()))?;
         let at = pc.physical(start).ok_or(Error::Unreadable { what: "Xen's code", addr: start })?;
         pc.symbols.set_offset(start - at);
@@ -155,7 +158,7 @@ impl Kernel for Xen {
     }
 
     fn default_site(&self) -> Result<u64, Error> {
-        self.symbol("do_xen_version")
+        self.dom0.site.map_or_else(|| self.symbol("do_xen_version"), Ok)
     }
 
     fn first_site(&self) -> &str {
@@ -185,7 +188,7 @@ impl Xen {
     /// A hypervisor with its symbols, and what runs on it. Where both have a name, the hypervisor's is
     /// the name, and the guest's is `dom0:` and it.
     pub fn new(image: Vec<u8>, mut symbols: KernelSymbols, cmdline: String, ram_bytes: u64, dom0: Dom0) -> Self {
-        symbols.add(&dom0.symbols, "dom0:", dom0.code.clone());
+        symbols.add(&dom0.symbols, "dom0:", &dom0.code);
         Self { image, symbols, cmdline, ram_bytes, dom0 }
     }
 

@@ -6,6 +6,7 @@ mod dom0;
 mod guest;
 mod image;
 mod kernel;
+mod linux;
 mod named;
 mod vcpu;
 

@@ -49,9 +49,12 @@ impl Named {
         }
         let runs = |flags: SegmentFlags| matches!(flags, SegmentFlags::Elf { p_flags, .. } if p_flags.0 & PF_X.0 != 0);
         let code = file.segments().filter(|s| runs(s.flags())).map(|s| s.address()..s.address() + s.size());
-        let code = code.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
-        let code = code.ok_or_else(|| Error::Image("it has no segment with code".into()))?;
+        let code: Vec<_> = code.collect();
+        if code.is_empty() {
+            return Err(Error::Image("it has no segment with code".into()));
+        }
         Ok(Dom0 {
+            words: "noapic",
             code,
             symbols: self.symbols,
             program: Program::at_port(self.port),
@@ -64,6 +67,8 @@ impl Named {
             counter: self.counter,
             nested: self.nested,
             depth: None,
+            site: None,
+            settle: None,
             choices: Vec::new(),
             modules: vec![Module { bytes: self.elf, words: "dom0".into() }],
         })

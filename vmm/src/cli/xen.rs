@@ -27,8 +27,11 @@ every NMI, says nothing and goes on, the guest was told of the last NMI after it
 not entered while its body was active, and nothing is left pending or masked.
 
 Sites: a place in Xen (`do_xen_version`, the default: in a hypercall; `pv_emulate_privileged_op`:
-while Xen emulates the guest's OUT), or in the guest (`pv_work`, `pv_hypercall`). A schedule may name the callback, too:
-pv_nmi, pv_body, pv_fault, pv_iret (HYPERVISOR_iret).
+while Xen emulates the guest's OUT), or in the guest (`pv_work`, `pv_hypercall`). A schedule may name
+the callback, too: pv_nmi, pv_body, pv_fault, pv_iret (HYPERVISOR_iret).
+
+Instead of the lab's guest a guest of yours (--guest) or Linux (--dom0) runs on Xen. The sites are
+then its own symbols, and Xen's.
 
 Examples:
   scripts/xen/fetch-debian-xen
@@ -37,12 +40,14 @@ Examples:
   vmm xen --hypervisor xen.gz --symbols xen-syms costs --site pv_work
   vmm xen --hypervisor xen.gz --symbols xen-syms explore --max-states 100000
   vmm xen --hypervisor xen.gz --symbols xen-syms necessity --out xen-necessity
+  vmm xen --hypervisor xen.gz --symbols xen-syms --guest mine.elf --alive 0x4f0 --counter nmis --sweep
+  vmm xen --hypervisor xen.gz --symbols xen-syms --dom0 vmlinuz --schedule nmi@__x64_sys_getppid
 
 Exits 0 where every verdict is as expected, 1 where not, 65 for a bad file or one that does not come up,
 69 for a host that cannot run it. docs/guide/xen.md tells the rest.";
 
-/// MiB of RAM, unless told.
-const RAM_MIB: u64 = 48;
+/// MiB of RAM, unless told: for a guest of a few pages, and for Linux.
+const RAM_MIB: [u64; 2] = [48, 384];
 /// CPU seconds that the boot may take, unless told.
 const BOOT_SECONDS: u64 = 300;
 
@@ -75,9 +80,9 @@ pub struct Machine {
     /// Words to add to Xen's command line
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, help_heading = "Xen")]
     pub cmdline: String,
-    /// RAM for Xen and its guest
-    #[arg(long, value_name = "MIB", default_value_t = RAM_MIB, value_parser = clap::value_parser!(u64).range(32..=3072), help_heading = "Xen")]
-    pub ram: u64,
+    /// RAM for Xen and its guest [default: 48; with --dom0 384]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(32..=3072), help_heading = "Xen")]
+    pub ram: Option<u64>,
     /// CPU time that the boot may take
     #[arg(long, value_name = "SECONDS", default_value_t = BOOT_SECONDS, help_heading = "Xen")]
     pub boot_limit: u64,
@@ -112,14 +117,19 @@ impl Injects for XenArgs {
 impl Machine {
     /// These files, and everything else as is usual.
     pub fn of(hypervisor: PathBuf, symbols: PathBuf, body: Body) -> Self {
-        let (cmdline, ram, boot_limit, guest) = (String::new(), RAM_MIB, BOOT_SECONDS, Guest::own(body));
+        let (cmdline, ram, boot_limit, guest) = (String::new(), None, BOOT_SECONDS, Guest::own(body));
         Self { hypervisor, symbols, guest, cmdline, ram, boot_limit, console: false, no_cache: false }
+    }
+
+    /// MiB of RAM.
+    fn ram(&self) -> u64 {
+        self.ram.unwrap_or(RAM_MIB[usize::from(self.guest.dom0.is_some())])
     }
 
     fn xen(&self) -> Result<Xen, Failure> {
         let image = hypervisor(read(&self.hypervisor)?).map_err(|why| bad(&self.hypervisor, why))?;
         let symbols = symbols(&image, &read(&self.symbols)?).map_err(|why| bad(&self.symbols, why))?;
-        Ok(Xen::new(image, symbols, self.cmdline.clone(), self.ram << 20, self.guest.dom0()?))
+        Ok(Xen::new(image, symbols, self.cmdline.clone(), self.ram() << 20, self.guest.dom0()?))
     }
 
     fn boot(&self, plan: &Plan, opened: Opened, stop: &AtomicBool) -> Result<Booted, Failure> {
@@ -151,7 +161,7 @@ impl Machine {
     fn command(&self) -> String {
         let file = |path: &PathBuf| quoted(&path.display().to_string());
         let (hypervisor, symbols, guest) = (file(&self.hypervisor), file(&self.symbols), self.guest.command());
-        let mut words = format!("vmm xen --hypervisor {hypervisor} --symbols {symbols} {guest} --ram {}", self.ram);
+        let mut words = format!("vmm xen --hypervisor {hypervisor} --symbols {symbols} {guest} --ram {}", self.ram());
         if !self.cmdline.is_empty() {
             words += &format!(" --cmdline {}", quoted(&self.cmdline));
         }

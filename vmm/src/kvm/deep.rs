@@ -213,7 +213,7 @@ impl Vm {
             }
         }
         Ok(DeepState {
-            fpu: self.vcpu.get_fpu().map_err(Error::ioctl("KVM_GET_FPU"))?,
+            fpu: self.fpu()?,
             debug: self.vcpu.get_debug_regs().map_err(Error::ioctl("KVM_GET_DEBUGREGS"))?,
             msrs: Msrs::from_entries(&msrs).map_err(|_| Error::MissingCapability("room for a dozen MSRs"))?,
         })
@@ -221,7 +221,7 @@ impl Vm {
 
     /// Loads what [`Vm::deep_state`] returned.
     pub fn load_deep_state(&mut self, state: &DeepState) -> Result<(), Error> {
-        self.vcpu.set_fpu(&state.fpu).map_err(Error::ioctl("KVM_SET_FPU"))?;
+        self.set_fpu(&state.fpu)?;
         self.vcpu.set_msrs(&state.msrs).map_err(Error::ioctl("KVM_SET_MSRS"))?;
         self.vcpu.set_debug_regs(&state.debug).map_err(Error::ioctl("KVM_SET_DEBUGREGS"))
     }
@@ -251,7 +251,7 @@ impl Vm {
     /// Puts the x87 and SSE control words to what firmware leaves behind.
     pub fn reset_fpu(&mut self) -> Result<(), Error> {
         let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
-        self.vcpu.set_fpu(&fpu).map_err(Error::ioctl("KVM_SET_FPU"))
+        self.set_fpu(&fpu)
     }
 
     /// The frequency of the guest's time-stamp counter, where this KVM tells it.

@@ -11,6 +11,7 @@ mod debug;
 mod deep;
 mod error;
 mod exit;
+mod fpu;
 mod gs;
 mod guard;
 mod host;

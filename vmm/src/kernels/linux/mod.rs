@@ -13,6 +13,7 @@ pub mod user;
 mod warning;
 
 pub use entry::nmi_counter;
+pub use hooks::complaint;
 pub use initrd::with_user;
 pub use kernel::{GETPPID, Linux};
 pub use options::Options;

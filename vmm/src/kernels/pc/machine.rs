@@ -277,7 +277,7 @@ impl Pc {
             let protection = hooks.general_protection.filter(|_| self.user_out != Native::Complete);
             let notifier = hooks.notifier.filter(|_| self.breakpoints > 0);
             let reads = if looks_in && self.held.is_some() { self.clock_reads.clone() } else { Vec::new() };
-            let looked_at = looks_in.then(|| reads.iter().chain(&hooks.panics)).into_iter().flatten();
+            let looked_at = looks_in.then(|| reads.iter().chain(&hooks.panics).chain(&skip)).into_iter().flatten();
             let user = self.user_stops(stops.iter().chain(looked_at));
             if let Some(user) = &user {
                 self.patch(user.handler);

@@ -67,7 +67,8 @@ impl Pc {
             return None;
         }
         let [0, rip, cs, flags, rsp, ss] = self.words::<6>(self.state().regs.rsp)? else { return None };
-        let ours = stops.contains(&rip) || self.reads_clock(rip) || self.hooks.panics.contains(&rip);
+        let skipped = self.hooks.complaint.as_ref().is_some_and(|skip| skip.function == rip);
+        let ours = stops.contains(&rip) || self.reads_clock(rip) || self.hooks.panics.contains(&rip) || skipped;
         if cs & 3 != 3 || !ours {
             return None;
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::kernels::kernel::Alive;
-use crate::kernels::pc::{Error, KernelSymbols, Module, Pc, Program};
+use crate::kernels::pc::{Error, KernelSymbols, Module, Pc, Program, Skip};
 
 /// A guest's count of NMIs that was found once it was up.
 pub(super) const COUNTER: &str = "dom0_nmi_count";
@@ -32,6 +32,8 @@ pub struct Dom0 {
     pub(super) up_at: Option<u64>,
     /// Where it goes when it gives up.
     pub(super) panics: Vec<u64>,
+    /// Its complaint about an NMI without a source.
+    pub(super) complaint: Option<Skip>,
     /// The 32-bit word in which it counts the NMIs that it is told of; where that is known only once it
     /// is up, it has the name [`COUNTER`] then.
     pub(super) counter: Option<u64>,

@@ -76,6 +76,7 @@ impl Dom0 {
             depth: Some(at("pv_depth")?),
             site: None,
             settle: None,
+            complaint: None,
             choices: vec![
                 ("the guest's choice of a body", at("pv_variant")?, body.number().to_le_bytes().to_vec()),
                 ("the flags of its returns", at("pv_flags")?, body.flags().to_le_bytes().to_vec()),

@@ -75,6 +75,7 @@ impl Kernel for Xen {
         pc.set_hooks(Hooks {
             page_fault: self.symbols.any(&["page_fault", "entry_PF"]),
             panics: deaths.chain(self.dom0.panics.iter().copied()).collect(),
+            complaint: self.dom0.complaint.clone(),
             user_stops: true,
             late: true,
             ..Hooks::default()

@@ -69,6 +69,7 @@ impl Named {
             depth: None,
             site: None,
             settle: None,
+            complaint: None,
             choices: Vec::new(),
             modules: vec![Module { bytes: self.elf, words: "dom0".into() }],
         })

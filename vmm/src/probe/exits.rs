@@ -178,7 +178,7 @@ pub const PROBES: &[Probe] = &[
         property: "KVM_CAP_X86_SMM (system management mode)",
         right: ANY,
         source: "KVM API, KVM_CAP_X86_SMM",
-        lab: "plays SMIs itself: `smi@`, and `unmask@` for one whose handler executes IRET",
+        lab: "raises SMIs for `smi@`; `unmask@` stands for one whose handler executes IRET, and is played",
         measure: |host| Ok(if host.caps().smm { "yes".into() } else { "no".into() }),
     },
 ];

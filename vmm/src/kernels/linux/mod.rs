@@ -14,7 +14,7 @@ mod warning;
 
 pub use entry::nmi_counter;
 pub use hooks::complaint;
-pub use initrd::with_user;
+pub use initrd::{INIT, with_user};
 pub use kernel::{GETPPID, Linux};
 pub use options::Options;
 pub use payload::vmlinux;

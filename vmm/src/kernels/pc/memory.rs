@@ -7,7 +7,7 @@ use crate::kvm::DeepState;
 use crate::machine::paging;
 
 /// Where an address is the kernel's: the upper half.
-const KERNEL_HALF: u64 = 1 << 63;
+pub(super) const KERNEL_HALF: u64 = 1 << 63;
 
 impl Pc {
     /// The kernel's own page table is the one at `root`. Before this is known, and for

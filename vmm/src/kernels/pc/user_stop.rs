@@ -3,6 +3,7 @@
 
 use super::Pc;
 use super::assist::user_segments;
+use super::memory::KERNEL_HALF;
 use crate::cpu::{rflags, vector};
 use crate::machine::paging;
 
@@ -38,7 +39,6 @@ impl Pc {
     /// Whether an address is one of user code that is not mapped here. Before its guest is up, a
     /// hypervisor may have something of its own there.
     pub(super) fn is_elsewhere(&self, addr: u64) -> bool {
-        const KERNEL_HALF: u64 = 1 << 63;
         self.hooks.user_stops && addr & KERNEL_HALF == 0 && !self.is_user_code(addr)
     }
 

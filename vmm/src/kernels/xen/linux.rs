@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::dom0::{COUNTER, Dom0};
 use crate::kernels::kernel::Alive;
-use crate::kernels::linux::{GETPPID, complaint, nmi_counter, symbols_of_image, user, vmlinux, with_user};
+use crate::kernels::linux::{GETPPID, INIT, complaint, nmi_counter, symbols_of_image, user, vmlinux, with_user};
 use crate::kernels::pc::{Error, Module, Pc, Program, Stop};
 
 /// Words for its command line: its console is Xen's, and what would only cost time is left out.
-const WORDS: &str = "dom0 console=hvc0 rdinit=/nmi-lab-init reboot=k panic=-1 oops=panic pci=off nowatchdog \
+const WORDS: &str = "dom0 console=hvc0 reboot=k panic=-1 oops=panic pci=off nowatchdog \
     cryptomgr.notests random.trust_cpu=off mitigations=off";
 
 /// Functions that its kernel does not return from.
@@ -33,7 +33,7 @@ impl Dom0 {
                 "it is built without CONFIG_XEN_PV, and cannot be dom0 (there is no xen_start_kernel)".into(),
             ));
         }
-        let words = format!("{WORDS} {cmdline}").trim().to_owned();
+        let words = format!("{WORDS} rdinit={INIT} {cmdline}").trim().to_owned();
         Ok(Self {
             // Xen passes `noapic` on, and Linux refuses to run on Xen with it.
             words: "",

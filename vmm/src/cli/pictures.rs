@@ -18,7 +18,7 @@ const AROUND: usize = 4;
 /// Most steps of one story.
 const MOST_OF_ONE: usize = 600;
 /// Most steps in all stories of a page together: what keeps it small.
-const MOST_STEPS: usize = 6_500;
+const MOST_STEPS: usize = 3_000;
 
 /// The heat maps, which need no host.
 pub fn heat(results: &Results, guest: &Guest) -> Vec<Heat> {

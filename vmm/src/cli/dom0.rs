@@ -34,7 +34,7 @@ pub struct Guest {
     /// What shows that it is up and lives: a port that it writes to, or code that it comes to
     #[arg(long, value_name = "PORT|SYMBOL", requires = "guest", help_heading = "Guest")]
     pub alive: Option<String>,
-    /// The 32-bit word in which it counts the NMIs that it is told of
+    /// The 32-bit word in which it counts the NMIs that reach it
     #[arg(long, value_name = "SYMBOL", requires = "guest", help_heading = "Guest")]
     pub counter: Option<String>,
     /// The 32-bit word in which it counts entries of its NMI callback while that is active

@@ -4,7 +4,7 @@
 /// The program's name in the archive, for `rdinit=`.
 pub const INIT: &str = "/nmi-lab-init";
 
-/// The lab's archive behind the user's, with the lab's user program.
+/// The user's archive and after it the lab's, which has the lab's user program.
 pub fn with_user(initrd: Vec<u8>) -> Vec<u8> {
     with_init(initrd, &super::user::elf())
 }

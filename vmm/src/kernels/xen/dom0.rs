@@ -28,13 +28,11 @@ pub struct Dom0 {
     pub(super) program: Program,
     /// What shows after a case that it lives.
     pub(super) alive: Alive,
-    /// Where execution comes to once it is up; `None` where its port shows it.
-    pub(super) up_at: Option<u64>,
     /// Where it goes when it gives up.
     pub(super) panics: Vec<u64>,
     /// Its complaint about an NMI without a source.
     pub(super) complaint: Option<Skip>,
-    /// The 32-bit word in which it counts the NMIs that it is told of; where that is known only once it
+    /// The 32-bit word in which it counts the NMIs that reach it; where that is known only once it
     /// is up, it has the name [`COUNTER`] then.
     pub(super) counter: Option<u64>,
     /// The 32-bit word in which it counts entries of its NMI callback while its body is active.
@@ -87,7 +85,7 @@ impl Dom0 {
 
     /// Adds all that a saved machine depends on.
     pub(super) fn number(&self, all: &mut Xxh3) {
-        let Self { words, modules, symbols, code, program, alive, up_at, panics, .. } = self;
+        let Self { words, modules, symbols, code, program, alive, panics, .. } = self;
         for module in modules {
             all.update(&(module.bytes.len() as u64).to_le_bytes());
             all.update(&module.bytes);
@@ -98,7 +96,7 @@ impl Dom0 {
             all.update(name.as_bytes());
         }
         all.update(words.as_bytes());
-        all.update(format!("{code:?} {program:?} {alive:?} {up_at:?} {panics:?}").as_bytes());
+        all.update(format!("{code:?} {program:?} {alive:?} {panics:?}").as_bytes());
     }
 
     /// Without what only a boot needs.

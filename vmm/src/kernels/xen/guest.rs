@@ -69,7 +69,6 @@ impl Dom0 {
             code: std::iter::once(at("pv_start")?..at("pv_hypercall_page")?).collect(),
             program: Program::own(checksum()),
             alive: Alive::Heartbeat,
-            up_at: None,
             panics: Vec::new(),
             counter: Some(at("pv_nmi_count")?),
             nested: Some(at("pv_nested")?),

@@ -147,7 +147,10 @@ impl Kernel for Xen {
     }
 
     fn comes_up_at(&self) -> Option<u64> {
-        self.dom0.up_at
+        match self.dom0.alive {
+            Alive::At(place) => Some(place),
+            Alive::Heartbeat | Alive::Site => None,
+        }
     }
 
     fn alive(&self) -> Alive {

@@ -47,7 +47,6 @@ impl Dom0 {
             ],
             program: Program::own(user::checksum()),
             alive: Alive::Heartbeat,
-            up_at: None,
             panics,
             counter: None,
             nested: None,

@@ -48,7 +48,8 @@ impl Named {
             ));
         }
         let runs = |flags: SegmentFlags| matches!(flags, SegmentFlags::Elf { p_flags, .. } if p_flags.0 & PF_X.0 != 0);
-        let code = file.segments().filter(|s| runs(s.flags())).map(|s| s.address()..s.address() + s.size());
+        let code =
+            file.segments().filter(|s| runs(s.flags())).map(|s| s.address()..s.address().saturating_add(s.size()));
         let code: Vec<_> = code.collect();
         if code.is_empty() {
             return Err(Error::Image("it has no segment with code".into()));
@@ -58,10 +59,6 @@ impl Named {
             code,
             symbols: self.symbols,
             program: Program::at_port(self.port),
-            up_at: match self.alive {
-                Alive::At(place) => Some(place),
-                Alive::Heartbeat | Alive::Site => None,
-            },
             alive: self.alive,
             panics: self.panics,
             counter: self.counter,
